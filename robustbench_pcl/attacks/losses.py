@@ -1,0 +1,64 @@
+"""What an attack maximises. Each returns one value an image, so no image depends on its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustbench_pcl.errors import UserError, unknown_name
+
+AttackLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(model, images (N, C, H, W), labels (N,)) -> losses (N,)."""
+
+
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the logits: the loss of every attack in Table 3."""
+    return F.cross_entropy(model(images), labels, reduction="none")
+
+
+def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Largest other logit minus the label's, (N,): positive where the label is not predicted."""
+    own = logits.gather(1, labels[:, None])[:, 0]
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.amax(dim=1) - own
+
+
+def margin(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """The logit margin, which still has a gradient where cross-entropy has saturated."""
+    return logit_margin(model(images), labels)
+
+
+def joint(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy and the defence's own loss together: the adaptive attack of Table 4, Eq. 8.
+
+    Raises:
+        UserError: the model does not carry the loss that it was trained with.
+    """
+    if not hasattr(model, "joint_loss"):
+        raise UserError(
+            f"A {type(model).__name__} has no prototypes to attack.",
+            "The adaptive attack (loss='joint') needs a model trained by pclbench.",
+        )
+    losses: Tensor = model.joint_loss(images, labels)
+    return losses
+
+
+ATTACK_LOSSES: dict[str, AttackLoss] = {
+    "cross-entropy": cross_entropy,
+    "margin": margin,
+    "joint": joint,
+}
+
+
+def attack_loss(name: str) -> AttackLoss:
+    """The attack loss with that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in ATTACK_LOSSES:
+        raise unknown_name("attack loss", name, ATTACK_LOSSES)
+    return ATTACK_LOSSES[name]

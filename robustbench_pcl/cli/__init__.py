@@ -1,0 +1,76 @@
+"""The command line: a table from names to functions, and how errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from robustbench_pcl.cli import attacks, data, models
+from robustbench_pcl.cli.ablate import ablate
+from robustbench_pcl.cli.attack import attack
+from robustbench_pcl.cli.demo import demo
+from robustbench_pcl.cli.report import report
+from robustbench_pcl.cli.run import run
+from robustbench_pcl.cli.train import train
+from robustbench_pcl.cli.transfer import transfer
+from robustbench_pcl.errors import UserError
+
+UNUSABLE, INTERRUPTED = 2, 130
+
+
+class _Group(TyperGroup):
+    """The root of the commands, where whatever they raise arrives."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a traceback that still gets through is a defect of pclbench."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _show(error.cause, error.cure)
+            raise typer.Exit(UNUSABLE) from error
+        except KeyboardInterrupt as error:
+            _show("Stopped.", "What was finished is kept: the same command goes on from there.")
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Train a defence, attack it, measure transfer, and report tables from stored evidence.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (demo, train, attack, transfer, ablate, run, report):
+    app.command()(command)
+for name, group in (("data", data.app), ("models", models.app), ("attacks", attacks.app)):
+    app.add_typer(group, name=name)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from robustbench_pcl import __version__
+
+        print(f"pclbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(  # noqa: ARG001 - its callback does the work
+        False, "--version", is_eager=True, callback=_print_version, help="Print the version."
+    ),
+) -> None:
+    """Train a defence, attack it, measure transfer, and report tables from stored evidence."""
+
+
+def main() -> None:
+    """Run the command line and leave with 0, 2 (the user can mend it) or 130 (Ctrl-C)."""
+    app(prog_name="pclbench")
+
+
+def _show(cause: str, cure: str) -> None:
+    print(f"pclbench: {cause}\n  {cure}", file=sys.stderr)

@@ -1,0 +1,68 @@
+"""What every command prints with: tables for people, JSON and CSV for pipes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Format(StrEnum):
+    """How rows are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv")]
+
+
+def console() -> Console:
+    """The terminal for people's messages: standard error, so that standard output pipes."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print a line for the person, on standard error."""
+    console().print(message, markup=False)
+
+
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], form: Format = Format.table, title: str | None = None
+) -> None:
+    """Print rows that share their keys on standard output.
+
+    Args:
+        rows: one mapping a row; the keys of the first are the columns.
+        form: a table for people, or JSON or CSV for programs.
+        title: above the table.
+    """
+    if form is Format.json:
+        print(json.dumps(list(rows), indent=2))
+    elif form is Format.csv:
+        if rows:
+            writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for column in rows[0] if rows else ():
+            table.add_column(column.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*("" if value is None else str(value) for value in row.values()))
+        Console(highlight=False).print(table)

@@ -1,0 +1,104 @@
+"""``pclbench train``: one recipe to one checkpoint."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_pcl.cli.console import Format, FormatOption, print_rows
+from robustbench_pcl.cli.options import (
+    DataRootOption,
+    DeviceOption,
+    HomeOption,
+    ScaleOption,
+    SeedOption,
+    open_bench,
+    read_layers,
+    read_scale,
+)
+from robustbench_pcl.errors import UserError
+
+
+class AdversarialTrainingChoice(StrEnum):
+    """What Algorithm 1 can train against."""
+
+    fgsm = "fgsm"
+    pgd = "pgd"
+
+
+def train(
+    dataset: Annotated[str, typer.Argument(help="Data set: see pclbench data list.")],
+    loss: Annotated[
+        str, typer.Option(help="cross-entropy, pcl (Eq. 5-10) or pcl-authors (their code's).")
+    ] = "cross-entropy",
+    adv_train: Annotated[
+        AdversarialTrainingChoice | None,
+        typer.Option(help="Also train on adversarial images (Algorithm 1).", show_default="no"),
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Layers of Table 1 the loss acts on.", show_default="3,4,5"),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A recipe by name instead (vgg19, madry, ...).", show_default=False),
+    ] = None,
+    scale: ScaleOption = None,
+    seed: SeedOption = 0,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs.", min=1, show_default="the recipe's")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="the recipe's")
+    ] = None,
+    device: DeviceOption = "auto",
+    data_root: DataRootOption = None,
+    home: HomeOption = Path(),
+    form: FormatOption = Format.table,
+) -> None:
+    """Train one recipe; what it starts from is trained first.
+
+    A training that was interrupted goes on where it was, a finished one is
+    found and not repeated.
+    """
+    from robustbench_pcl.cli.working import work
+    from robustbench_pcl.data.catalogue import dataset_spec
+    from robustbench_pcl.jobs.plan import Train, plan
+    from robustbench_pcl.specs.recipes import composed_recipe, named_recipe, rescheduled
+
+    dataset_spec(dataset)
+    sizes = read_scale(scale)
+    if recipe is not None:
+        if loss != "cross-entropy" or adv_train or layers:
+            raise UserError(
+                "--recipe already says loss, layers and adversarial training.",
+                "Leave --loss, --layers and --adv-train out, or --recipe.",
+            )
+        wanted = named_recipe(recipe, dataset, sizes, seed)
+    else:
+        adversarial = adv_train.value if adv_train else None
+        wanted = composed_recipe(
+            dataset, sizes, seed, loss=loss, adversarial=adversarial, layers=read_layers(layers)
+        )
+    wanted = rescheduled(wanted, epochs, learning_rate)
+    bench = open_bench(home, device, data_root, seed=seed)
+    work(plan((), [Train(wanted)]), bench)
+    checkpoint = bench.train(wanted)
+    clean = bench.measure(wanted)
+    print_rows(
+        [
+            {
+                "recipe": wanted.name,
+                "dataset": dataset,
+                "scale": wanted.scale,
+                "clean accuracy": f"{100 * clean.accuracy:.1f} %",
+                "n": clean.n,
+                "id": checkpoint.record.checkpoint,
+                "checkpoint": str(checkpoint.path),
+            }
+        ],
+        form,
+    )

@@ -1,0 +1,81 @@
+"""What the commands that make artefacts share: announce the work, do it, show measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from robustbench_pcl.cli.console import Format, print_rows, say
+
+if TYPE_CHECKING:
+    from robustbench_pcl.jobs.bench import Bench
+    from robustbench_pcl.jobs.plan import Job, Measure
+    from robustbench_pcl.store.records import Measurement
+
+ANNOUNCED_SECONDS = 2.0
+
+
+def work(jobs: Sequence[Job], bench: Bench) -> None:
+    """Run what is missing, having said how much it is and about how long it takes."""
+    from robustbench_pcl.jobs.estimate import Estimator
+    from robustbench_pcl.jobs.local import execute
+    from robustbench_pcl.progress import spoken
+
+    missing = [job for job in jobs if not job.done(bench)]
+    if not missing:
+        return
+    seconds = Estimator(bench).total(missing)
+    if seconds > ANNOUNCED_SECONDS:
+        say(
+            f"{len(missing)} of {len(jobs)} steps to do, about {spoken(seconds)} on "
+            f"{bench.device}. Ctrl-C stops; the same command goes on."
+        )
+    execute(missing, bench)
+
+
+def measured(jobs: Sequence[Measure], bench: Bench) -> list[Measurement]:
+    """Plan, run, and return the measurements in the order asked for."""
+    from robustbench_pcl.jobs.plan import plan
+
+    work(plan(jobs), bench)
+    return [bench.measure(job.target, job.source, job.attack) for job in jobs]
+
+
+def show_measurements(measurements: Sequence[Measurement], form: Format) -> None:
+    """Print measurements, one a row."""
+    print_rows([_row(measurement, form) for measurement in measurements], form)
+
+
+def _row(measurement: Measurement, form: Format) -> dict[str, Any]:
+    attack = measurement.attack
+    if form is not Format.table:
+        return {
+            "dataset": measurement.data.dataset,
+            "target": measurement.target.recipe.name,
+            "source": measurement.source.recipe.name if measurement.source else None,
+            "attack": attack.name if attack else None,
+            **{f"attack_{key}": value for key, value in (attack.parameters if attack else {}).items()},
+            "scale": measurement.target.recipe.scale,
+            "n": measurement.n,
+            "correct": measurement.correct,
+            "accuracy": measurement.accuracy,
+            "low": measurement.interval[0],
+            "high": measurement.interval[1],
+            "largest_linf": measurement.largest_linf,
+            "mean_l2": measurement.mean_l2,
+            "measurement": measurement.id,
+            "adversarial_set": measurement.adversarial_set,
+        }
+    from robustbench_pcl.jobs.plan import describe
+
+    low, high = (100 * value for value in measurement.interval)
+    source = measurement.source.recipe.name if measurement.source else ""
+    return {
+        "target": measurement.target.recipe.name,
+        "source": "white-box" if source == measurement.target.recipe.name else source,
+        "attack": describe(attack) if attack else "none",
+        "accuracy": f"{100 * measurement.accuracy:.1f} %",
+        "95 % interval": f"{low:.1f} to {high:.1f}",
+        "n": measurement.n,
+        "Linf": f"{measurement.largest_linf:.4f}",
+    }

@@ -1,0 +1,1 @@
+"""Images: which data sets there are, where they are found, and how they reach the model."""

@@ -1,0 +1,1 @@
+"""One file a data set: each defines ``SPEC`` and is listed in the catalogue."""

@@ -1,0 +1,37 @@
+"""The one error a user is meant to see: what went wrong, and the command that helps."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend.
+
+    The command line prints ``cause`` and ``cure`` on a line each and exits with code 2; the Python
+    API raises it as it is.
+
+    Args:
+        cause: what is wrong, in one line.
+        cure: what to do about it, in one line, with the command to type where there is one.
+    """
+
+    def __init__(self, cause: str, cure: str) -> None:
+        super().__init__(f"{cause} {cure}")
+        self.cause = cause
+        self.cure = cure
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not in a family, with the nearest names first.
+
+    Args:
+        kind: the family in the singular, as users call it ("attack", "data set").
+        name: what was asked for.
+        known: the names there are.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    cure = f"Did you mean {' or '.join(near)}? " if near else ""
+    return UserError(f"There is no {kind} called {name!r}.", f"{cure}Known: {', '.join(names)}.")

@@ -1,0 +1,1 @@
+"""From checkpoints to adversarial sets, from those to measurements."""

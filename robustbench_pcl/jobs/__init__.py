@@ -1,0 +1,1 @@
+"""From cells to the jobs still missing, and their execution."""

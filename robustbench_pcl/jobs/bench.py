@@ -1,0 +1,223 @@
+"""Find or make: the four artefacts, each made at most once. This is also the Python API."""
+
+from __future__ import annotations
+
+import statistics
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from robustbench_pcl.data.dataset import Dataset
+from robustbench_pcl.data.loading import load
+from robustbench_pcl.evaluation.crafting import Crafting, build_attack, set_spec
+from robustbench_pcl.evaluation.measuring import (
+    adversarial_id,
+    clean_id,
+    measure_adversarial,
+    measure_clean,
+)
+from robustbench_pcl.losses.supervised import SupervisedModel
+from robustbench_pcl.progress import Progress
+from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.specs.scales import SCALES, at_scale
+from robustbench_pcl.store.adversarial_sets import AdversarialSet, find_set
+from robustbench_pcl.store.checkpoints import (
+    Checkpoint,
+    find_checkpoint,
+    open_checkpoint,
+    save_checkpoint,
+)
+from robustbench_pcl.store.home import Home, now
+from robustbench_pcl.store.measurements import (
+    find_measurement,
+    save_measurement,
+    save_training,
+)
+from robustbench_pcl.store.records import Measurement, TrainingRecord
+from robustbench_pcl.training.assemble import (
+    arrays_of,
+    describe_environment,
+    pick_device,
+    restore,
+)
+from robustbench_pcl.training.loop import Run
+
+MODELS_KEPT = 4
+
+
+class Bench:
+    """A folder of artefacts and the device that makes new ones.
+
+    Args:
+        home: folder that holds ``checkpoints/`` and ``results/``.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        data_root: folder with torchvision-format files, or None.
+        images: test images to attack and measure; the scale's own number if None.
+        seed: of attacks.
+        progress: who watches.
+    """
+
+    def __init__(
+        self,
+        home: Path = Path(),
+        *,
+        device: str = "auto",
+        data_root: Path | None = None,
+        images: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.home = Home(home)
+        self.device = pick_device(device)
+        self.images = images
+        self.seed = seed
+        self.progress = progress or Progress()
+        self._given: dict[str, Checkpoint] = {}
+        self.dataset = lru_cache(lambda name: load(name, data_root))
+        self._models: dict[str, SupervisedModel] = {}
+
+    def open(self, path: Path) -> Recipe:
+        """Take a checkpoint from a file of the user's; its recipe then stands for it.
+
+        Raises:
+            UserError: the file is not a checkpoint of ours.
+        """
+        checkpoint = open_checkpoint(path)
+        self._given[_key(checkpoint.record.recipe)] = checkpoint
+        return checkpoint.record.recipe
+
+    def checkpoint(self, recipe: Recipe) -> Checkpoint | None:
+        """The stored checkpoint of a recipe, or None."""
+        given = self._given.get(_key(recipe))
+        return given or find_checkpoint(self.home.checkpoints, self._id(recipe))
+
+    def train(self, recipe: Recipe) -> Checkpoint:
+        """The checkpoint of a recipe, trained now unless it is stored.
+
+        An interrupted training goes on where it was; the recipe that this one starts from is
+        trained first.
+        """
+        stored = self.checkpoint(recipe)
+        if stored is not None:
+            return stored
+        start = restore(self.train(recipe.start), self.device) if recipe.start else None
+        dataset: Dataset = self.dataset(recipe.dataset)
+        identity = self._id(recipe)
+        partial = self.home.partial / f"{identity}.safetensors"
+        state = Run(recipe, dataset, self.device, partial, self.progress).execute(start)
+        checkpoint = save_checkpoint(
+            self.home.checkpoints, recipe, identity, arrays_of(state.model)
+        )
+        record = TrainingRecord(
+            checkpoint=identity,
+            weights=checkpoint.record.weights,
+            recipe=recipe,
+            data=dataset.record("train"),
+            seconds_per_epoch=statistics.median(entry["seconds"] for entry in state.history),
+            history=state.history,
+            environment=describe_environment(self.device),
+            created=now(),
+        )
+        save_training(self.home.results, record)
+        partial.unlink(missing_ok=True)
+        return checkpoint
+
+    def model(self, recipe: Recipe) -> SupervisedModel:
+        """The trained model of a recipe, in eval mode on the device."""
+        return self._restored(self.train(recipe))
+
+    def find_adversarial_set(self, source: Recipe, attack: Part) -> AdversarialSet | None:
+        """The stored set of an attack on a source, or None."""
+        checkpoint = self.checkpoint(source)
+        if checkpoint is None:
+            return None
+        spec = set_spec(
+            checkpoint.record,
+            build_attack(at_scale(attack, source.scale)),
+            self.dataset(source.dataset),
+            self.count(source),
+            self.seed,
+        )
+        return find_set(self.home.adversarial_sets, spec.id)
+
+    def craft(self, source: Recipe, attack: Part) -> AdversarialSet:
+        """The adversarial set of an attack on a source, crafted now unless it is stored."""
+        checkpoint = self.train(source)
+        return Crafting(
+            source=self._restored(checkpoint),
+            record=checkpoint.record,
+            attack=build_attack(at_scale(attack, source.scale)),
+            dataset=self.dataset(source.dataset),
+            n=self.count(source),
+            seed=self.seed,
+            device=self.device,
+            folder=self.home.adversarial_sets,
+        ).execute(self.progress)
+
+    def find_measurement(
+        self, target: Recipe, source: Recipe | None = None, attack: Part | None = None
+    ) -> Measurement | None:
+        """The stored measurement, or None."""
+        checkpoint = self.checkpoint(target)
+        if checkpoint is None:
+            return None
+        if attack is None:
+            identity = clean_id(checkpoint.record, self.dataset(target.dataset), self.count(target))
+        else:
+            images = self.find_adversarial_set(source or target, attack)
+            if images is None:
+                return None
+            identity = adversarial_id(checkpoint.record, images.spec.id)
+        return find_measurement(self.home.results, identity)
+
+    def measure(
+        self, target: Recipe, source: Recipe | None = None, attack: Part | None = None
+    ) -> Measurement:
+        """The accuracy of a target, measured now unless it is stored.
+
+        Args:
+            target: who is measured.
+            source: on whom the images are crafted; the target itself if None.
+            attack: by what; None for clean accuracy.
+        """
+        stored = self.find_measurement(target, source, attack)
+        if stored is not None:
+            return stored
+        record = self.train(target).record
+        if attack is None:
+            measurement = measure_clean(
+                self.model(target),
+                record,
+                self.dataset(target.dataset),
+                self.count(target),
+                self.device,
+            )
+        else:
+            images = self.craft(source or target, attack)
+            measurement = measure_adversarial(self.model(target), record, images, self.device)
+        save_measurement(self.home.results, measurement)
+        return measurement
+
+    def count(self, recipe: Recipe) -> int:
+        """How many test images are attacked and measured."""
+        available = len(self.dataset(recipe.dataset).test)
+        wanted = self.images or SCALES[recipe.scale].attacked_images or available
+        return min(wanted, available)
+
+    def _id(self, recipe: Recipe) -> str:
+        return recipe.id(self.dataset(recipe.dataset).train.digest)
+
+    def _restored(self, checkpoint: Checkpoint) -> SupervisedModel:
+        """The checkpoint's model, kept for the next job; at most a few at a time."""
+        weights = checkpoint.record.weights
+        if weights not in self._models:
+            while len(self._models) >= MODELS_KEPT:
+                self._models.pop(next(iter(self._models)))
+            self._models[weights] = restore(checkpoint, self.device)
+        return self._models[weights]
+
+
+def _key(recipe: Recipe) -> str:
+    return recipe.id("")

@@ -1,0 +1,47 @@
+"""The shape of a loss on features."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class FeatureLoss(nn.Module, ABC):
+    """A loss on one layer's features, with the parameters it learns (prototypes, centres).
+
+    A member is built as ``Loss(dimension, classes, **parameters)``, one instance a tapped layer.
+    """
+
+    @abstractmethod
+    def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each image, (N,), of features (N, D) with labels int64 (N,)."""
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The batch's mean: the paper's sum over images divided by the batch size."""
+        return self.per_image(features, labels).mean()
+
+    def initialise(self, features: Tensor, labels: Tensor) -> None:  # noqa: B027 - nothing to do
+        """Set the loss's own parameters from training features (N, D), before its first step."""
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """The loss's own parameters with their learning rates, for plain SGD."""
+        return [{"params": list(self.parameters()), "lr": learning_rate}]
+
+
+def squared_distances(features: Tensor, points: Tensor) -> Tensor:
+    """Squared Euclidean distances (N, K) between features (N, D) and points (K, D).
+
+    By differences rather than through inner products, which in float32 would lose the small
+    distances this package is about.
+    """
+    return (features[:, None, :] - points[None, :, :]).square().sum(dim=2)
+
+
+def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The mean features (K, D) of each class; the overall mean for a class without images."""
+    means = features.mean(dim=0).repeat(classes, 1)
+    for label in labels.unique().tolist():
+        means[label] = features[labels == label].mean(dim=0)
+    return means

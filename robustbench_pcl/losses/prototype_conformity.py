@@ -1,0 +1,68 @@
+"""The Prototype Conformity Loss of Eq. 5, made to train."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_pcl.losses.base import FeatureLoss, class_means, squared_distances
+
+
+class PrototypeConformity(FeatureLoss):
+    r"""Pull each feature to its class's prototype, push it and the prototype from all others.
+
+    Equation 5 as printed,
+
+        |f - w_y|^2 - 1/(k-1) sum_{j != y} (|f - w_j|^2 + |w_y - w_j|^2),
+
+    has no lower bound: its gradient in f (Eq. 6) is 2 (mean_{j != y} w_j - w_y), which does not
+    depend on f, so features and prototypes run away together and training collapses. Two changes
+    make it train on every data set without a hyper-parameter for each:
+
+    * every distance is measured in units of a separation distance D, which is ``separation``
+      times the root mean square distance between the class means of the features with which the
+      joint phase starts. Layers and data sets differ a hundredfold in the size of their features;
+      in these units they do not, and the loss and its gradient are of order one beside
+      cross-entropy;
+    * the two subtracted distances count up to D and no further ("a fixed and non-overlapping
+      p-norm ball" for each class, Section 3). Closer than D the gradient is exactly Eq. 6; once
+      the classes are D apart only the pull to the prototype is left, so the loss is bounded below
+      by -2.
+
+    The prototypes start at the class means.
+
+    Args:
+        dimension: of the features, D.
+        classes: number of classes, k.
+        separation: how far apart classes are pushed, in units of their distance at the start.
+        weight: tau in Algorithm 1.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self, dimension: int, classes: int, *, separation: float = 4.0, weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.separation, self.weight = separation, weight
+        self.prototypes = nn.Parameter(torch.zeros(classes, dimension))
+        self.register_buffer("scale", torch.ones(()))
+
+    def initialise(self, features: Tensor, labels: Tensor) -> None:
+        """Put the prototypes on the class means and set the unit of distance."""
+        means = class_means(features, labels, len(self.prototypes))
+        others = ~torch.eye(len(means), dtype=torch.bool, device=means.device)
+        apart = squared_distances(means, means)[others].mean().sqrt()
+        with torch.no_grad():
+            self.scale.copy_(self.separation * apart.clamp_min(1e-6))
+            self.prototypes.copy_(means / self.scale)
+
+    def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Eq. 5 in units of the separation distance, its subtracted terms held at 1, (N,)."""
+        rest = len(self.prototypes) - 1
+        to_prototypes = squared_distances(features / self.scale, self.prototypes)
+        between = squared_distances(self.prototypes, self.prototypes)[labels]
+        own = labels[:, None]
+        pull = to_prototypes.gather(1, own)[:, 0]
+        push = (to_prototypes.clamp(max=1) + between.clamp(max=1)).scatter(1, own, 0)
+        return self.weight * (pull - push.sum(dim=1) / rest)

@@ -1,0 +1,160 @@
+"""A classifier as numbered layers, with branches that turn a layer's output into features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.models import MODELS
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a member of the family returns: the parts of a classifier.
+
+    Attributes:
+        layers: the numbered layers of Table 1, in order; layer 1 takes the images.
+        head: from the last layer's output to logits.
+        branches: auxiliary branches G (Eq. 10) by layer number; a layer without one is tapped
+            after global average pooling, which the trunk may already have done.
+    """
+
+    layers: Sequence[nn.Module]
+    head: nn.Module
+    branches: Mapping[int, nn.Module] = field(default_factory=dict)
+
+
+class GlobalAveragePool(nn.Module):
+    """(N, C, H, W) to (N, C); features that are (N, C) already pass unchanged."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Average over the positions."""
+        return features.mean(dim=(2, 3)) if features.ndim == 4 else features
+
+
+class Normalise(nn.Module):
+    """(pixels - mean) / std for each channel, inside the model so that eps means pixels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise images (N, C, H, W) in [0, 1]."""
+        return (images - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """Pixels (N, C, H, W) in [0, 1] to logits (N, K).
+
+    Args:
+        architecture: the parts.
+        taps: layers whose features :meth:`features` returns; only their branches are kept.
+        mean: of the pixels, a channel.
+        std: of the pixels, a channel.
+
+    Raises:
+        UserError: a tap is not a layer of the architecture.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        taps: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        known = range(1, len(architecture.layers) + 1)
+        for tap in taps:
+            if tap not in known:
+                raise UserError(
+                    f"This model has no layer {tap}.",
+                    f"Its layers are {known.start} to {known.stop - 1}: write --layers 3,4,5.",
+                )
+        self.normalise = Normalise(mean, std)
+        self.layers = nn.ModuleList(architecture.layers)
+        self.head = architecture.head
+        self.branches = nn.ModuleDict(
+            {str(tap): architecture.branches.get(tap, GlobalAveragePool()) for tap in sorted(taps)}
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K)."""
+        return self.features(images)[0]
+
+    def features(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
+        """Logits (N, K), and the tapped features {layer: (N, D)} of the same pass."""
+        output = self.normalise(images)
+        tapped: dict[int, Tensor] = {}
+        for number, layer in enumerate(self.layers, start=1):
+            output = layer(output)
+            if str(number) in self.branches:
+                tapped[number] = self.branches[str(number)](output)
+        return self.head(output), tapped
+
+
+def build_classifier(
+    name: str,
+    shape: tuple[int, int, int],
+    classes: int,
+    *,
+    width: float = 1.0,
+    taps: Sequence[int] = (),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """A classifier of the family with fresh weights.
+
+    Args:
+        name: in the family of models.
+        shape: of an image, (channels, height, width).
+        classes: number of classes K.
+        width: factor on all channel counts, 1 as published.
+        taps: layers to tap.
+        mean: of the pixels, a channel; 0.5 if None.
+        std: of the pixels, a channel; 0.25 if None.
+        seed: of the weights; the process's random state is left as it was.
+
+    Raises:
+        UserError: there is no such model, or it has no such layer.
+    """
+    channels = shape[0]
+    architecture = MODELS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = Classifier(
+            architecture(channels, classes, width),
+            taps,
+            mean or [0.5] * channels,
+            std or [0.25] * channels,
+        )
+        classifier.apply(_initialise)
+    return classifier
+
+
+def scaled(channels: int, width: float) -> int:
+    """A channel count times the width factor, at least 4."""
+    return max(4, round(channels * width))
+
+
+def _initialise(module: nn.Module) -> None:
+    """He et al. (2015): keep the signal's size from layer to layer.
+
+    PyTorch's default is too small for conv6, which has no batch normalisation: it does not learn.
+    """
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,163 @@
+"""Which stored record answers a cell."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.cell import Cell
+from robustbench_pcl.specs.recipe import SCALES, Recipe, Scale
+from robustbench_pcl.store.records import DataRecord, Environment, Measurement, TrainingRecord
+
+# Table 2 of the paper.
+PAPER_STEPS = {"fgsm": 1, "bim": 10, "mim": 10, "pgd": 10, "cw": 1000}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a record says about a cell.
+
+    Attributes:
+        value: per cent, seconds or epochs, as the cell asks.
+        weights: digest of the target's weights.
+        recipe: of the target.
+        data: the images measured, or trained on.
+        environment: where the number was made.
+        created: ISO 8601 time, UTC.
+        attack: the attack with all its parameters, or None.
+        n: images measured, or None for a figure of a training run.
+        interval: 95 % interval in per cent, or None for a figure of a training run.
+    """
+
+    value: float
+    weights: str
+    recipe: Recipe
+    data: DataRecord
+    environment: Environment
+    created: str
+    attack: Part | None = None
+    n: int | None = None
+    interval: tuple[float, float] | None = None
+
+
+class Evidence:
+    """Stored records, asked by cell.
+
+    Args:
+        measurements: accuracies.
+        trainings: training runs.
+    """
+
+    def __init__(
+        self, measurements: Iterable[Measurement], trainings: Iterable[TrainingRecord]
+    ) -> None:
+        self.measurements = tuple(measurements)
+        self.trainings = tuple(trainings)
+        self._by_target: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+        for record in self.measurements:
+            self._by_target[record.data.dataset, record.target.recipe.name].append(record)
+
+    def answers(
+        self, cell: Cell, scale: Scale | None = None, seed: int | None = None
+    ) -> list[Answer]:
+        """All answers to a cell: with the paper's attack steps before others, newest first.
+
+        Args:
+            cell: the question.
+            scale: of target and source; any if None.
+            seed: of the target's training; any if None.
+        """
+        if cell.quantity == "accuracy":
+            found = [
+                _accuracy(record)
+                for record in self._by_target.get((cell.dataset, cell.target), ())
+                if _trained(record.target.recipe, scale, seed)
+                and _same_source(record, cell, scale)
+                and _same_attack(record.attack, cell.attack)
+            ]
+        else:
+            found = [
+                _training_figure(record, cell)
+                for record in self.trainings
+                if (record.recipe.dataset, record.recipe.name) == (cell.dataset, cell.target)
+                and _trained(record.recipe, scale, seed)
+            ]
+        return sorted(
+            found,
+            key=lambda answer: (differing_steps(answer.attack) is None, answer.created),
+            reverse=True,
+        )
+
+    def scales(self, cells: Sequence[Cell], seed: int | None = None) -> dict[Scale, int]:
+        """How many of the cells each scale answers, the most faithful scale first."""
+        counts = {
+            scale: sum(bool(self.answers(cell, scale, seed)) for cell in cells) for scale in SCALES
+        }
+        return {scale: count for scale, count in counts.items() if count}
+
+
+def differing_steps(attack: Part | None) -> int | None:
+    """The attack's steps where they are not the paper's (Table 2), else None."""
+    if attack is None:
+        return None
+    steps = attack.parameters.get("steps")
+    return None if steps is None or steps == PAPER_STEPS.get(attack.name, steps) else int(steps)
+
+
+def _trained(recipe: Recipe, scale: Scale | None, seed: int | None) -> bool:
+    return scale in (None, recipe.scale) and seed in (None, recipe.seed)
+
+
+def _same_source(record: Measurement, cell: Cell, scale: Scale | None) -> bool:
+    if record.source is None or cell.source is None:
+        return record.source is None and cell.source is None
+    if cell.source == cell.target:
+        return record.source.weights == record.target.weights
+    return record.source.recipe.name == cell.source and _trained(record.source.recipe, scale, None)
+
+
+def _same_attack(measured: Part | None, asked: Part | None) -> bool:
+    if measured is None or asked is None:
+        return measured is None and asked is None
+    # A table means cross-entropy as the adversarial loss unless it says otherwise.
+    wanted = {"loss": "cross-entropy", **asked.parameters}
+    given = {"loss": "cross-entropy", **measured.parameters}
+    return measured.name == asked.name and all(
+        name in given and _equal(given[name], value) for name, value in wanted.items()
+    )
+
+
+def _equal(left: object, right: object) -> bool:
+    if isinstance(left, int | float) and isinstance(right, int | float):
+        return math.isclose(left, right, rel_tol=0, abs_tol=1e-9)
+    return left == right
+
+
+def _accuracy(record: Measurement) -> Answer:
+    low, high = record.interval
+    return Answer(
+        value=100 * record.accuracy,
+        weights=record.target.weights,
+        recipe=record.target.recipe,
+        data=record.data,
+        environment=record.environment,
+        created=record.created,
+        attack=record.attack,
+        n=record.n,
+        interval=(100 * low, 100 * high),
+    )
+
+
+def _training_figure(record: TrainingRecord, cell: Cell) -> Answer:
+    seconds = cell.quantity == "seconds_per_epoch"
+    return Answer(
+        value=record.seconds_per_epoch if seconds else record.recipe.schedule.epochs,
+        weights=record.weights,
+        recipe=record.recipe,
+        data=record.data,
+        environment=record.environment,
+        created=record.created,
+    )

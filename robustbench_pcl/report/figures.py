@@ -1,0 +1,225 @@
+"""Figures as SVG, the same bytes for the same numbers, readable on light and dark pages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from robustbench_pcl.report.formatting import MISSING, attack_label, show_measured
+from robustbench_pcl.report.model import Entry, ReportSection
+from robustbench_pcl.store.records import TrainingRecord
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.container import Container
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart with any colour vision, on white and on black.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+LINES = ("-", "--", ":")
+# matplotlib writes colours as numbers; this one is replaced by the page's own text colour.
+INK = "#123456"
+STYLE = (
+    "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}"
+    "text{font-family:system-ui,sans-serif}</style>"
+)
+
+
+def attack_bars(section: ReportSection) -> str:
+    """Accuracy under each white-box attack, a group of bars an attack and a bar a recipe.
+
+    The paper's number is a line across the bar.
+
+    Args:
+        section: of a table with recipes in rows and attacks in columns (Table 3).
+
+    Returns:
+        SVG.
+    """
+    chosen = [
+        index
+        for index, entry in enumerate(section.rows[0].entries)
+        if entry.cell.attack is None or entry.white_box
+    ]
+
+    def draw(axes: Axes) -> None:
+        width = 0.8 / len(section.rows)
+        handles: list[Artist | Container] = []
+        for number, row in enumerate(section.rows):
+            entries = [row.entries[index] for index in chosen]
+            places = [place - 0.4 + (number + 0.5) * width for place in range(len(chosen))]
+            bars = axes.bar(
+                places,
+                [entry.measured or 0 for entry in entries],
+                width * 0.9,
+                yerr=_errors(entries),
+                color=COLOURS[number % len(COLOURS)],
+                ecolor=INK,
+                error_kw={"elinewidth": 0.8},
+                label=row.heading.label,
+            )
+            handles.append(bars)
+            for place, entry in zip(places, entries, strict=True):
+                if entry.measured is None:
+                    axes.text(place, 1, MISSING, ha="center", color=INK)
+                if entry.published is not None:
+                    reach = [place - width * 0.45, place + width * 0.45]
+                    axes.plot(reach, [entry.published] * 2, color=INK, linewidth=1.8)
+        if any(entry.published is not None for entry in section.entries):
+            handles += axes.plot([], [], color=INK, linewidth=1.8, label="the paper's numbers")
+        axes.set_xticks(range(len(chosen)), [_attack_name(section, index) for index in chosen])
+        axes.set_ylim(0, 100)
+        axes.set_ylabel("accuracy (%)")
+        axes.legend(
+            handles=handles,
+            ncols=3,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            frameon=False,
+            labelcolor=INK,
+        )
+
+    return _svg(draw, (7.2, 3.4))
+
+
+def transfer_heat_map(section: ReportSection) -> str:
+    """Accuracy of each target on images crafted on each source; the diagonal is framed.
+
+    Args:
+        section: of a table with sources in rows and targets in columns (Table 13).
+
+    Returns:
+        SVG.
+    """
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+
+    shade = colormaps["cividis"]
+
+    def draw(axes: Axes) -> None:
+        for y, row in enumerate(section.rows):
+            for x, entry in enumerate(row.entries):
+                if entry.measured is None:
+                    colour = INK
+                else:
+                    colour = "#000000" if entry.measured > 50 else "#ffffff"
+                    fill = shade(entry.measured / 100)
+                    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=fill))
+                axes.text(
+                    x, y, show_measured(entry.measured), ha="center", va="center", color=colour
+                )
+                if entry.white_box:
+                    corner, side = (x - 0.46, y - 0.46), 0.92
+                    axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour))
+        axes.set_xlim(-0.5, len(section.rows[0].entries) - 0.5)
+        axes.set_ylim(len(section.rows) - 0.5, -0.5)
+        columns = [entry.column.label for entry in section.rows[0].entries]
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(section.rows)), [row.heading.label for row in section.rows])
+        axes.set_xlabel("target")
+        axes.set_ylabel("source")
+
+    size = len(section.rows)
+    return _svg(draw, (2.6 + 1.1 * size, 1.4 + 0.62 * size), grid=False)
+
+
+def training_curves(trainings: Sequence[TrainingRecord]) -> str:
+    """Cross-entropy and training accuracy over the epochs, a line a run.
+
+    Args:
+        trainings: runs whose history has ``epoch``, ``cross_entropy`` and ``training_accuracy``
+            (a fraction); what an epoch lacks is left out.
+
+    Returns:
+        SVG.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(left: Axes, right: Axes) -> None:
+        for number, record in enumerate(trainings):
+            colour, line = (
+                COLOURS[number % len(COLOURS)],
+                LINES[number // len(COLOURS) % len(LINES)],
+            )
+            entropy, accuracy = (
+                _curve(record, name) for name in ("cross_entropy", "training_accuracy")
+            )
+            left.plot(*entropy, color=colour, linestyle=line, label=record.recipe.name)
+            right.plot(
+                accuracy[0], [100 * value for value in accuracy[1]], color=colour, linestyle=line
+            )
+        left.set_ylabel("cross-entropy")
+        right.set_ylabel("training accuracy (%)")
+        for axes in (left, right):
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        left.figure.legend(
+            ncols=min(len(trainings), 4), loc="outside upper center", frameon=False, labelcolor=INK
+        )
+
+    return _svg(draw, (7.2, 3.0), columns=2)
+
+
+def _curve(record: TrainingRecord, name: str) -> tuple[list[float], list[float]]:
+    points = [(entry["epoch"], entry[name]) for entry in record.history if name in entry]
+    return [epoch for epoch, _ in points], [value for _, value in points]
+
+
+def _errors(entries: Sequence[Entry]) -> list[list[float]]:
+    """Distances from the measured values down and up to their 95 % intervals."""
+    pairs = [
+        (entry.measured - entry.interval[0], entry.interval[1] - entry.measured)
+        if entry.interval and entry.measured is not None
+        else (0.0, 0.0)
+        for entry in entries
+    ]
+    return [[max(low, 0) for low, _ in pairs], [max(high, 0) for _, high in pairs]]
+
+
+def _attack_name(section: ReportSection, index: int) -> str:
+    attack = section.rows[0].entries[index].cell.attack
+    return attack_label(attack) if attack else "No attack"
+
+
+def _svg(
+    draw: Callable[..., None], size: tuple[float, float], columns: int = 1, grid: bool = True
+) -> str:
+    """Draw on new axes and return the figure as SVG that takes the page's text colour."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "pclbench",
+        "svg.fonttype": "none",
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+    }
+    with mpl.rc_context(settings):
+        figure: Figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        panels = figure.subplots(1, columns, squeeze=False)[0]
+        draw(*panels)
+        for axes in panels:
+            _ink(axes)
+            if grid:
+                axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    drawing = out.getvalue()
+    drawing = drawing[drawing.index("<svg") :].replace(INK, "currentColor")
+    head, body = drawing.split(">", 1)
+    return f"{head}>{STYLE}{body}"
+
+
+def _ink(axes: Axes) -> None:
+    """Draw everything that is not data in the page's text colour."""
+    axes.tick_params(colors=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    for spine in axes.spines.values():
+        spine.set_color(INK)

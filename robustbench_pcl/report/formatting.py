@@ -1,0 +1,83 @@
+"""Numbers and names as readers see them, in every format the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.cell import Quantity
+
+MISSING = "–"
+_ATTACKS = {"cw": "C&W"}
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def show_measured(value: float | None, quantity: Quantity = "accuracy") -> str:
+    """A measured number: per cent and seconds to one decimal, epochs whole.
+
+    Seconds below ten keep two digits, because a small model's epoch takes a fraction of a second.
+    """
+    if value is None:
+        return MISSING
+    if quantity == "epochs":
+        return f"{value:.0f}"
+    if quantity == "seconds_per_epoch" and 0 < value < 10:
+        return f"{value:.2g}"
+    return f"{value:.1f}".replace("100.0", "100")  # one column narrower
+
+
+def show_published(value: float | None, quantity: Quantity = "accuracy") -> str:
+    """A published number with the paper's one or two decimals."""
+    if value is None:
+        return MISSING
+    if quantity == "epochs":
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value == round(value, 1) else f"{value:.2f}"
+
+
+def show_budget(eps: float | None, c: float | None) -> str:
+    """A section's attack budgets, for instance ``eps = 8/255, c = 0.1``."""
+    parts = []
+    if eps is not None:
+        steps = eps * 255
+        exact = len(f"{eps:g}") <= 5 or abs(steps - round(steps)) > 1e-6
+        parts.append(f"eps = {eps:g}" if exact else f"eps = {steps:.0f}/255")
+    if c is not None:
+        parts.append(f"c = {c:g}")
+    return ", ".join(parts)
+
+
+def attack_label(attack: Part) -> str:
+    """An attack as the paper writes it, with its adversarial loss where that is another."""
+    label = _ATTACKS.get(attack.name, attack.name.upper())
+    loss = attack.parameters.get("loss", "cross-entropy")
+    return label if loss == "cross-entropy" else f"{label} on {loss} loss"
+
+
+def superscript(number: int) -> str:
+    """A remark's number, raised."""
+    return str(number).translate(_SUPERSCRIPTS)
+
+
+def percent(value: float | str) -> str:
+    """A share with its sign, which no line break parts from it."""
+    number = value if isinstance(value, str) else f"{value:.1f}"
+    return f"{number}\N{NO-BREAK SPACE}%"
+
+
+def counted(count: int, thing: str) -> str:
+    """How many things: "1 cell", "2 cells"."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as a sentence lists them: "", "a", "a and b", "a, b and c"."""
+    *first, last = words or ("",)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def span(numbers: Iterable[float]) -> str:
+    """Numbers as their range: "15" or "10 to 15"."""
+    values = set(numbers)
+    low, high = min(values), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

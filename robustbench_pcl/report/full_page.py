@@ -1,0 +1,79 @@
+"""What goes on the page: all tables with a measurement, and the figures they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from robustbench_pcl.paper.table import published_numbers
+from robustbench_pcl.report.evidence import Evidence
+from robustbench_pcl.report.figures import attack_bars, training_curves, transfer_heat_map
+from robustbench_pcl.report.formatting import percent
+from robustbench_pcl.report.model import ReportTable
+from robustbench_pcl.report.page import Figure, render_page
+from robustbench_pcl.report.table import report_table
+from robustbench_pcl.specs.recipe import Scale
+
+
+def full_page(
+    evidence: Evidence,
+    numbers: Sequence[int] = (),
+    datasets: Sequence[str] = (),
+    scale: Scale | None = None,
+    seed: int | None = None,
+) -> str:
+    """The page for what was measured, with the figures the evidence allows.
+
+    Args:
+        evidence: all records there are.
+        numbers: of the paper's tables; by default all with a measurement, or all if none has.
+        datasets: sections to show; by default all with a measurement.
+        scale: of the recipes; by default the most faithful one measured.
+        seed: of the recipes' training; any by default.
+
+    Raises:
+        UserError: there is no such table or data set.
+    """
+    tables = [
+        report_table(number, evidence, datasets, scale, seed)
+        for number in numbers or published_numbers()
+    ]
+    if not numbers:
+        tables = [t for t in tables if any(s.measured for s in t.sections)] or tables
+    return render_page(tables, [*_table_figures(tables), *_training_figures(tables, evidence)])
+
+
+def _table_figures(tables: Sequence[ReportTable]) -> Iterator[Figure]:
+    for table in tables:
+        for section in table.sections:
+            if section.measured and table.number == 3:
+                yield Figure(
+                    f"White-box attacks on {section.title}",
+                    attack_bars(section),
+                    f"Accuracy with {percent('95')} intervals, {section.heading}.",
+                )
+            if section.measured and table.is_matrix:
+                yield Figure(
+                    f"Transfer on {section.title}",
+                    transfer_heat_map(section),
+                    f"Accuracy on PGD images, {section.heading}. Framed: white-box.",
+                )
+
+
+def _training_figures(tables: Sequence[ReportTable], evidence: Evidence) -> Iterator[Figure]:
+    shown = {
+        (section.dataset, section.scale): section.title
+        for table in tables
+        for section in table.sections
+    }
+    for (dataset, scale), title in shown.items():
+        newest = {
+            record.recipe.name: record
+            for record in sorted(evidence.trainings, key=lambda record: record.created)
+            if (record.recipe.dataset, record.recipe.scale) == (dataset, scale) and record.history
+        }
+        if newest:
+            yield Figure(
+                f"Training on {title}",
+                training_curves(list(newest.values())),
+                f"Cross-entropy and accuracy on the training images, {scale} scale.",
+            )

@@ -1,0 +1,136 @@
+"""A table with what was measured beside what was published, ready to be rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from robustbench_pcl.paper.table import Heading
+from robustbench_pcl.report.formatting import show_budget
+from robustbench_pcl.report.worst_case import WorstCase
+from robustbench_pcl.specs.cell import Cell
+from robustbench_pcl.specs.recipe import Scale
+from robustbench_pcl.store.records import Environment
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One position of a table, answered as far as it can be.
+
+    Attributes:
+        column: the heading above it.
+        cell: the question.
+        measured: per cent, seconds or epochs; None if nothing answers the cell.
+        published: the same from the paper, or None.
+        n: images measured, or None.
+        interval: 95 % interval in per cent, or None.
+        remark: on the published number, or "".
+        best: no other recipe does better here, and some recipe does worse.
+    """
+
+    column: Heading
+    cell: Cell
+    measured: float | None
+    published: float | None
+    n: int | None = None
+    interval: tuple[float, float] | None = None
+    remark: str = ""
+    best: bool = False
+
+    @property
+    def white_box(self) -> bool:
+        """Whether the images are crafted on the model that is measured."""
+        return self.cell.attack is not None and self.cell.source == self.cell.target
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row; ``worst_case`` is over the row's recipe's white-box attacks, where there are any."""
+
+    heading: Heading
+    entries: tuple[Entry, ...]
+    worst_case: WorstCase | None = None
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """The part of a report about one data set.
+
+    Attributes:
+        dataset: name in the catalogue.
+        title: what people call it.
+        scale: of the recipes measured; None if nothing was.
+        eps: L-infinity budget in pixels of [0, 1], or None.
+        c: Carlini and Wagner's constant, or None.
+        rows: from top to bottom.
+        footnotes: sentences.
+        missing: cells that nothing answers.
+        command: fills them; "" if there are none, or none whose recipes can be trained.
+        environments: where the numbers were made.
+    """
+
+    dataset: str
+    title: str
+    scale: Scale | None
+    eps: float | None
+    c: float | None
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...]
+    missing: int
+    command: str
+    environments: tuple[Environment, ...]
+
+    @property
+    def heading(self) -> str:
+        """Data set, budgets and scale: "CIFAR-10 (eps = 0.03, c = 0.1), quick scale"."""
+        budget = show_budget(self.eps, self.c)
+        scale = f"{self.scale} scale" if self.scale else "not measured yet"
+        return f"{self.title}{f' ({budget})' if budget else ''}, {scale}"
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, row by row."""
+        return tuple(entry for row in self.rows for entry in row.entries)
+
+    @property
+    def measured(self) -> int:
+        """How many entries have a measured number."""
+        return sum(entry.measured is not None for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table ready to be rendered."""
+
+    number: int
+    title: str
+    caption: str
+    columns: tuple[Heading, ...]
+    sections: tuple[ReportSection, ...]
+    is_matrix: bool
+
+    @property
+    def heading(self) -> str:
+        """Number and title."""
+        return f"Table {self.number}. {self.title}"
+
+    @property
+    def column_groups(self) -> tuple[tuple[str, int], ...]:
+        """The headings over the columns from left to right, each with how many it spans."""
+        groups = groupby(self.columns, key=lambda column: column.group)
+        return tuple((name, len(list(columns))) for name, columns in groups)
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that fill the missing cells."""
+        return tuple(section.command for section in self.sections if section.command)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The remarks on published numbers, in the order of their numbering from 1."""
+        entries = (entry for section in self.sections for entry in section.entries)
+        return tuple(dict.fromkeys(entry.remark for entry in entries if entry.remark))
+
+    def remark_number(self, entry: Entry) -> int | None:
+        """The number of an entry's remark, or None if it has none."""
+        return self.remarks.index(entry.remark) + 1 if entry.remark else None

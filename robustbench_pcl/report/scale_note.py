@@ -1,0 +1,72 @@
+"""What a scale cut, in words: the recipes measured against the same recipes at paper scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from robustbench_pcl.report.formatting import listed, span
+from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.specs.recipes import RECIPES, named_recipe
+
+Pair = tuple[Recipe, Recipe]
+
+
+def scale_note(recipes: Sequence[Recipe]) -> str:
+    """One sentence on models, images, epochs and training attacks.
+
+    Args:
+        recipes: of one scale and data set; at least one.
+    """
+    scale = recipes[0].scale
+    pairs = [(recipe, _published(recipe)) for recipe in recipes]
+    differences = "; ".join(
+        [*_models(pairs), *_images(recipes), *_epochs(pairs), *_training_attacks(pairs)]
+    )
+    return f"{scale.capitalize()} scale: {differences or 'sizes as published'}."
+
+
+def _published(recipe: Recipe) -> Recipe:
+    """The recipe at paper scale; the recipe itself where it has no name there."""
+    if recipe.name not in RECIPES:
+        return recipe
+    return named_recipe(recipe.name, recipe.dataset, "paper", recipe.seed)
+
+
+def _models(pairs: Iterable[Pair]) -> Iterator[str]:
+    seen = {}
+    for used, paper in pairs:
+        if used.model != paper.model:
+            seen[used.model] = f"{used.model} in place of {paper.model}"
+        elif used.width != paper.width:
+            seen[used.model] = f"{used.model} at {used.width:g} of its width"
+    yield from seen.values()
+
+
+def _images(recipes: Iterable[Recipe]) -> Iterator[str]:
+    images = {recipe.train_images for recipe in recipes if recipe.train_images}
+    if images:
+        yield f"the first {span(images)} training images"
+
+
+def _epochs(pairs: Iterable[Pair]) -> Iterator[str]:
+    counts = [(_all_epochs(used), _all_epochs(paper)) for used, paper in pairs]
+    if any(used != paper for used, paper in counts):
+        yield (
+            f"{span(used for used, _ in counts)} epochs "
+            f"(paper: {span(paper for _, paper in counts)})"
+        )
+
+
+def _all_epochs(recipe: Recipe) -> int:
+    return recipe.schedule.epochs + (_all_epochs(recipe.start) if recipe.start else 0)
+
+
+def _training_attacks(pairs: Iterable[Pair]) -> Iterator[str]:
+    cut = {}
+    for used, paper in pairs:
+        steps, published = (recipe.defense.parameters.get("steps") for recipe in (used, paper))
+        if used.defense.name == paper.defense.name and steps != published:
+            name = used.defense.name.replace("-", " ")
+            cut[name, steps, published] = f"{name} with {steps} attack steps (paper: {published})"
+    if cut:
+        yield listed(cut.values())

@@ -1,0 +1,63 @@
+"""Accuracy against the strongest of several attacks, chosen for each image by itself."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+
+from robustbench_pcl.report.formatting import attack_label
+from robustbench_pcl.store.records import Measurement
+
+# float32 pixels may leave the budget by a rounding error; a step of 8-bit pixels is 4e-3.
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """Accuracy when an image counts only if it withstands every attack.
+
+    Attributes:
+        accuracy: per cent.
+        n: images.
+        attacks: what they were attacked with.
+    """
+
+    accuracy: float
+    n: int
+    attacks: tuple[str, ...]
+
+
+def worst_case(measurements: Iterable[Measurement], weights: str, eps: float) -> WorstCase | None:
+    """The accuracy of one model against all its stored white-box attacks within a budget.
+
+    A mean over images hides which images an attack breaks; here an image counts as correct only
+    if it is correct when clean and after every attack. Attacks on other images, or on another
+    number of them, cannot be combined: the images with the most attacks are taken.
+
+    Args:
+        measurements: any.
+        weights: digest of the model's weights.
+        eps: L-infinity budget in pixels of [0, 1].
+
+    Returns:
+        The worst case, or None if there is no attack.
+    """
+    by_images: dict[tuple[str, int], list[Measurement]] = defaultdict(list)
+    for record in measurements:
+        white_box = record.source is None or record.source.weights == weights
+        within = record.largest_linf <= eps + ROUNDING
+        if record.target.weights == weights and white_box and within:
+            by_images[record.data.digest, record.n].append(record)
+    groups = [records for records in by_images.values() if any(r.attack for r in records)]
+    if not groups:
+        return None
+    records = max(groups, key=lambda group: (len({r.adversarial_set for r in group}), group[0].n))
+    withstood = reduce(and_, (int(record.verdicts, 16) for record in records))
+    return WorstCase(
+        accuracy=100 * withstood.bit_count() / records[0].n,
+        n=records[0].n,
+        attacks=tuple(sorted({attack_label(r.attack) for r in records if r.attack})),
+    )

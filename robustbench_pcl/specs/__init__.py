@@ -1,0 +1,1 @@
+"""What to do, as data: recipes, attacks, cells. Nothing here imports torch."""

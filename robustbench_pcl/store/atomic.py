@@ -1,0 +1,83 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from robustbench_pcl.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file so that ``path`` always holds the old content or the new, never a part.
+
+    Yields the name of a temporary file beside ``path``; when the block ends without an exception
+    it is flushed to the disk and renamed over ``path``, otherwise removed.
+
+    Raises:
+        UserError: the disk is full, read-only, or not writable by this user.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _as_user_error(error, path) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` in one step (see :func:`replacing`)."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _flush(path: Path) -> None:
+    """Ask the operating system to put a file, or a folder's entries, on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder; its rename is journaled
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+_CAUSES = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.EFBIG: "the file would be larger than this system allows",
+}
+
+
+def _as_user_error(error: OSError, path: Path) -> Exception:
+    cause = _CAUSES.get(error.errno or 0)
+    if cause is None:
+        # HDF5 reports the system's error in words, without its number.
+        words = str(error)
+        found = [text for number, text in _CAUSES.items() if os.strerror(number) in words]
+        if not found:
+            return error
+        cause = found[0]
+    return UserError(
+        f"Cannot write {path}: {cause}.",
+        "Free some space or name another folder with --home DIR; what was stored before is intact.",
+    )

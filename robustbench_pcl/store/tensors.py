@@ -1,0 +1,110 @@
+"""Named arrays and their description in one safetensors file, checked before a byte is trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.specs.base import ID_LENGTH
+from robustbench_pcl.store.atomic import replacing
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+_FOREIGN = {
+    b"PK": "a pickled PyTorch file",
+    b"\x80": "a pickled file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "a gzip archive",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+}
+
+
+def weights_digest(arrays: Arrays) -> str:
+    """The id of a set of named arrays: names, shapes, types and every byte."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name}{array.shape}{array.dtype}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()[:ID_LENGTH]
+
+
+def save_arrays(path: Path, arrays: Arrays, description: Mapping[str, Any]) -> None:
+    """Write arrays and a JSON description into one file, in one step."""
+    with replacing(path) as temporary:
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+            temporary,
+            metadata={"pclbench": json.dumps(description)},
+        )
+
+
+def load_description(path: Path) -> dict[str, Any]:
+    """The description in a file's header, without reading the arrays.
+
+    Raises:
+        UserError: the file is missing, truncated, pickled, a web page, or not one of ours.
+    """
+    _refuse_foreign(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    if "pclbench" not in metadata:
+        raise UserError(
+            f"{path} holds weights but no recipe, so it was not written by pclbench.",
+            "Train it with pclbench train, or see docs/checkpoints.md on bringing your own model.",
+        )
+    description: dict[str, Any] = json.loads(metadata["pclbench"])
+    return description
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """All arrays in the file.
+
+    Raises:
+        UserError: as :func:`load_description`.
+    """
+    _refuse_foreign(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Name what a file is when it is plainly not safetensors; nothing of it is executed."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {path}: {error.strerror}.", "Check the path, or train it: pclbench train."
+        ) from error
+    if head[8:9] == b"{":
+        return  # a header after eight bytes of length, which may be any bytes: safetensors
+    kind = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        kind = "a web page (HTML)"
+    if kind:
+        raise UserError(
+            f"{path} is {kind}, not a safetensors checkpoint.",
+            "Download or train it again; pclbench never opens pickled files, which can run code.",
+        )
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is truncated or damaged ({error}).",
+        "Move it away and run the command again to make it anew.",
+    )

@@ -1,0 +1,119 @@
+"""Putting together the model that a recipe describes, fresh or from its checkpoint."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from robustbench_pcl.data.catalogue import dataset_spec
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.losses.criterion import build_criterion
+from robustbench_pcl.losses.supervised import SupervisedModel
+from robustbench_pcl.models.classifier import build_classifier
+from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.store.checkpoints import Checkpoint
+from robustbench_pcl.store.home import environment
+from robustbench_pcl.store.records import Environment
+from robustbench_pcl.store.tensors import Arrays
+
+
+def build_model(
+    recipe: Recipe, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> SupervisedModel:
+    """The recipe's model with fresh weights.
+
+    Args:
+        recipe: what to build.
+        mean: of the pixels, a channel; None when a checkpoint will bring its own.
+        std: of the pixels, a channel.
+    """
+    spec = dataset_spec(recipe.dataset)
+    classifier = build_classifier(
+        recipe.model,
+        spec.shape,
+        len(spec.classes),
+        width=recipe.width,
+        taps=recipe.taps,
+        mean=mean,
+        std=std,
+        seed=recipe.seed,
+    )
+    classifier.eval()
+    with torch.no_grad():
+        _, features = classifier.features(torch.zeros(1, *spec.shape))
+    dimensions = {layer: values.shape[1] for layer, values in features.items()}
+    criterion = build_criterion(recipe.loss, dimensions, len(spec.classes), recipe.seed)
+    return SupervisedModel(classifier, criterion)
+
+
+def restore(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> SupervisedModel:
+    """The model of a checkpoint, in eval mode.
+
+    Raises:
+        UserError: the file is damaged, or its weights are another model's.
+    """
+    model = build_model(checkpoint.record.recipe)
+    load_arrays_into(model, checkpoint.arrays(), checkpoint.path)
+    return model.to(device).eval()
+
+
+def load_arrays_into(model: torch.nn.Module, arrays: Arrays, path: Path) -> None:
+    """Set a module's parameters and buffers.
+
+    Raises:
+        UserError: names or shapes differ, with the first that does.
+    """
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    given = {name: tuple(array.shape) for name, array in arrays.items()}
+    for name in sorted(own.keys() | given.keys()):
+        if own.get(name) != given.get(name):
+            raise UserError(
+                f"{path} holds another model's weights: {name} is "
+                f"{given.get(name, 'missing')} where {own.get(name, 'nothing')} is expected.",
+                "Move it away and train again with pclbench train.",
+            )
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+
+
+def arrays_of(model: torch.nn.Module) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    """A module's parameters and buffers by name, on the CPU."""
+    return {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device with that name; ``auto`` takes the accelerator if there is one.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"There is no device {name!r} here ({str(error).splitlines()[0]}).",
+            "Leave --device out, or write --device cpu.",
+        ) from error
+    return device
+
+
+def describe_environment(device: torch.device) -> Environment:
+    """Where a number is made: versions, and the model of the accelerator or processor."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return environment(torch.__version__, name, torch.get_num_threads())
+
+
+def _processor() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found.group(1) if found else platform.machine()

@@ -1,0 +1,113 @@
+"""``pclbench data``."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from robustbench_pcl.cli.data import app
+from robustbench_pcl.data import cache as data_cache
+from robustbench_pcl.data import progress
+from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
+from robustbench_pcl.errors import UserError
+
+CIFAR10 = dataset_spec("cifar10")
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def rows(*arguments):
+    return json.loads(run(*arguments, "--format", "json").stdout)
+
+
+def test_list_of_an_empty_cache():
+    listed = rows("list")
+    assert [row["name"] for row in listed] == list(DATASETS)
+    assert {row["where"] for row in listed} == {"not here"}
+    assert listed[3]["train"] == 50_000
+    assert "pclbench data add" in run("list").stderr
+
+
+def test_list_tells_where_images_come_from_and_what_is_wrong_with_them(toy, cache):
+    data_cache.write(CIFAR10, toy(CIFAR10))
+    data_cache.write(dataset_spec("mnist"), toy(dataset_spec("mnist")))
+    (cache / "mnist" / "info.json").write_text("{")
+    listed = {row["name"]: row for row in rows("list")}
+    assert listed["cifar10"]["where"] == "toy"
+    assert listed["cifar10"]["note"] == "20 of 50,000 training and 10 of 10,000 test images"
+    assert (listed["cifar10"]["train"], listed["cifar10"]["test"]) == (20, 10)
+    assert listed["mnist"]["where"] == "broken"
+    assert "CIFAR-10" in run("list").stdout
+
+
+def test_add_a_file(toy, image_folder, packed):
+    raw = toy(CIFAR10)
+    result = run("add", "cifar10", packed(image_folder(raw, CIFAR10.classes), "copy.zip"))
+    assert result.exit_code == 0
+    assert result.stderr.startswith("CIFAR-10: 20 training and 10 test images from image archive")
+    assert data_cache.read(CIFAR10) is not None
+
+
+def test_add_without_a_file_looks_everywhere():
+    assert "Digits: 1,297 training" in run("add", "digits").stderr
+
+
+def test_add_from_a_data_root(toy, idx_files, tmp_path):
+    idx_files(toy(dataset_spec("mnist")), tmp_path / "root" / "MNIST" / "raw")
+    assert "torchvision files" in run("add", "mnist", "--data-root", tmp_path / "root").stderr
+
+
+def test_verify(toy, cache):
+    data_cache.write(CIFAR10, toy(CIFAR10))
+    (row,) = rows("verify")
+    assert row["name"] == "cifar10"
+    assert row == rows("verify", "cifar10")[0]
+    with (cache / "cifar10" / "train-images.npy").open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)[0]
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 1]))
+    with pytest.raises(UserError, match="have changed"):
+        run("verify", "cifar10")
+
+
+def test_verify_of_what_is_not_there():
+    assert rows("verify") == []
+    with pytest.raises(UserError, match="not in the cache"):
+        run("verify", "cifar10")
+
+
+def test_path(cache):
+    assert run("path").stdout.strip() == str(cache)
+    assert run("path", "mnist").stdout.strip() == str(cache / "mnist")
+
+
+@pytest.mark.parametrize("command", ["add", "verify", "path"])
+def test_unknown_names_are_refused(command):
+    with pytest.raises(UserError, match="There is no data set called"):
+        run(command, "imagenet")
+
+
+def test_importing_the_commands_imports_nothing_heavy():
+    code = (
+        "import robustbench_pcl.cli.data, sys; "
+        "print(sorted({'numpy', 'sklearn', 'torch', 'PIL', 'rich.progress'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("patience", "shown"), [(60.0, False), (-1.0, True)])
+def test_progress_is_shown_once_it_takes_long(patience, shown, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, a terminal
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", patience)
+    assert list(progress.tracked(range(3), "Reading", 3)) == [0, 1, 2]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert bool(captured.err.strip()) == shown

@@ -1,0 +1,138 @@
+"""Records that nobody measured, for tests of how they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+from robustbench_pcl.report.evidence import Evidence
+from robustbench_pcl.specs.base import Part, digest
+from robustbench_pcl.specs.cell import Cell
+from robustbench_pcl.specs.recipe import Recipe, Scale, Schedule
+from robustbench_pcl.specs.recipes import RECIPES, named_recipe
+from robustbench_pcl.store.records import (
+    DataRecord,
+    Environment,
+    Measurement,
+    ModelRecord,
+    TrainingRecord,
+)
+
+ENVIRONMENT = Environment(
+    pclbench="0.1.0",
+    python="3.11.9",
+    torch="2.6.0",
+    platform="Linux x86_64",
+    device="CPU",
+    threads=2,
+)
+
+
+def make_recipe(
+    name: str = "ours", dataset: str = "cifar10", scale: Scale = "quick", **changes: Any
+) -> Recipe:
+    """The paper's recipe, cut to a quarter of its width, 8000 images and 12 epochs."""
+    paper = named_recipe(name if name in RECIPES else "ours", dataset, "paper")
+    cut: dict[str, Any] = {
+        "name": name,
+        "scale": scale,
+        "width": 0.25,
+        "train_images": 8000,
+        "schedule": Schedule(epochs=12),
+        "start": None,
+    }
+    return paper.model_copy(update={**cut, **changes})
+
+
+def make_model(name: str = "ours", weights: str = "", **changes: Any) -> ModelRecord:
+    recipe = make_recipe(name, **changes)
+    weights = weights or digest([name, recipe.dataset, recipe.scale, recipe.seed])
+    return ModelRecord(checkpoint=f"checkpoint-{weights}", weights=weights, recipe=recipe)
+
+
+def make_data(dataset: str = "cifar10", **changes: Any) -> DataRecord:
+    return DataRecord(
+        **{"dataset": dataset, "digest": f"{dataset}-test", "source": "torchvision", **changes}
+    )
+
+
+def packed(verdicts: Sequence[bool]) -> str:
+    """Verdicts as the evidence stores them: one bit an image, whole bytes, hexadecimal."""
+    bits = "".join("1" if verdict else "0" for verdict in verdicts)
+    bits += "0" * (-len(bits) % 8)
+    return f"{int(bits, 2):0{len(bits) // 4}x}"
+
+
+def make_measurement(
+    target: ModelRecord | None = None,
+    source: ModelRecord | None = None,
+    attack: Part | None = None,
+    correct: int = 500,
+    n: int = 1000,
+    **changes: Any,
+) -> Measurement:
+    target = target or make_model()
+    verdicts = changes.pop("right", [index < correct for index in range(n)])
+    n, correct = len(verdicts), sum(verdicts)
+    spread = 1.96 * sqrt(correct / n * (1 - correct / n) / n)
+    eps = attack.parameters.get("eps", 0.0) if attack else 0.0
+    adversarial_set = attack and digest([attack.content(), source and source.weights])
+    fields: dict[str, Any] = {
+        "id": digest([target.weights, adversarial_set]),
+        "data": make_data(target.recipe.dataset),
+        "adversarial_set": adversarial_set,
+        "largest_linf": eps,
+        "interval": (correct / n - spread, correct / n + spread),
+        "verdicts": packed(verdicts),
+        "seconds": 1.0,
+        "forward_passes": n,
+        "backward_passes": n,
+        "seed": 0,
+        "environment": ENVIRONMENT,
+        "created": "2025-01-01T00:00:00+00:00",
+        "correct_8bit": correct,
+    }
+    return Measurement(
+        target=target, source=source, attack=attack, n=n, correct=correct, **{**fields, **changes}
+    )
+
+
+def make_training(
+    recipe: Recipe | None = None, seconds: float = 2.5, **changes: Any
+) -> TrainingRecord:
+    recipe = recipe or make_recipe()
+    fields: dict[str, Any] = {
+        "checkpoint": digest(recipe.content()),
+        "weights": digest([recipe.name, recipe.dataset, recipe.scale, recipe.seed]),
+        "data": make_data(recipe.dataset, digest=f"{recipe.dataset}-train"),
+        "seconds_per_epoch": seconds,
+        "history": [
+            {"epoch": epoch, "cross_entropy": 2 / epoch, "training_accuracy": 1 - 0.8 / epoch}
+            for epoch in range(1, recipe.schedule.epochs + 1)
+        ],
+        "environment": ENVIRONMENT,
+        "created": "2025-01-01T00:00:00+00:00",
+    }
+    return TrainingRecord(recipe=recipe, **{**fields, **changes})
+
+
+def make_answer(cell: Cell, value: float, n: int = 10_000) -> Measurement | TrainingRecord:
+    """The record that answers ``cell`` with ``value``: per cent, seconds or epochs."""
+    if cell.quantity != "accuracy":
+        schedule = Schedule(epochs=round(value) if cell.quantity == "epochs" else 12)
+        recipe = make_recipe(cell.target, cell.dataset, schedule=schedule)
+        return make_training(recipe, seconds=value)
+    source = make_model(cell.source, dataset=cell.dataset) if cell.source else None
+    attack = cell.attack and cell.attack.merged({"steps": 1}) if cell.attack else None
+    if attack and attack.name != "fgsm":
+        attack = attack.merged({"steps": 1000 if attack.name == "cw" else 10})
+    target = make_model(cell.target, dataset=cell.dataset)
+    return make_measurement(target, source, attack, correct=round(value * n / 100), n=n)
+
+
+def make_evidence(answers: Sequence[Measurement | TrainingRecord]) -> Evidence:
+    return Evidence(
+        [record for record in answers if isinstance(record, Measurement)],
+        [record for record in answers if isinstance(record, TrainingRecord)],
+    )

@@ -1,0 +1,143 @@
+"""The page and its figures."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+from fabricated import (
+    ENVIRONMENT,
+    make_answer,
+    make_data,
+    make_evidence,
+    make_measurement,
+    make_model,
+    make_recipe,
+    make_training,
+)
+from test_report_formats import parsed
+
+from robustbench_pcl.paper.table import published, published_numbers
+from robustbench_pcl.report.figures import (
+    INK,
+    attack_bars,
+    training_curves,
+    transfer_heat_map,
+)
+from robustbench_pcl.report.full_page import full_page
+from robustbench_pcl.report.page import Figure, render_page
+from robustbench_pcl.report.table import report_table
+
+
+def section(number, dataset="cifar10", skip=()):
+    answers = [
+        make_answer(position.cell, 7 + 2 * index)
+        for index, position in enumerate(published(number).positions(dataset))
+        if index not in skip
+    ]
+    return report_table(number, make_evidence(answers), [dataset]).sections[0]
+
+
+def words(svg: str) -> list[str]:
+    root = ElementTree.fromstring(svg)
+    return [text.strip() for text in root.itertext() if text.strip()]
+
+
+FIGURES = {
+    "bars": lambda: attack_bars(section(3, skip=(2,))),
+    "bars without published": lambda: attack_bars(section(3, "digits")),
+    "heat map": lambda: transfer_heat_map(section(13, skip=(2,))),
+    "curves": lambda: training_curves(
+        [make_training(make_recipe(f"recipe-{index}")) for index in range(8)]
+    ),
+}
+
+
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+def test_figures_are_repeatable_drawings_in_the_pages_colours(draw):
+    svg = draw()
+    assert svg == draw()
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    assert "currentColor" in svg
+    assert INK not in svg
+    assert "prefers-color-scheme:dark" in svg
+    assert not re.search(r"\d{4}-\d\d-\d\dT", svg)  # no date
+
+
+def test_bars_name_attacks_recipes_and_the_papers_numbers():
+    shown = words(FIGURES["bars"]())
+    for word in ("No attack", "FGSM", "C&W", "PGD", "Ours + AdvTrain PGD", "the paper's numbers"):
+        assert shown.count(word) == 1
+    assert "–" in shown
+    assert "the paper's numbers" not in words(FIGURES["bars without published"]())
+
+
+def test_the_heat_map_prints_every_number():
+    shown = words(FIGURES["heat map"]())
+    assert {f"{7 + 2 * index:.1f}" for index in range(16) if index != 2} <= set(shown)
+    assert "–" in shown
+
+
+def test_curves_survive_histories_that_lack_something():
+    record = make_training(history=[{"epoch": 1}, {"epoch": 2, "cross_entropy": 0.5}])
+    assert "ours" in words(training_curves([record]))
+
+
+def evidence():
+    answers = [
+        make_answer(position.cell, 7 + index % 90)
+        for number in published_numbers()
+        for index, position in enumerate(published(number).positions("cifar10"))
+    ]
+    return make_evidence(answers)
+
+
+def test_the_page_is_whole_and_needs_nothing_from_outside():
+    text = full_page(evidence())
+    cells = parsed(text.removeprefix("<!DOCTYPE html>"))
+    assert text.startswith("<!DOCTYPE html>")
+    assert all(reference.startswith("#") for reference in cells.references)
+    assert {reference[1:] for reference in cells.references} <= set(cells.ids)
+    assert "@import" not in text
+    assert {f"table-{number}" for number in published_numbers()} <= set(cells.ids)
+    assert text.count("<svg") == 3
+    assert 'name="viewport"' in text
+    assert "prefers-color-scheme: dark" in text
+    assert f"<td>{ENVIRONMENT.torch}</td>" in text
+    assert "pclbench run --table 3 --dataset cifar10 --scale quick" in text
+
+
+def test_a_drawings_own_references_still_point_at_its_parts():
+    text = full_page(evidence())
+    ids = set(re.findall(r'\bid="([^"]+)"', text))
+    used = set(re.findall(r"url\(#([^)]+)\)", text))
+    assert used
+    assert used <= ids
+
+
+def test_a_page_without_measurements_says_so_and_keeps_the_papers_numbers():
+    text = full_page(make_evidence([]))
+    parsed(text.removeprefix("<!DOCTYPE html>"))
+    assert "0 of 270" in text
+    assert "none yet" in text
+    assert "67.7" in text
+    assert "<svg" not in text
+    assert "Measured on</h2>" not in text
+
+
+def test_a_page_may_hold_one_table():
+    text = full_page(evidence(), [11])
+    assert 'id="table-11"' in text
+    assert 'id="table-3"' not in text
+
+
+def test_what_others_wrote_is_escaped():
+    data = make_data(source="<script>alert(1)</script>", note='"&<b>')
+    table = report_table(3, make_evidence([make_measurement(make_model(), data=data)]))
+    text = render_page([table], [Figure("<i>", "<svg></svg>", "a < b & c")])
+    assert "<script>" not in text
+    assert "&lt;script&gt;" in text
+    assert "<h2>&lt;i&gt;</h2>" in text
+    assert "a &lt; b &amp; c" in text
+    parsed(text.removeprefix("<!DOCTYPE html>"))
