@@ -16,7 +16,7 @@ class Progress:
     @contextlib.contextmanager
     def task(self, title: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - shows nothing
         """A piece of work of ``total`` units; call the result to advance it."""
-        yield lambda done, note: None
+        yield _ignore
 
     def say(self, message: str) -> None:
         """A line for the person."""
@@ -72,3 +72,7 @@ def spoken(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {round(seconds) % 60:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _ignore(done: int, note: str) -> None:
+    """An advance that nobody sees."""

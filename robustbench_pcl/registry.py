@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar, cast
 
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.specs.base import Part
@@ -52,7 +52,7 @@ class Family(Generic[T]):
         return cast(T, getattr(importlib.import_module(module), attribute))
 
 
-def build(family: Family[Callable[..., T]], part: Part, *positional: object) -> T:
+def build(family: Family[Any], part: Part, *positional: object) -> Any:
     """Make the member that ``part`` names, with its parameters as keywords.
 
     Args:

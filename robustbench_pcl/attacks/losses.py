@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbench_pcl.errors import UserError, unknown_name
+
+
+class HasJointLoss(Protocol):
+    """What the adaptive attack needs of a model."""
+
+    def joint_loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The loss of each image, (N,)."""
+
 
 AttackLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(model, images (N, C, H, W), labels (N,)) -> losses (N,)."""
@@ -42,7 +51,7 @@ def joint(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             f"A {type(model).__name__} has no prototypes to attack.",
             "The adaptive attack (loss='joint') needs a model trained by pclbench.",
         )
-    losses: Tensor = model.joint_loss(images, labels)
+    losses: Tensor = cast(HasJointLoss, model).joint_loss(images, labels)
     return losses
 
 

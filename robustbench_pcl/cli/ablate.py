@@ -19,6 +19,7 @@ from robustbench_pcl.cli.run import run
 
 
 def ablate(
+    *,
     dataset: Annotated[str, typer.Argument(help="Data set: see pclbench data list.")],
     scale: ScaleOption = None,
     images: ImagesOption = None,

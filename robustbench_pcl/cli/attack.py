@@ -26,6 +26,7 @@ from robustbench_pcl.errors import UserError
 
 
 def attack(
+    *,
     target: Annotated[str, typer.Argument(help="A recipe's name, or a checkpoint's file.")],
     dataset: DatasetOption = "cifar10",
     attack: Annotated[

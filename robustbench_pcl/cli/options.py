@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.specs.recipe import SCALES, Recipe, Scale
+from robustbench_pcl.specs.names import SCALES, Scale
 
 if TYPE_CHECKING:
     from robustbench_pcl.jobs.bench import Bench
     from robustbench_pcl.specs.base import Part
+    from robustbench_pcl.specs.recipe import Recipe
 
 DatasetOption = Annotated[str, typer.Option(help="Data set: see pclbench data list.")]
 ScaleOption = Annotated[
@@ -100,7 +101,8 @@ def read_attack(name: str, dataset: str, eps: str | None, parameters: list[str])
     takes_eps = "eps" in resolved(ATTACKS[name]()).parameters
     if eps is not None and not takes_eps:
         raise UserError(
-            f"{name} has no L-infinity budget.", f"Leave --eps out; see pclbench attacks show {name}."
+            f"{name} has no L-infinity budget.",
+            f"Leave --eps out; see pclbench attacks show {name}.",
         )
     budget: dict[str, Scalar] = (
         {"eps": spec.eps if eps is None else parse_eps(eps)}

@@ -11,7 +11,7 @@ import typer
 
 from robustbench_pcl.cli.console import Format, print_rows, say
 from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.specs.recipe import SCALES, Scale
+from robustbench_pcl.specs.names import SCALES, Scale
 
 if TYPE_CHECKING:
     from robustbench_pcl.report.model import ReportTable

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    *,
     table: Annotated[list[int], typer.Option(help="A table of the paper; may be repeated.")],
     dataset: Annotated[
         list[str] | None,

@@ -30,6 +30,7 @@ class AdversarialTrainingChoice(StrEnum):
 
 
 def train(
+    *,
     dataset: Annotated[str, typer.Argument(help="Data set: see pclbench data list.")],
     loss: Annotated[
         str, typer.Option(help="cross-entropy, pcl (Eq. 5-10) or pcl-authors (their code's).")

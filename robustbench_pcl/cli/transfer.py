@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 def transfer(
+    *,
     source: Annotated[
         list[str], typer.Option(help="Crafted on this model; may be repeated.", show_default=False)
     ],

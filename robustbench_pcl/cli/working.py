@@ -48,13 +48,14 @@ def show_measurements(measurements: Sequence[Measurement], form: Format) -> None
 
 def _row(measurement: Measurement, form: Format) -> dict[str, Any]:
     attack = measurement.attack
+    parameters = attack.parameters if attack else {}
     if form is not Format.table:
         return {
             "dataset": measurement.data.dataset,
             "target": measurement.target.recipe.name,
             "source": measurement.source.recipe.name if measurement.source else None,
             "attack": attack.name if attack else None,
-            **{f"attack_{key}": value for key, value in (attack.parameters if attack else {}).items()},
+            "parameters": " ".join(f"{key}={value}" for key, value in parameters.items()),
             "scale": measurement.target.recipe.scale,
             "n": measurement.n,
             "correct": measurement.correct,

@@ -39,5 +39,5 @@ class AdversarialTraining(Defense):
         attack = training_attack(self.attack, self.steps, self.relative_step_size)
         shares = torch.rand((len(images), 1, 1, 1), generator=generator)
         eps = self.low + (self.high - self.low) * shares
-        adversarial = craft(attack, model, images, labels, eps, generator)
+        adversarial = craft(attack, model, images, labels, eps=eps, generator=generator)
         return model.step(torch.cat([images, adversarial]), torch.cat([labels, labels]))

@@ -67,6 +67,7 @@ def craft(
     model: SupervisedModel,
     images: Tensor,
     labels: Tensor,
+    *,
     eps: Tensor,
     generator: torch.Generator,
 ) -> Tensor:

@@ -32,4 +32,5 @@ class MinMax(Defense):
         """The criterion's terms on the adversarial images."""
         attack = training_attack("pgd", self.steps, self.relative_step_size)
         eps = torch.full((len(images), 1, 1, 1), self.eps)
-        return model.step(craft(attack, model, images, labels, eps, generator), labels)
+        adversarial = craft(attack, model, images, labels, eps=eps, generator=generator)
+        return model.step(adversarial, labels)

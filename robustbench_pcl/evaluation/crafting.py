@@ -82,7 +82,7 @@ class Crafting:
         environment = describe_environment(self.device)
         return finish_set(self.folder, spec, self.dataset.test.images, environment)
 
-    def _shard(self, indices: np.ndarray, seeds: torch.Tensor) -> Shard:  # type: ignore[type-arg]
+    def _shard(self, indices: np.ndarray, seeds: torch.Tensor) -> Shard:
         clean = torch.from_numpy(np.array(self.dataset.test.images[indices]))
         labels = torch.from_numpy(np.array(self.dataset.test.labels[indices])).to(self.device)
         began = time.perf_counter()

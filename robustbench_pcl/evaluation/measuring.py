@@ -31,8 +31,8 @@ class Verdicts:
         correct_8bit: boolean (N,), with the images rounded to 8 bits a channel.
     """
 
-    correct: np.ndarray  # type: ignore[type-arg]
-    correct_8bit: np.ndarray  # type: ignore[type-arg]
+    correct: np.ndarray
+    correct_8bit: np.ndarray
 
 
 def clean_id(target: ModelRecord, dataset: Dataset, n: int) -> str:

@@ -6,8 +6,6 @@ import statistics
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.data.loading import load
 from robustbench_pcl.evaluation.crafting import Crafting, build_attack, set_spec
@@ -21,7 +19,7 @@ from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.recipe import Recipe
-from robustbench_pcl.specs.scales import SCALES, at_scale
+from robustbench_pcl.specs.scales import SIZES, at_scale
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, find_set
 from robustbench_pcl.store.checkpoints import (
     Checkpoint,
@@ -203,7 +201,7 @@ class Bench:
     def count(self, recipe: Recipe) -> int:
         """How many test images are attacked and measured."""
         available = len(self.dataset(recipe.dataset).test)
-        wanted = self.images or SCALES[recipe.scale].attacked_images or available
+        wanted = self.images or SIZES[recipe.scale].attacked_images or available
         return min(wanted, available)
 
     def _id(self, recipe: Recipe) -> str:

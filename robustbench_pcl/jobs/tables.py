@@ -8,7 +8,8 @@ from robustbench_pcl.jobs.plan import Job, Measure, Train, plan
 from robustbench_pcl.paper.table import published
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Cell
-from robustbench_pcl.specs.recipe import Recipe, Scale
+from robustbench_pcl.specs.names import Scale
+from robustbench_pcl.specs.recipe import Recipe
 from robustbench_pcl.specs.recipes import RECIPES, named_recipe
 
 

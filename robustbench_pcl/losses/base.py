@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -22,7 +23,7 @@ class FeatureLoss(nn.Module, ABC):
         """The batch's mean: the paper's sum over images divided by the batch size."""
         return self.per_image(features, labels).mean()
 
-    def initialise(self, features: Tensor, labels: Tensor) -> None:  # noqa: B027 - nothing to do
+    def initialise(self, features: Tensor, labels: Tensor) -> None:
         """Set the loss's own parameters from training features (N, D), before its first step."""
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
@@ -42,6 +43,6 @@ def squared_distances(features: Tensor, points: Tensor) -> Tensor:
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """The mean features (K, D) of each class; the overall mean for a class without images."""
     means = features.mean(dim=0).repeat(classes, 1)
-    for label in labels.unique().tolist():
+    for label in torch.unique(labels).tolist():
         means[label] = features[labels == label].mean(dim=0)
     return means

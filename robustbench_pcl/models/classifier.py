@@ -48,8 +48,9 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise images (N, C, H, W) in [0, 1]."""
-        return (images - self.mean) / self.std
+        """Normalise images (N, C, H, W) in [0, 1]; channels last, as the layers are laid out."""
+        normalised = (images - self.mean) / self.std
+        return normalised.contiguous(memory_format=torch.channels_last)
 
 
 class Classifier(nn.Module):

@@ -47,9 +47,7 @@ def _resnet(
             ),
             _stage(blocks, stem, narrow, stride=1),
             _stage(blocks, narrow * expansion, middle, stride=2),
-            nn.Sequential(
-                _stage(blocks, middle * expansion, wide, stride=2), GlobalAveragePool()
-            ),
+            nn.Sequential(_stage(blocks, middle * expansion, wide, stride=2), GlobalAveragePool()),
             nn.Linear(wide * expansion, embedding),
         ),
         head=nn.Linear(embedding, classes),

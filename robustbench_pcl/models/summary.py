@@ -21,8 +21,10 @@ def layer_table(model: Classifier, shape: tuple[int, int, int]) -> list[dict[str
         output: Tensor = torch.zeros(1, *shape)
         for number, layer in enumerate(model.layers, start=1):
             output = layer(output)
-            branch = model.branches[str(number)] if str(number) in model.branches else None
-            tapped = "" if branch is None else f"{describe(branch)} -> {branch(output).shape[1]}"
+            tapped = ""
+            if str(number) in model.branches:
+                branch = model.branches[str(number)]
+                tapped = f"{describe(branch)} -> {branch(output).shape[1]}"
             rows.append(_row(str(number), layer, output, tapped))
         rows.append(_row(str(len(model.layers) + 1), model.head, model.head(output), "logits"))
     return rows

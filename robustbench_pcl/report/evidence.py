@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Cell
-from robustbench_pcl.specs.recipe import SCALES, Recipe, Scale
+from robustbench_pcl.specs.names import SCALES, Scale
+from robustbench_pcl.specs.recipe import Recipe
 from robustbench_pcl.store.records import DataRecord, Environment, Measurement, TrainingRecord
 
 # Table 2 of the paper.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from robustbench_pcl.report.formatting import MISSING, attack_label, show_measured
-from robustbench_pcl.report.model import Entry, ReportSection
+from robustbench_pcl.report.model import Entry, ReportSection, Row
 from robustbench_pcl.store.records import TrainingRecord
 
 if TYPE_CHECKING:
@@ -27,10 +27,19 @@ STYLE = (
 )
 
 
+class Bar(NamedTuple):
+    """One bar: the measured number, its 95 % interval, and the paper's number, in per cent."""
+
+    measured: float | None
+    interval: tuple[float, float] | None = None
+    published: float | None = None
+
+
 def attack_bars(section: ReportSection) -> str:
     """Accuracy under each white-box attack, a group of bars an attack and a bar a recipe.
 
-    The paper's number is a line across the bar.
+    The paper's number is a line across the bar; the last group is the worst case over the stored
+    white-box attacks, where there are any.
 
     Args:
         section: of a table with recipes in rows and attacks in columns (Table 3).
@@ -38,38 +47,39 @@ def attack_bars(section: ReportSection) -> str:
     Returns:
         SVG.
     """
-    chosen = [
-        index
-        for index, entry in enumerate(section.rows[0].entries)
-        if entry.cell.attack is None or entry.white_box
+    names = [
+        attack_label(entry.cell.attack) if entry.cell.attack else "No attack"
+        for entry in _white_box(section.rows[0])
     ]
+    if any(row.worst_case for row in section.rows):
+        names.append("Worst case")
 
     def draw(axes: Axes) -> None:
         width = 0.8 / len(section.rows)
         handles: list[Artist | Container] = []
         for number, row in enumerate(section.rows):
-            entries = [row.entries[index] for index in chosen]
-            places = [place - 0.4 + (number + 0.5) * width for place in range(len(chosen))]
-            bars = axes.bar(
+            bars = _bars(row)[: len(names)]
+            places = [place - 0.4 + (number + 0.5) * width for place in range(len(bars))]
+            drawn = axes.bar(
                 places,
-                [entry.measured or 0 for entry in entries],
+                [bar.measured or 0 for bar in bars],
                 width * 0.9,
-                yerr=_errors(entries),
+                yerr=_errors(bars),
                 color=COLOURS[number % len(COLOURS)],
                 ecolor=INK,
                 error_kw={"elinewidth": 0.8},
                 label=row.heading.label,
             )
-            handles.append(bars)
-            for place, entry in zip(places, entries, strict=True):
-                if entry.measured is None:
+            handles.append(drawn)
+            for place, bar in zip(places, bars, strict=True):
+                if bar.measured is None:
                     axes.text(place, 1, MISSING, ha="center", color=INK)
-                if entry.published is not None:
+                if bar.published is not None:
                     reach = [place - width * 0.45, place + width * 0.45]
-                    axes.plot(reach, [entry.published] * 2, color=INK, linewidth=1.8)
+                    axes.plot(reach, [bar.published] * 2, color=INK, linewidth=1.8)
         if any(entry.published is not None for entry in section.entries):
             handles += axes.plot([], [], color=INK, linewidth=1.8, label="the paper's numbers")
-        axes.set_xticks(range(len(chosen)), [_attack_name(section, index) for index in chosen])
+        axes.set_xticks(range(len(names)), names)
         axes.set_ylim(0, 100)
         axes.set_ylabel("accuracy (%)")
         axes.legend(
@@ -82,6 +92,27 @@ def attack_bars(section: ReportSection) -> str:
         )
 
     return _svg(draw, (7.2, 3.4))
+
+
+def _white_box(row: Row) -> list[Entry]:
+    return [entry for entry in row.entries if entry.cell.attack is None or entry.white_box]
+
+
+def _bars(row: Row) -> list[Bar]:
+    """The row's white-box numbers and its worst case."""
+    bars = [Bar(entry.measured, entry.interval, entry.published) for entry in _white_box(row)]
+    return [*bars, Bar(row.worst_case.accuracy if row.worst_case else None)]
+
+
+def _errors(bars: Sequence[Bar]) -> list[list[float]]:
+    """Distances from the measured values down and up to their 95 % intervals."""
+    pairs = [
+        (bar.measured - bar.interval[0], bar.interval[1] - bar.measured)
+        if bar.interval and bar.measured is not None
+        else (0.0, 0.0)
+        for bar in bars
+    ]
+    return [[max(low, 0) for low, _ in pairs], [max(high, 0) for _, high in pairs]]
 
 
 def transfer_heat_map(section: ReportSection) -> str:
@@ -165,22 +196,6 @@ def training_curves(trainings: Sequence[TrainingRecord]) -> str:
 def _curve(record: TrainingRecord, name: str) -> tuple[list[float], list[float]]:
     points = [(entry["epoch"], entry[name]) for entry in record.history if name in entry]
     return [epoch for epoch, _ in points], [value for _, value in points]
-
-
-def _errors(entries: Sequence[Entry]) -> list[list[float]]:
-    """Distances from the measured values down and up to their 95 % intervals."""
-    pairs = [
-        (entry.measured - entry.interval[0], entry.interval[1] - entry.measured)
-        if entry.interval and entry.measured is not None
-        else (0.0, 0.0)
-        for entry in entries
-    ]
-    return [[max(low, 0) for low, _ in pairs], [max(high, 0) for _, high in pairs]]
-
-
-def _attack_name(section: ReportSection, index: int) -> str:
-    attack = section.rows[0].entries[index].cell.attack
-    return attack_label(attack) if attack else "No attack"
 
 
 def _svg(

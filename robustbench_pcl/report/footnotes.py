@@ -18,7 +18,8 @@ from robustbench_pcl.report.formatting import (
 from robustbench_pcl.report.scale_note import scale_note
 from robustbench_pcl.report.worst_case import WorstCase
 from robustbench_pcl.specs.cell import Cell
-from robustbench_pcl.specs.recipe import Recipe, Scale
+from robustbench_pcl.specs.names import Scale
+from robustbench_pcl.specs.recipe import Recipe
 
 
 def evidence_notes(answers: Sequence[Answer]) -> Iterator[str]:
@@ -94,7 +95,7 @@ def _loss_notes(recipes: Iterable[Recipe]) -> Iterator[str]:
 
 
 def _data_notes(answers: Sequence[Answer]) -> Iterator[str]:
-    notes = {}
+    notes: dict[str, None] = {}
     for answer in answers:
         flaws = ["lossy copies of the published pixels"] * answer.data.lossy
         flaws += ["a part of the published set"] * answer.data.subset

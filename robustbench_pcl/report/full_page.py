@@ -11,7 +11,7 @@ from robustbench_pcl.report.formatting import percent
 from robustbench_pcl.report.model import ReportTable
 from robustbench_pcl.report.page import Figure, render_page
 from robustbench_pcl.report.table import report_table
-from robustbench_pcl.specs.recipe import Scale
+from robustbench_pcl.specs.names import Scale
 
 
 def full_page(

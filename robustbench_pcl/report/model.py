@@ -9,7 +9,7 @@ from robustbench_pcl.paper.table import Heading
 from robustbench_pcl.report.formatting import show_budget
 from robustbench_pcl.report.worst_case import WorstCase
 from robustbench_pcl.specs.cell import Cell
-from robustbench_pcl.specs.recipe import Scale
+from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.store.records import Environment
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from robustbench_pcl.paper.table import published, published_numbers
 from robustbench_pcl.report.evidence import Evidence
 from robustbench_pcl.report.table import datasets_of, report_table
-from robustbench_pcl.specs.recipe import Scale
+from robustbench_pcl.specs.names import Scale
 
 
 def overview(

@@ -16,8 +16,8 @@ from robustbench_pcl.report.model import ReportTable
 
 TITLE = "Prototype Conformity Loss: measured beside published"
 LEAD = (
-    "Every number here was measured with pclbench and stands beside the one printed in Deeply "
-    "Supervised Discriminative Learning for Adversarial Defense (Mustafa et al.)."
+    "What pclbench measured, beside what Deeply Supervised Discriminative Learning for "
+    "Adversarial Defense (Mustafa et al.) prints."
 )
 
 

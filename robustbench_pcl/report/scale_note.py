@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.report.formatting import listed, span
 from robustbench_pcl.specs.recipe import Recipe
 from robustbench_pcl.specs.recipes import RECIPES, named_recipe
@@ -43,9 +45,13 @@ def _models(pairs: Iterable[Pair]) -> Iterator[str]:
 
 
 def _images(recipes: Iterable[Recipe]) -> Iterator[str]:
-    images = {recipe.train_images for recipe in recipes if recipe.train_images}
+    images = {
+        recipe.train_images
+        for recipe in recipes
+        if (recipe.train_images or math.inf) < dataset_spec(recipe.dataset).train_images
+    }
     if images:
-        yield f"the first {span(images)} training images"
+        yield f"the first {span(filter(None, images))} training images"
 
 
 def _epochs(pairs: Iterable[Pair]) -> Iterator[str]:
@@ -66,7 +72,7 @@ def _training_attacks(pairs: Iterable[Pair]) -> Iterator[str]:
     for used, paper in pairs:
         steps, published = (recipe.defense.parameters.get("steps") for recipe in (used, paper))
         if used.defense.name == paper.defense.name and steps != published:
-            name = used.defense.name.replace("-", " ")
+            name = used.defense.name
             cut[name, steps, published] = f"{name} with {steps} attack steps (paper: {published})"
     if cut:
         yield listed(cut.values())

@@ -14,7 +14,7 @@ from robustbench_pcl.report.matrix import with_measured_recipes
 from robustbench_pcl.report.model import Entry, ReportSection, ReportTable, Row
 from robustbench_pcl.report.worst_case import worst_case
 from robustbench_pcl.specs.cell import Cell
-from robustbench_pcl.specs.recipe import Scale
+from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.specs.recipes import RECIPES
 
 

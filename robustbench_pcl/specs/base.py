@@ -1,4 +1,4 @@
-"""The base of every specification: frozen, checked, and with an id that follows from its content."""
+"""The base of every specification: frozen, checked, its id a digest of its content."""
 
 from __future__ import annotations
 

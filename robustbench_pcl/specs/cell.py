@@ -1,4 +1,4 @@
-"""One number of a table, as a question: who is attacked, by what, crafted on whom, on which data."""
+"""One number of a table, as a question: who is attacked, by what, crafted on whom."""
 
 from __future__ import annotations
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from robustbench_pcl.specs.base import Part, Spec, digest
-
-Scale = Literal["paper", "quick", "demo"]
-SCALES: tuple[Scale, ...] = ("paper", "quick", "demo")
+from robustbench_pcl.specs.names import Scale
 
 
 class Schedule(Spec):

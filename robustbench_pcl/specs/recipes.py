@@ -9,8 +9,9 @@ from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.data.spec import DatasetSpec
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.specs.base import Part
-from robustbench_pcl.specs.recipe import Recipe, Scale, Schedule
-from robustbench_pcl.specs.scales import SCALES
+from robustbench_pcl.specs.names import Scale
+from robustbench_pcl.specs.recipe import Recipe, Schedule
+from robustbench_pcl.specs.scales import SIZES
 
 TAPS = (3, 4, 5)
 """The layers of Table 1 that carry L_PC."""
@@ -20,7 +21,7 @@ Make = Callable[[DatasetSpec, Scale], Recipe]
 
 def _softmax(spec: DatasetSpec, scale: Scale) -> Recipe:
     """Cross-entropy alone: Algorithm 1's first T' epochs."""
-    sizes = SCALES[scale]
+    sizes = SIZES[scale]
     epochs = sizes.first[_colour(spec)]
     return Recipe(
         name="softmax",
@@ -35,7 +36,7 @@ def _softmax(spec: DatasetSpec, scale: Scale) -> Recipe:
 
 def _ours(spec: DatasetSpec, scale: Scale, *, taps: tuple[int, ...] = TAPS) -> Recipe:
     """Softmax, then the joint loss with learning rate 0.1, x0.1 after epochs 200 and 250 of 300."""
-    sizes = SCALES[scale]
+    sizes = SIZES[scale]
     epochs = sizes.joint[_colour(spec)]
     softmax = _softmax(spec, scale)
     return _changed(
@@ -70,7 +71,7 @@ def _ours_authors(spec: DatasetSpec, scale: Scale) -> Recipe:
 
 def _vgg19(spec: DatasetSpec, scale: Scale) -> Recipe:
     """A standard VGG-19 on clean images: the black-box source."""
-    sizes = SCALES[scale]
+    sizes = SIZES[scale]
     return _changed(
         _softmax(spec, scale),
         name="vgg19",
@@ -87,7 +88,7 @@ def _advtrain(spec: DatasetSpec, scale: Scale) -> Recipe:
 
 def _madry(spec: DatasetSpec, scale: Scale) -> Recipe:
     """Min-max training against PGD [17] of the network that *ours* uses."""
-    steps = SCALES[scale].pgd_steps[1]
+    steps = SIZES[scale].pgd_steps[1]
     defense = Part(
         name="min-max",
         parameters={"eps": spec.eps, "steps": steps, "relative_step_size": _reach(steps)},
@@ -198,7 +199,7 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
 def _against(attack: str, spec: DatasetSpec, scale: Scale) -> Part:
     """Adversarial training with budgets from the paper's interval (Section 6.1)."""
     low, high = spec.training_eps
-    steps = 1 if attack == "fgsm" else SCALES[scale].pgd_steps[0]
+    steps = 1 if attack == "fgsm" else SIZES[scale].pgd_steps[0]
     return Part(
         name="adversarial-training",
         parameters={

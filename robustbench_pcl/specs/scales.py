@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from robustbench_pcl.specs.base import Part, Scalar
-from robustbench_pcl.specs.recipe import Scale, Schedule
+from robustbench_pcl.specs.names import Scale
+from robustbench_pcl.specs.recipe import Schedule
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Sizes:
     attacks: dict[str, dict[str, Scalar]] = field(default_factory=dict)
 
 
-SCALES: dict[Scale, Sizes] = {
+SIZES: dict[Scale, Sizes] = {
     "paper": Sizes(
         width=1.0,
         source_width=1.0,
@@ -94,5 +95,5 @@ def at_scale(attack: Part, scale: Scale) -> Part:
     """An attack with the parameters that its scale changes, unless they are given already."""
     return Part(
         name=attack.name,
-        parameters={**SCALES[scale].attacks.get(attack.name, {}), **attack.parameters},
+        parameters={**SIZES[scale].attacks.get(attack.name, {}), **attack.parameters},
     )

@@ -197,33 +197,32 @@ def finish_set(
     path = set_path(folder, spec.id)
     parts = sorted(_parts(folder, spec.id).glob("[0-9]*.h5"))
     largest, squared, cost, content = 0.0, 0.0, np.zeros(3), hashlib.sha256()
-    with replacing(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            _create(file, spec.n, clean.shape[1:])
-            for part in parts:
-                with h5py.File(part, "r") as shard:
-                    start, count = int(part.stem), len(shard["labels"])
-                    for name in FIELDS:
-                        file[name][start : start + count] = shard[name][:]
-                    cost += shard.attrs["cost"]
-                    images = shard["images"][:]
-                content.update(images.tobytes())
-                difference = images - clean[start : start + count].astype(np.float32) / 255
-                flat = difference.reshape(count, -1)
-                largest = max(largest, float(np.abs(flat).max()))
-                squared += float(np.sqrt((flat.astype(np.float64) ** 2).sum(axis=1)).sum())
-            summary = SetSummary(
-                largest_linf=largest,
-                mean_l2=squared / spec.n,
-                seconds=float(cost[0]),
-                forward_passes=int(cost[1]),
-                backward_passes=int(cost[2]),
-                environment=environment,
-                images_digest=content.hexdigest()[:ID_LENGTH],
-            )
-            file.attrs["spec"] = spec.model_dump_json()
-            file.attrs["summary"] = summary.model_dump_json()
-            file.attrs["complete"] = True
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        _create(file, spec.n, clean.shape[1:])
+        for part in parts:
+            with h5py.File(part, "r") as shard:
+                start, count = int(part.stem), len(shard["labels"])
+                for name in FIELDS:
+                    file[name][start : start + count] = shard[name][:]
+                cost += shard.attrs["cost"]
+                images = shard["images"][:]
+            content.update(images.tobytes())
+            difference = images - clean[start : start + count].astype(np.float32) / 255
+            flat = difference.reshape(count, -1)
+            largest = max(largest, float(np.abs(flat).max()))
+            squared += float(np.sqrt((flat.astype(np.float64) ** 2).sum(axis=1)).sum())
+        summary = SetSummary(
+            largest_linf=largest,
+            mean_l2=squared / spec.n,
+            seconds=float(cost[0]),
+            forward_passes=int(cost[1]),
+            backward_passes=int(cost[2]),
+            environment=environment,
+            images_digest=content.hexdigest()[:ID_LENGTH],
+        )
+        file.attrs["spec"] = spec.model_dump_json()
+        file.attrs["summary"] = summary.model_dump_json()
+        file.attrs["complete"] = True
     shutil.rmtree(_parts(folder, spec.id), ignore_errors=True)
     return AdversarialSet(path, spec, summary)
 

@@ -21,7 +21,7 @@ from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.registry import build
 from robustbench_pcl.specs.recipe import Recipe, Schedule
-from robustbench_pcl.training.assemble import build_model
+from robustbench_pcl.training.assemble import build_model, laid_out
 from robustbench_pcl.training.state import RunState
 
 SAVE_SECONDS = 10.0
@@ -80,10 +80,7 @@ class Run:
         return state
 
     def _begin(self, split: DeviceSplit, start: SupervisedModel | None) -> RunState:
-        model = build_model(self.recipe, self.dataset.mean, self.dataset.std)
-        model.to(self.device)
-        if self.device.type == "cuda":
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = laid_out(build_model(self.recipe, self.dataset.mean, self.dataset.std), self.device)
         state = RunState(model, *optimisers(model, self.recipe.schedule))
         if self.partial.exists():
             state.load(self.partial)
@@ -102,7 +99,7 @@ class Run:
         model.eval()
         found: list[dict[int, Tensor]] = []
         with torch.no_grad():
-            for images in split.images[:INITIAL_FEATURES].split(256):
+            for images in torch.split(split.images[:INITIAL_FEATURES], 256):
                 found.append(model.classifier.features(pixels(images))[1])
         features = {layer: torch.cat([part[layer] for part in found]) for layer in found[0]}
         model.criterion.initialise(features, split.labels[:INITIAL_FEATURES])

@@ -245,7 +245,7 @@ def add_many_times(seed: int) -> None:
     images = np.full((20, 3, 32, 32), seed, dtype=np.uint8)
     labels = np.arange(20) % 10
     raw = RawDataset(images, labels, images[:10], labels[:10], "toy")
-    for _ in range(20):
+    for _ in range(10):
         data_cache.write(CIFAR10, raw)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from robustbench_pcl.report.evidence import Evidence
 from robustbench_pcl.specs.base import Part, digest
 from robustbench_pcl.specs.cell import Cell
-from robustbench_pcl.specs.recipe import Recipe, Scale, Schedule
+from robustbench_pcl.specs.names import Scale
+from robustbench_pcl.specs.recipe import Recipe, Schedule
 from robustbench_pcl.specs.recipes import RECIPES, named_recipe
 from robustbench_pcl.store.records import (
     DataRecord,

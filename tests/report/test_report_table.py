@@ -163,7 +163,10 @@ def test_a_scale_says_what_it_cut():
     assert scale_note([make_recipe("vgg19", schedule=Schedule(epochs=10)), madry]) == (
         "Quick scale: vgg19 at 0.25 of its width; resnet20 in place of resnet110; "
         "the first 8000 training images; 10 to 12 epochs (paper: 200); "
-        "min max with 5 attack steps (paper: 7)."
+        "min-max with 5 attack steps (paper: 7)."
+    )
+    assert scale_note([make_recipe("softmax", "digits", width=1.0)]) == (
+        "Quick scale: 12 epochs (paper: 50)."  # 8000 images are more than there are
     )
     assert scale_note([make_recipe("ours-of-mine")]) == (
         "Quick scale: the first 8000 training images."

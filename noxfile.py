@@ -1,0 +1,60 @@
+"""Sessions: tests (the default), slow, lint, types, docs, demo, bench."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["tests"]
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_missing_interpreters = True
+PATHS = ("robustbench_pcl", "tests", "benchmarks", "noxfile.py")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every quick test, with coverage."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "--cov", "--cov-report=term", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take minutes: the whole demo among them."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    session.install("ruff>=0.9")
+    session.run("ruff", "check", *PATHS)
+    session.run("ruff", "format", "--check", *PATHS)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types."""
+    session.install("-e", ".[types]")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Every command, link and file that the documents name exists."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "tests/docs", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The whole pipeline on digits, in a temporary folder."""
+    session.install(".")
+    session.run("pclbench", "demo", "--home", session.create_tmp())
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed, as ratios in one interleaved run."""
+    session.install("-e", ".")
+    session.run("python", "-m", "benchmarks", *session.posargs)
