@@ -63,6 +63,7 @@ _CAUSES = {
     errno.EROFS: "the disk is read-only",
     errno.EACCES: "this user may not write there",
     errno.EPERM: "this user may not write there",
+    errno.EISDIR: "it is a folder",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
     errno.EFBIG: "the file would be larger than this system allows",
 }

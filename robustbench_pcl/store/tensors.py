@@ -31,7 +31,7 @@ def weights_digest(arrays: Arrays) -> str:
     """The id of a set of named arrays: names, shapes, types and every byte."""
     total = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         total.update(f"{name}{array.shape}{array.dtype}".encode())
         total.update(array.tobytes())
     return total.hexdigest()[:ID_LENGTH]
@@ -41,7 +41,7 @@ def save_arrays(path: Path, arrays: Arrays, description: Mapping[str, Any]) -> N
     """Write arrays and a JSON description into one file, in one step."""
     with replacing(path) as temporary:
         save_file(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+            {name: np.asarray(array, order="C") for name, array in arrays.items()},
             temporary,
             metadata={"pclbench": json.dumps(description)},
         )
@@ -62,7 +62,7 @@ def load_description(path: Path) -> dict[str, Any]:
     if "pclbench" not in metadata:
         raise UserError(
             f"{path} holds weights but no recipe, so it was not written by pclbench.",
-            "Train it with pclbench train, or see docs/checkpoints.md on bringing your own model.",
+            "Train it with pclbench train, or attack your own model from Python: see README.md.",
         )
     description: dict[str, Any] = json.loads(metadata["pclbench"])
     return description
