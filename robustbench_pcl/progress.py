@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
-Advance = Callable[[int, str], None]
+T = TypeVar("T")
+Advance = Callable[[float, str], None]
 """(units done since the last call, what to show beside the bar) -> None."""
+PATIENCE_SECONDS = 2.0
+"""What takes longer is worth a line when it is done."""
 
 
 class Progress:
     """Shows nothing. The Python API's default."""
 
     @contextlib.contextmanager
-    def task(self, title: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - shows nothing
-        """A piece of work of ``total`` units; call the result to advance it."""
+    def task(self, title: str, total: float) -> Iterator[Advance]:  # noqa: ARG002 - shows nothing
+        """A piece of work of ``total`` units; call the result to advance it. Tasks may nest."""
         yield _ignore
 
     def say(self, message: str) -> None:
@@ -23,45 +27,60 @@ class Progress:
 
 
 class TerminalProgress(Progress):
-    """A bar with the time left where there is a terminal, a line at the end where there is none."""
+    """Bars with the time left where there is a terminal; a line for each long task when done."""
 
     def __init__(self) -> None:
         from rich.console import Console
-
-        self._console = Console(stderr=True, highlight=False)
-
-    @contextlib.contextmanager
-    def task(self, title: str, total: int) -> Iterator[Advance]:
-        """A bar that vanishes when done, and a line that stays."""
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
-        note, start = "", time.monotonic()
-        bars = Bars(
-            TextColumn("{task.description}"),
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = Bars(
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             TextColumn("{task.percentage:>3.0f}%"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("[dim]{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}", markup=False, style="dim"),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        with bars:
-            row = bars.add_task(title, total=total, note="")
 
-            def advance(done: int, words: str) -> None:
-                nonlocal note
-                note = words or note
-                bars.update(row, advance=done, note=note)
+    @contextlib.contextmanager
+    def task(self, title: str, total: float) -> Iterator[Advance]:
+        """A bar that vanishes when done; the outermost one starts and stops the display."""
+        note, start = "", time.monotonic()
+        outermost = not self._bars.tasks
+        row = self._bars.add_task(title, total=total, note="")
 
+        def advance(done: float, words: str) -> None:
+            nonlocal note
+            note = words or note
+            self._bars.update(row, advance=done, note=note)
+
+        try:
+            if outermost:
+                self._bars.start()
             yield advance
+        finally:
+            self._bars.remove_task(row)
+            if outermost:
+                self._bars.stop()
         seconds = time.monotonic() - start
-        self.say(f"{title}: {spoken(seconds)}{', ' + note if note else ''}")
+        if seconds > PATIENCE_SECONDS:
+            self.say(f"{title}: {spoken(seconds)}{', ' + note if note else ''}")
 
     def say(self, message: str) -> None:
         """Print the line above any bar."""
         self._console.print(message, markup=False, soft_wrap=True)
+
+
+def tracked(items: Iterable[T], title: str, total: int, progress: Progress) -> Iterator[T]:
+    """Pass ``items`` on and show how far they are; ``total`` is about how many there are."""
+    with progress.task(title, total) as advance:
+        for item in items:
+            yield item
+            advance(1, "")
 
 
 def spoken(seconds: float) -> str:
@@ -74,5 +93,5 @@ def spoken(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _ignore(done: int, note: str) -> None:
+def _ignore(done: float, note: str) -> None:
     """An advance that nobody sees."""

@@ -83,7 +83,7 @@ class Attack(ABC):
         goal = Goal(labels if targets is None else targets, targets is not None)
         seeds = draw_seeds(len(images), generator or torch.Generator().manual_seed(0))
         with Victim(model) as victim:
-            return self.perturb(victim, images, goal, seeds)
+            return self.perturb(victim, images.detach(), goal, seeds)
 
     @abstractmethod
     def perturb(self, victim: Victim, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
@@ -119,6 +119,8 @@ class SignGradientAttack(Attack):
         attack_loss(self.loss)
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; an attack takes at least one")
+        if not self.relative_step_size > 0:
+            raise ValueError(f"relative_step_size is {self.relative_step_size}, not positive")
 
     def perturb(self, victim: Victim, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
         """Run the attack with its own ``eps`` on every image."""
@@ -176,5 +178,5 @@ def _check(images: Tensor, labels: Tensor, targets: Tensor | None) -> None:
     if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError("images must be pixels in [0, 1]; put normalisation inside the model")
     for name, value in (("labels", labels), ("targets", targets)):
-        if value is not None and (value.shape != images.shape[:1] or value.is_floating_point()):
-            raise ValueError(f"{name} must be int (N,) with N = {len(images)}")
+        if value is not None and (value.shape != images.shape[:1] or value.dtype != torch.int64):
+            raise ValueError(f"{name} must be int64 (N,) with N = {len(images)}")

@@ -41,10 +41,13 @@ class CW(Attack):
     search_steps: int = field(default=0, metadata={"doc": "further values of c, for each image"})
 
     def __post_init__(self) -> None:
-        if not self.c > 0:
-            raise ValueError(f"c is {self.c}; it must be positive")
+        for name, value in (("c", self.c), ("learning_rate", self.learning_rate)):
+            if not value > 0:
+                raise ValueError(f"{name} is {value}; it must be positive")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; an attack takes at least one")
+        if self.search_steps < 0:
+            raise ValueError(f"search_steps is {self.search_steps}; it cannot be negative")
 
     def perturb(self, victim: Victim, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:  # noqa: ARG002 - nothing random
         """Run the attack, searching c when asked to."""

@@ -31,8 +31,8 @@ def demo(
     from robustbench_pcl.data.catalogue import dataset_spec
     from robustbench_pcl.jobs.plan import plan
     from robustbench_pcl.jobs.tables import table_jobs, transfer_jobs
+    from robustbench_pcl.recipes.named import named_recipe
     from robustbench_pcl.specs.base import Part
-    from robustbench_pcl.specs.recipes import named_recipe
 
     bench = open_bench(home, device)
     recipes = [named_recipe(name, "digits", "demo") for name in MATRIX]

@@ -30,7 +30,7 @@ def show(
     from robustbench_pcl.data.catalogue import dataset_spec
     from robustbench_pcl.models.classifier import build_classifier
     from robustbench_pcl.models.summary import layer_table
-    from robustbench_pcl.specs.recipes import TAPS
+    from robustbench_pcl.recipes.named import TAPS
 
     spec = dataset_spec(dataset)
     model = build_classifier(name, spec.shape, len(spec.classes), taps=TAPS)

@@ -120,9 +120,9 @@ def read_recipe(text: str, dataset: str, scale: Scale, seed: int, bench: Bench) 
     Raises:
         UserError: neither.
     """
-    from robustbench_pcl.specs.recipes import named_recipe
+    from robustbench_pcl.recipes.named import named_recipe
 
-    if text.endswith(".safetensors") or "/" in text:
+    if "." in text or "/" in text:
         recipe = bench.open(Path(text))
         if recipe.dataset != dataset:
             raise UserError(

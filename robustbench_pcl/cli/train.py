@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -68,9 +69,14 @@ def train(
     from robustbench_pcl.cli.working import work
     from robustbench_pcl.data.catalogue import dataset_spec
     from robustbench_pcl.jobs.plan import Train, plan
-    from robustbench_pcl.specs.recipes import composed_recipe, named_recipe, rescheduled
+    from robustbench_pcl.recipes.named import composed_recipe, named_recipe, rescheduled
 
     dataset_spec(dataset)
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise UserError(
+            f"--learning-rate {learning_rate:g} is not a positive number.",
+            "Write --learning-rate 0.05, or leave it out.",
+        )
     sizes = read_scale(scale)
     if recipe is not None:
         if loss != "cross-entropy" or adv_train or layers:

@@ -12,25 +12,24 @@ if TYPE_CHECKING:
     from robustbench_pcl.jobs.plan import Job, Measure
     from robustbench_pcl.store.records import Measurement
 
-ANNOUNCED_SECONDS = 2.0
-
 
 def work(jobs: Sequence[Job], bench: Bench) -> None:
     """Run what is missing, having said how much it is and about how long it takes."""
     from robustbench_pcl.jobs.estimate import Estimator
     from robustbench_pcl.jobs.local import execute
-    from robustbench_pcl.progress import spoken
+    from robustbench_pcl.progress import PATIENCE_SECONDS, spoken
 
     missing = [job for job in jobs if not job.done(bench)]
     if not missing:
         return
-    seconds = Estimator(bench).total(missing)
-    if seconds > ANNOUNCED_SECONDS:
+    estimator = Estimator(bench)
+    costs = [estimator.seconds(job) for job in missing]
+    if sum(costs) > PATIENCE_SECONDS:
         say(
-            f"{len(missing)} of {len(jobs)} steps to do, about {spoken(seconds)} on "
+            f"{len(missing)} of {len(jobs)} steps to do, about {spoken(sum(costs))} on "
             f"{bench.device}. Ctrl-C stops; the same command goes on."
         )
-    execute(missing, bench)
+    execute(list(zip(missing, costs, strict=True)), bench)
 
 
 def measured(jobs: Sequence[Measure], bench: Bench) -> list[Measurement]:
@@ -70,10 +69,11 @@ def _row(measurement: Measurement, form: Format) -> dict[str, Any]:
     from robustbench_pcl.jobs.plan import describe
 
     low, high = (100 * value for value in measurement.interval)
-    source = measurement.source.recipe.name if measurement.source else ""
+    source, target = measurement.source, measurement.target
+    name = source.recipe.name if source else ""
     return {
-        "target": measurement.target.recipe.name,
-        "source": "white-box" if source == measurement.target.recipe.name else source,
+        "target": target.recipe.name,
+        "source": "white-box" if source and source.weights == target.weights else name,
         "attack": describe(attack) if attack else "none",
         "accuracy": f"{100 * measurement.accuracy:.1f} %",
         "95 % interval": f"{low:.1f} to {high:.1f}",

@@ -29,7 +29,9 @@ class AdversarialTraining(Defense):
 
     def __post_init__(self) -> None:
         training_attack(self.attack, self.steps, self.relative_step_size)
-        if not parse_eps(self.low) <= parse_eps(self.high):
+        for name in ("low", "high"):
+            object.__setattr__(self, name, parse_eps(getattr(self, name)))
+        if self.low > self.high:
             raise ValueError(f"low {self.low} is above high {self.high}")
 
     def step(

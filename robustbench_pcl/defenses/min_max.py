@@ -23,7 +23,7 @@ class MinMax(Defense):
     )
 
     def __post_init__(self) -> None:
-        parse_eps(self.eps)
+        object.__setattr__(self, "eps", parse_eps(self.eps))
         training_attack("pgd", self.steps, self.relative_step_size)
 
     def step(

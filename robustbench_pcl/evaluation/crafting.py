@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,10 +15,11 @@ from robustbench_pcl.attacks.base import Attack, Goal, draw_seeds
 from robustbench_pcl.attacks.victim import Victim
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.registry import build
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.base import Part, Scalar
 from robustbench_pcl.store.adversarial_sets import (
     AdversarialSet,
     SetSpec,
@@ -27,6 +29,7 @@ from robustbench_pcl.store.adversarial_sets import (
     save_shard,
     stored_shards,
 )
+from robustbench_pcl.store.atomic import require_writable
 from robustbench_pcl.store.records import ModelRecord
 from robustbench_pcl.training.assemble import describe_environment
 
@@ -69,6 +72,7 @@ class Crafting:
         stored = find_set(self.folder, spec.id)
         if stored is not None:
             return stored
+        require_writable(self.folder)
         seeds = draw_seeds(self.n, torch.Generator().manual_seed(self.seed))
         done = stored_shards(self.folder, spec.id)
         title = f"{attack_name(self.attack)} on {self.record.recipe.name}"
@@ -120,8 +124,26 @@ def build_attack(part: Part) -> Attack:
     Raises:
         UserError: there is no such attack or parameter, or a value is wrong for it.
     """
+    defaults = {entry.name: entry.default for entry in fields(ATTACKS[part.name])}
+    for name, value in part.parameters.items():
+        kind = type(defaults.get(name, value))
+        if not _is(value, kind):
+            raise UserError(
+                f"{name} of {part.name} is {_KINDS[kind]}, not {value!r}.",
+                f"See what it takes: pclbench attacks show {part.name}.",
+            )
     attack: Attack = build(ATTACKS, part)
     return attack
+
+
+_KINDS = {int: "a whole number", float: "a finite number", str: "a word"}
+
+
+def _is(value: Scalar, kind: type) -> bool:
+    """Whether a parameter's value is of the kind that its default is."""
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(float(value))
+    return type(value) is kind
 
 
 def resolved(attack: Attack) -> Part:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.data.loading import load
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.crafting import Crafting, build_attack, set_spec
 from robustbench_pcl.evaluation.measuring import (
     adversarial_id,
@@ -17,10 +18,11 @@ from robustbench_pcl.evaluation.measuring import (
 )
 from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.progress import Progress
+from robustbench_pcl.recipes.scales import SIZES, at_scale
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.recipe import Recipe
-from robustbench_pcl.specs.scales import SIZES, at_scale
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, find_set
+from robustbench_pcl.store.atomic import require_writable
 from robustbench_pcl.store.checkpoints import (
     Checkpoint,
     find_checkpoint,
@@ -80,10 +82,16 @@ class Bench:
         """Take a checkpoint from a file of the user's; its recipe then stands for it.
 
         Raises:
-            UserError: the file is not a checkpoint of ours.
+            UserError: the file is not a checkpoint of ours, or another file with the same recipe
+                but other weights is open already.
         """
         checkpoint = open_checkpoint(path)
-        self._given[_key(checkpoint.record.recipe)] = checkpoint
+        known = self._given.setdefault(_key(checkpoint.record.recipe), checkpoint)
+        if known.record.weights != checkpoint.record.weights:
+            raise UserError(
+                f"{path} and {known.path} hold different weights of one recipe.",
+                "Name one at a time, or train one of them with another --seed.",
+            )
         return checkpoint.record.recipe
 
     def checkpoint(self, recipe: Recipe) -> Checkpoint | None:
@@ -100,6 +108,7 @@ class Bench:
         stored = self.checkpoint(recipe)
         if stored is not None:
             return stored
+        require_writable(self.home.partial)
         start = restore(self.train(recipe.start), self.device) if recipe.start else None
         dataset: Dataset = self.dataset(recipe.dataset)
         identity = self._id(recipe)

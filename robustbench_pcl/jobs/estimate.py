@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,9 +11,9 @@ from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.evaluation.crafting import build_attack, resolved
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.jobs.plan import Craft, Job, Measure, Train
+from robustbench_pcl.recipes.scales import at_scale
 from robustbench_pcl.specs.base import Scalar
 from robustbench_pcl.specs.recipe import Recipe
-from robustbench_pcl.specs.scales import at_scale
 from robustbench_pcl.training.assemble import build_model
 
 PROBE_IMAGES = 32
@@ -37,7 +36,8 @@ class Estimator:
         """About how long a job takes, in seconds."""
         match job:
             case Train(recipe):
-                images = recipe.train_images or dataset_spec(recipe.dataset).train_images
+                published = dataset_spec(recipe.dataset).train_images
+                images = min(recipe.train_images or published, published)
                 passes = recipe.schedule.epochs * images * _training_passes(recipe)
                 return passes * self._per_pass(recipe)
             case Craft(source, attack):
@@ -48,10 +48,6 @@ class Estimator:
                 count = self.bench.count(target)
                 return count * 2 * FORWARD_SHARE * self._per_pass(target)
         raise TypeError(f"no estimate for a {type(job).__name__}")
-
-    def total(self, jobs: Sequence[Job]) -> float:
-        """About how long some jobs take together, in seconds."""
-        return sum(self.seconds(job) for job in jobs)
 
     def _per_pass(self, recipe: Recipe) -> float:
         """Seconds of a forward and backward pass of one image."""

@@ -8,8 +8,16 @@ from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.jobs.plan import Job
 
 
-def execute(jobs: Sequence[Job], bench: Bench) -> None:
-    """Run the jobs whose artefacts are missing, in order."""
-    for job in jobs:
-        if not job.done(bench):
-            job.run(bench)
+def execute(jobs: Sequence[tuple[Job, float]], bench: Bench) -> None:
+    """Run jobs in order; one whose artefact is there by now is passed over.
+
+    Args:
+        jobs: each with about how many seconds it takes, for the time left.
+        bench: where they run.
+    """
+    total = sum(seconds for _, seconds in jobs)
+    with bench.progress.task(f"{len(jobs)} steps", total) as advance:
+        for done, (job, seconds) in enumerate(jobs, start=1):
+            if not job.done(bench):
+                job.run(bench)
+            advance(seconds, f"{done} done")

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from robustbench_pcl.jobs.plan import Job, Measure, Train, plan
 from robustbench_pcl.paper.table import published
+from robustbench_pcl.recipes.named import RECIPES, named_recipe
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.specs.recipe import Recipe
-from robustbench_pcl.specs.recipes import RECIPES, named_recipe
 
 
 def table_jobs(number: int, dataset: str, scale: Scale, seed: int = 0) -> list[Job]:

@@ -32,6 +32,8 @@ class AuthorsConformity(FeatureLoss):
         self, dimension: int, classes: int, *, repulsion: float = 1e-4, weight: float = 1.0
     ) -> None:
         super().__init__()
+        if not repulsion > 0:
+            raise ValueError(f"repulsion is {repulsion}; it must be positive")
         self.repulsion, self.weight = repulsion, weight
         self.attracting = nn.Parameter(torch.randn(classes, dimension))
         self.repelling = nn.Parameter(torch.randn(classes, dimension))

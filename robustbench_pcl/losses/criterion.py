@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.base import FeatureLoss
 from robustbench_pcl.registry import build
@@ -77,9 +78,14 @@ def build_criterion(
     """
     LOSSES.check(part.name)
     if part.name == CROSS_ENTROPY:
+        if part.parameters:
+            raise UserError(
+                f"Loss {CROSS_ENTROPY} has no parameter called {next(iter(part.parameters))!r}.",
+                "It has none at all; the ones of pcl and pcl-authors go with those names.",
+            )
         return Criterion({}, part.name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not the accelerators' as well
         losses = {
             layer: build(LOSSES, part, dimension, classes)
             for layer, dimension in dimensions.items()

@@ -44,6 +44,8 @@ class PrototypeConformity(FeatureLoss):
         self, dimension: int, classes: int, *, separation: float = 4.0, weight: float = 1.0
     ) -> None:
         super().__init__()
+        if not separation > 0:
+            raise ValueError(f"separation is {separation}; it must be positive")
         self.separation, self.weight = separation, weight
         self.prototypes = nn.Parameter(torch.zeros(classes, dimension))
         self.register_buffer("scale", torch.ones(()))

@@ -132,7 +132,7 @@ def build_classifier(
     channels = shape[0]
     architecture = MODELS[name]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not the accelerators' as well
         classifier = Classifier(
             architecture(channels, classes, width),
             taps,

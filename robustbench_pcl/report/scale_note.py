@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from robustbench_pcl.data.catalogue import dataset_spec
+from robustbench_pcl.recipes.named import RECIPES, named_recipe
 from robustbench_pcl.report.formatting import listed, span
 from robustbench_pcl.specs.recipe import Recipe
-from robustbench_pcl.specs.recipes import RECIPES, named_recipe
 
 Pair = tuple[Recipe, Recipe]
 

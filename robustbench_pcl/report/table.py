@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
 from robustbench_pcl.paper.table import PaperTable, Position, published
+from robustbench_pcl.recipes.named import RECIPES
 from robustbench_pcl.report import footnotes
 from robustbench_pcl.report.evidence import Answer, Evidence
 from robustbench_pcl.report.matrix import with_measured_recipes
@@ -15,7 +16,6 @@ from robustbench_pcl.report.model import Entry, ReportSection, ReportTable, Row
 from robustbench_pcl.report.worst_case import worst_case
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
-from robustbench_pcl.specs.recipes import RECIPES
 
 
 def report_table(

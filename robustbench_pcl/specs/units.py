@@ -12,7 +12,7 @@ def parse_eps(text: str | float) -> float:
     """A perturbation budget in units of pixels scaled to [0, 1].
 
     Args:
-        text: a number ("0.03") or a fraction ("8/255").
+        text: a number ("0.03") or a fraction ("8/255", "0.5/255").
 
     Returns:
         The budget, between 0 and 1.
@@ -22,7 +22,7 @@ def parse_eps(text: str | float) -> float:
             writing 8 for 8/255).
     """
     try:
-        eps = float(Fraction(text.replace(" ", ""))) if isinstance(text, str) else float(text)
+        eps = _quotient(text) if isinstance(text, str) else float(text)
     except (ValueError, ZeroDivisionError, OverflowError):
         try:
             eps = float(text)  # "nan" and "inf" are floats but not fractions
@@ -35,6 +35,13 @@ def parse_eps(text: str | float) -> float:
     if eps > 1:
         raise UserError(
             f"eps {text} is larger than the whole pixel range [0, 1].",
-            f"Did you mean --eps {text}/255?" if eps <= 255 else "Write it as 0.03 or 8/255.",
+            f"Did you mean --eps {eps:g}/255?" if eps <= 255 else "Write it as 0.03 or 8/255.",
         )
     return eps
+
+
+def _quotient(text: str) -> float:
+    numerator, slash, denominator = text.replace(" ", "").partition("/")
+    if "/" in denominator:
+        raise ValueError(text)
+    return float(Fraction(numerator) / Fraction(denominator if slash else 1))

@@ -7,6 +7,7 @@ verdicts (a perturbation of 8/255 is eight grey levels).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from pydantic import ValidationError
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.specs.base import ID_LENGTH, Part, Spec, digest
@@ -26,6 +26,8 @@ from robustbench_pcl.store.records import DataRecord, Environment, ModelRecord
 Array = np.ndarray[Any, Any]
 CHUNK = 32
 FIELDS = ("images", "indices", "labels", "predictions")
+UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
+"""What h5py raises on a damaged file: it depends on which byte is wrong."""
 
 
 class SetSpec(Spec):
@@ -115,11 +117,19 @@ class AdversarialSet:
     summary: SetSummary
 
     def batches(self, size: int) -> Iterator[tuple[Array, Array]]:
-        """Yield (images float32 (B, C, H, W), labels int64 (B,)) in the set's order."""
-        with h5py.File(self.path, "r") as file:
-            for start in range(0, self.spec.n, size):
-                stop = min(start + size, self.spec.n)
-                yield file["images"][start:stop], file["labels"][start:stop]
+        """Yield (images float32 (B, C, H, W), labels int64 (B,)) in the set's order.
+
+        Raises:
+            UserError: a part of the file cannot be read or does not match its checksum.
+        """
+        for start in range(0, self.spec.n, size):
+            stop = min(start + size, self.spec.n)
+            try:
+                with h5py.File(self.path, "r") as file:
+                    batch = file["images"][start:stop], file["labels"][start:stop]
+            except UNREADABLE as error:
+                raise _damaged(self.path, _first_line(error)) from error
+            yield batch
 
     def verify(self) -> None:
         """Compare the stored pixels with their digest.
@@ -159,8 +169,8 @@ def open_set(path: Path) -> AdversarialSet:
             summary = SetSummary.model_validate_json(file.attrs["summary"])
             if any(name not in file or len(file[name]) != spec.n for name in FIELDS):
                 raise _damaged(path, "a part of it is missing")
-    except (OSError, KeyError, ValidationError) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from error
+    except UNREADABLE as error:  # pydantic's ValidationError is a ValueError
+        raise _damaged(path, _first_line(error)) from error
     return AdversarialSet(path, spec, summary)
 
 
@@ -175,10 +185,10 @@ def save_shard(folder: Path, identity: str, shard: Shard) -> None:
 
 
 def stored_shards(folder: Path, identity: str) -> dict[int, int]:
-    """First index -> number of images, of the shards that are already there."""
+    """First index -> number of images, of the shards that are already there and can be read."""
     found = {}
     for path in sorted(_parts(folder, identity).glob("[0-9]*.h5")):
-        with h5py.File(path, "r") as file:
+        with contextlib.suppress(*UNREADABLE), h5py.File(path, "r") as file:
             found[int(path.stem)] = len(file["labels"])
     return found
 
@@ -193,15 +203,22 @@ def finish_set(
         spec: what the set is made from.
         clean: uint8 (>= n, C, H, W), the clean split.
         environment: where the set was crafted.
+
+    Raises:
+        UserError: the disk does not take it.
     """
     path = set_path(folder, spec.id)
     parts = sorted(_parts(folder, spec.id).glob("[0-9]*.h5"))
+    joined = 0
     largest, squared, cost, content = 0.0, 0.0, np.zeros(3), hashlib.sha256()
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         _create(file, spec.n, clean.shape[1:])
         for part in parts:
             with h5py.File(part, "r") as shard:
                 start, count = int(part.stem), len(shard["labels"])
+                if start != joined:
+                    continue  # left over from a run with smaller shards
+                joined += count
                 for name in FIELDS:
                     file[name][start : start + count] = shard[name][:]
                 cost += shard.attrs["cost"]
@@ -211,6 +228,8 @@ def finish_set(
             flat = difference.reshape(count, -1)
             largest = max(largest, float(np.abs(flat).max()))
             squared += float(np.sqrt((flat.astype(np.float64) ** 2).sum(axis=1)).sum())
+        if joined != spec.n:
+            raise RuntimeError(f"{joined} of {spec.n} images are crafted")
         summary = SetSummary(
             largest_linf=largest,
             mean_l2=squared / spec.n,
@@ -237,11 +256,15 @@ def _create(file: h5py.File, n: int, shape: tuple[int, ...]) -> None:
         compression_opts=1,  # measured: no shuffle filter, which makes float noise larger
     )
     for name in FIELDS[1:]:
-        file.create_dataset(name, (n,), dtype="i8")
+        file.create_dataset(name, (n,), dtype="i8", fletcher32=True)
 
 
 def _parts(folder: Path, identity: str) -> Path:
     return folder / f"{identity}.parts"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _damaged(path: Path, why: str) -> UserError:

@@ -40,6 +40,20 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
+def require_writable(folder: Path) -> None:
+    """Find out now, not after hours of work, whether files can be written into a folder.
+
+    Raises:
+        UserError: they cannot.
+    """
+    with contextlib.suppress(_ProbedError), replacing(folder / "probe"):
+        raise _ProbedError
+
+
+class _ProbedError(Exception):
+    """Ends a write that is only tried, so that nothing stays."""
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` in one step (see :func:`replacing`)."""
     with replacing(path) as temporary:
@@ -65,6 +79,8 @@ _CAUSES = {
     errno.EPERM: "this user may not write there",
     errno.EISDIR: "it is a folder",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.EEXIST: "a part of its path is a file, not a folder",
+    errno.ENOENT: "its folder cannot be made there",
     errno.EFBIG: "the file would be larger than this system allows",
 }
 

@@ -64,7 +64,12 @@ def load_description(path: Path) -> dict[str, Any]:
             f"{path} holds weights but no recipe, so it was not written by pclbench.",
             "Train it with pclbench train, or attack your own model from Python: see README.md.",
         )
-    description: dict[str, Any] = json.loads(metadata["pclbench"])
+    try:
+        description = json.loads(metadata["pclbench"])
+    except ValueError as error:
+        raise _damaged(path, error) from error
+    if not isinstance(description, dict):
+        raise _damaged(path, TypeError("its description is not an object"))
     return description
 
 

@@ -105,7 +105,7 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" makes tensors, but nothing is in them
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"There is no device {name!r} here ({str(error).splitlines()[0]}).",

@@ -119,8 +119,10 @@ class Run:
         for images, labels, _ in split.epoch(schedule.batch_size, generator, augmentation):
             total.add(*self._step(state, defense, images, labels, generator))
             advance(len(labels), "")
-            self._refuse_infinity(total, number)
+            if self.device.type == "cpu":  # elsewhere a look at the loss would wait for the device
+                self._refuse_infinity(total.last_loss(), number)
         entry = {"epoch": number + 1, **total.means(), "seconds": time.perf_counter() - began}
+        self._refuse_infinity(entry["loss"], number)
         advance(
             0,
             f"loss {entry['loss']:.3f} accuracy {100 * entry['training_accuracy']:.1f} %",
@@ -151,11 +153,12 @@ class Run:
         terms = {name: value.detach() for name, value in step.terms.items()}
         return {"loss": loss.detach(), **terms, "gradient_norm": norm}, step.correct, step.count
 
-    def _refuse_infinity(self, total: _Totals, number: int) -> None:
-        if self.device.type == "cpu" and not math.isfinite(total.last_loss()):
+    def _refuse_infinity(self, loss: float, number: int) -> None:
+        if not math.isfinite(loss):
+            lower = self.recipe.schedule.learning_rate / 10
             raise UserError(
                 f"The loss of {self.recipe.name} became infinite in epoch {number + 1}.",
-                "Lower --learning-rate; the last whole epoch is kept and will be resumed.",
+                f"Lower the learning rate: pclbench train with --learning-rate {lower:g}.",
             )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.store.tensors import load_arrays, load_description, save_arrays
 from robustbench_pcl.training.assemble import arrays_of, load_arrays_into
@@ -59,9 +60,17 @@ class RunState:
         load_arrays_into(self.model, weights, path)
         for index, parameter in enumerate(self._parameters()):
             if f"momentum.{index}" in arrays:
-                buffer = torch.from_numpy(arrays[f"momentum.{index}"]).to(parameter.device)
-                self.momentum.state[parameter] = {"momentum_buffer": buffer}
-        self.history = load_description(path)["history"]
+                buffer = torch.from_numpy(arrays[f"momentum.{index}"])
+                # Laid out as the parameter is: the order of sums decides the last bits.
+                kept = torch.empty_like(parameter, requires_grad=False).copy_(buffer)
+                self.momentum.state[parameter] = {"momentum_buffer": kept}
+        history = load_description(path).get("history")
+        if history is None:
+            raise UserError(
+                f"{path} is not the state of an interrupted training.",
+                "Move it away and run the command again: the training starts anew.",
+            )
+        self.history = history
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [value for group in self.momentum.param_groups for value in group["params"]]

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from robustbench_pcl.cli.data import app
 from robustbench_pcl.data import cache as data_cache
-from robustbench_pcl.data import progress
 from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 
@@ -101,13 +100,3 @@ def test_importing_the_commands_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(("patience", "shown"), [(60.0, False), (-1.0, True)])
-def test_progress_is_shown_once_it_takes_long(patience, shown, monkeypatch, capsys):
-    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, a terminal
-    monkeypatch.setattr(progress, "PATIENCE_SECONDS", patience)
-    assert list(progress.tracked(range(3), "Reading", 3)) == [0, 1, 2]
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert bool(captured.err.strip()) == shown

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
+from robustbench_pcl.recipes.named import RECIPES, named_recipe
 from robustbench_pcl.report.evidence import Evidence
 from robustbench_pcl.specs.base import Part, digest
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.specs.recipe import Recipe, Schedule
-from robustbench_pcl.specs.recipes import RECIPES, named_recipe
 from robustbench_pcl.store.records import (
     DataRecord,
     Environment,

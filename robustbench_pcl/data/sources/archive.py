@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from robustbench_pcl.data.dataset import Images, RawDataset
-from robustbench_pcl.data.progress import tracked
 from robustbench_pcl.data.sources import idx, image_folder
 from robustbench_pcl.data.sources.members import Member, members
 from robustbench_pcl.data.spec import DatasetSpec
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.progress import TerminalProgress, tracked
 
 CLASS_LIST = "classes.txt"
 
@@ -35,9 +35,8 @@ def read_archive(spec: DatasetSpec, path: Path) -> RawDataset:
     class_list: list[str] | None = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked here
-        for member in tracked(
-            members(path), f"Reading {path.name}", spec.train_images + spec.test_images
-        ):
+        count = spec.train_images + spec.test_images
+        for member in tracked(members(path), f"read {path.name}", count, TerminalProgress()):
             if name := idx.classic_name(member.name):
                 arrays[name] = idx.parse(member.read(), member.name)
             elif place := image_folder.place_of(member.name):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.data.spec import DatasetSpec
 from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.recipes.scales import SIZES
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.specs.recipe import Recipe, Schedule
-from robustbench_pcl.specs.scales import SIZES
 
 TAPS = (3, 4, 5)
 """The layers of Table 1 that carry L_PC."""
@@ -177,9 +178,11 @@ def composed_recipe(
         raise UserError(
             "Plain cross-entropy does not act on layers.", "Leave --layers out, or add --loss pcl."
         )
-    if layers and layers != recipe.taps:
-        recipe, name = _changed(recipe, taps=layers), name + layers_suffix(layers)
+    taps = tuple(sorted(set(layers or recipe.taps)))
+    if taps != recipe.taps:
+        recipe, name = _changed(recipe, taps=taps), name + layers_suffix(taps)
     if adversarial:
+        ATTACKS.check(adversarial)
         recipe = _changed(recipe, defense=_against(adversarial, spec, scale))
         name = f"{name}-{adversarial}"
     return with_seed(_changed(recipe, name=name), seed)

@@ -1,0 +1,126 @@
+"""Models small enough that what an attack should do to them is known, and images for them."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.attacks.base import Attack, SignGradientAttack
+
+SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], SignGradientAttack)]
+L2_ATTACKS = [name for name in ATTACKS if ATTACKS[name].norm == "l2"]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def random_images(count: int, *shape: int, low: float = 0.0, high: float = 1.0, seed: int = 0):
+    drawn = torch.rand((count, *shape), generator=generator(seed), dtype=torch.float64)
+    return low + (high - low) * drawn
+
+
+def linear_model(classes: int, pixels: int, seed: int = 0) -> nn.Sequential:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(pixels, classes).double())
+    with torch.no_grad():
+        for value in model.parameters():
+            value.copy_(torch.randn(value.shape, generator=generator(seed)))
+        model[1].bias -= model[1].weight.sum(dim=1) / 2  # undecided at grey, so all classes occur
+    return model
+
+
+def conv_net(classes: int = 5, seed: int = 1) -> nn.Sequential:
+    """For images (2, 6, 6); in train mode, as a careless caller would leave it."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.Tanh(),
+        nn.Conv2d(6, 8, 3, stride=2),
+        nn.PReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(32, classes),
+    ).double()
+    source = generator(seed)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.copy_(torch.randn(value.shape, generator=source, dtype=value.dtype) * 0.4)
+        model[1].running_mean.copy_(torch.rand(6, generator=source))
+        model[1].running_var.copy_(torch.rand(6, generator=source) + 0.5)
+    return model
+
+
+class Constant(nn.Module):
+    """The same logits for every image, which have a gradient: zero."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        zero = (images * 0).sum(dim=(1, 2, 3))
+        return torch.stack([zero + 2, zero + 1, zero], dim=1)
+
+
+class Tally(torch.autograd.Function):
+    """The identity, counting the images that pass each way."""
+
+    forward_images = 0
+    backward_images = 0
+
+    @staticmethod
+    def forward(context: object, images: Tensor) -> Tensor:
+        Tally.forward_images += len(images)
+        return images.clone()
+
+    @staticmethod
+    def backward(context: object, gradient: Tensor) -> Tensor:
+        Tally.backward_images += len(gradient)
+        return gradient
+
+
+class Counted(nn.Module):
+    """A model whose passes are counted in ``Tally`` from zero."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        Tally.forward_images = Tally.backward_images = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(Tally.apply(images))
+
+
+def predictions(model: nn.Module, images: Tensor) -> Tensor:
+    """In eval mode; flags are put back one by one, without the code under test."""
+    flags = [(module, module.training) for module in model.modules()]
+    model.eval()
+    with torch.no_grad():
+        answer = model(images).argmax(dim=1)
+    for module, training in flags:
+        module.training = training
+    return answer
+
+
+def some_wrong(labels: Tensor, classes: int, every: int = 7) -> Tensor:
+    """Labels of which each ``every``-th is not the model's own answer."""
+    labels = labels.clone()
+    labels[::every] = (labels[::every] + 1) % classes
+    return labels
+
+
+def short(name: str, steps: int = 30, **parameters: object) -> Attack:
+    """A member of the family with at most ``steps`` steps."""
+    attack = ATTACKS[name](**parameters)
+    return dataclasses.replace(attack, steps=min(attack.steps, steps))
+
+
+def in_slices(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, size: int, seed: int = 0
+) -> Tensor:
+    """One generator for all slices of ``size`` images, one after the other."""
+    source = generator(seed)
+
+    def parts() -> Iterator[Tensor]:
+        for some, theirs in zip(images.split(size), labels.split(size), strict=True):
+            yield attack(model, some, theirs, generator=source)
+
+    return torch.cat(list(parts()))

@@ -1,0 +1,54 @@
+"""What the documents tell people to type exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from robustbench_pcl.cli import app
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
+LINE = re.compile(r"^(?:\$ )?(pclbench .+?)(?:  .*)?$|`(pclbench [^`]+)`", re.MULTILINE)
+
+
+def commands(document: Path) -> list[str]:
+    found = LINE.findall(document.read_text(encoding="utf-8"))
+    return [block or inline for block, inline in found]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_every_command_line_is_one_that_pclbench_takes(document: Path):
+    for line in commands(document):
+        command = typer.main.get_command(app)
+        words = shlex.split(line.replace("...", ""))[1:]
+        while words and hasattr(command, "commands") and not words[0].startswith("-"):
+            assert words[0] in command.commands, f"{line}: no command {words[0]}"
+            command = command.commands[words.pop(0)]
+        options = {name for option in command.params for name in option.opts} | {"--help", "-h"}
+        for word in words:
+            if word.startswith("--"):
+                assert word.partition("=")[0] in options, f"{line}: no option {word}"
+
+
+def test_the_readme_shows_command_lines():
+    assert len(commands(ROOT / "README.md")) > 10
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
+def test_every_link_leads_somewhere(document: Path):
+    for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_line_of_contributing_names_a_folder_that_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)
+    there = {path.parent.name for path in (ROOT / "robustbench_pcl").glob("*/__init__.py")}
+    assert set(folders) == there
