@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_pcl.cli.console import Format, print_rows, say
+from robustbench_pcl.cli.console import Format, FormatOption, print_rows, say
 from robustbench_pcl.cli.options import (
     DataRootOption,
     DeviceOption,
@@ -19,15 +19,24 @@ from robustbench_pcl.cli.options import (
     open_bench,
     read_scale,
 )
+from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.jobs.bench import Bench
     from robustbench_pcl.jobs.plan import Job
+    from robustbench_pcl.specs.names import Scale
 
 
 def run(
     *,
-    table: Annotated[list[int], typer.Option(help="A table of the paper; may be repeated.")],
+    table: Annotated[
+        list[int] | None,
+        typer.Option(help="A table of the paper; may be repeated.", show_default=False),
+    ] = None,
+    suite: Annotated[
+        Path | None,
+        typer.Option(help="A suite of your own: docs/suites.md.", show_default=False),
+    ] = None,
     dataset: Annotated[
         list[str] | None,
         typer.Option(help="Only this data set; may be repeated.", show_default="the table's"),
@@ -41,30 +50,64 @@ def run(
     ] = False,
     data_root: DataRootOption = None,
     home: HomeOption = Path(),
+    form: FormatOption = Format.table,
 ) -> None:
-    """Plan what the tables still need, do it, and show them.
+    """Plan what tables or a suite still need, do it, and show them.
 
     What is stored is never made again, so the command may be stopped and
     repeated, and two tables share their models and adversarial images.
     """
+    if bool(table) == bool(suite):
+        raise UserError(
+            "Give tables or a suite: one of the two.", "Write --table 3, or --suite my.toml."
+        )
+    bench = open_bench(home, device, data_root, images, seed)
+    if suite is not None:
+        _run_suite(suite, bench, dry_run, form)
+    else:
+        _run_tables(table or [], dataset or [], bench, read_scale(scale), dry_run)
+
+
+def _run_suite(path: Path, bench: Bench, dry_run: bool, form: Format) -> None:
+    from robustbench_pcl.cli.working import measured, show_measurements
+    from robustbench_pcl.jobs.plan import plan
+    from robustbench_pcl.jobs.suite import load_suite
+
+    suite = load_suite(path)
+    bench.seed = suite.seed
+    measures = suite.measures()
+    if dry_run:
+        print_rows(_plan_rows(plan(measures), bench), form)
+    else:
+        show_measurements(measured(measures, bench), form)
+
+
+def _run_tables(
+    numbers: Sequence[int], datasets: Sequence[str], bench: Bench, scale: Scale, dry_run: bool
+) -> None:
+    from robustbench_pcl.cli.report import report
     from robustbench_pcl.cli.working import work
     from robustbench_pcl.jobs.tables import table_jobs
     from robustbench_pcl.paper.table import published
 
-    sizes = read_scale(scale)
-    wanted = [
-        (number, name)
-        for number in table
-        for name in dataset or [section.dataset for section in published(number).sections]
+    wanted = {
+        number: datasets or [section.dataset for section in published(number).sections]
+        for number in numbers
+    }
+    jobs = [
+        job
+        for number, names in wanted.items()
+        for name in names
+        for job in table_jobs(number, name, scale, bench.seed)
     ]
-    jobs = [job for number, name in wanted for job in table_jobs(number, name, sizes, seed)]
-    bench = open_bench(home, device, data_root, images, seed)
     if dry_run:
         print_rows(_plan_rows(jobs, bench), Format.table)
         return
     work(jobs, bench)
-    for number in table:
-        _show_table(number, [name for n, name in wanted if n == number], sizes, seed, home)
+    for number, names in wanted.items():
+        report(
+            table=number, dataset=list(names), scale=scale, seed=bench.seed, home=bench.home.root
+        )
 
 
 def _plan_rows(jobs: Sequence[Job], bench: Bench) -> list[dict[str, Any]]:
@@ -80,9 +123,3 @@ def _plan_rows(jobs: Sequence[Job], bench: Bench) -> list[dict[str, Any]]:
         rows.append({"step": title, "state": "done" if done else f"about {spoken(seconds)}"})
     say(f"{len(rows)} steps, about {spoken(total)} to do on {bench.device}.")
     return rows
-
-
-def _show_table(number: int, datasets: Sequence[str], scale: str, seed: int, home: Path) -> None:
-    from robustbench_pcl.cli.report import report
-
-    report(table=number, dataset=list(datasets), scale=scale, seed=seed, home=home)

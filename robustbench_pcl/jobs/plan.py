@@ -119,10 +119,13 @@ def plan(measures: Iterable[Measure], trainings: Iterable[Train] = ()) -> list[J
 
 
 def describe(attack: Part) -> str:
-    """An attack in a few words: ``pgd eps 0.3``."""
-    budget = "c" if "c" in attack.parameters else "eps"
-    shown = {budget: attack.parameters.get(budget), "loss": attack.parameters.get("loss")}
-    words = [f"{name} {_short(value)}" for name, value in shown.items() if value is not None]
+    """An attack in a few words: ``pgd eps 0.3``, ``pgd eps 0.3 loss margin``."""
+    shown = {name: attack.parameters.get(name) for name in ("eps", "c", "loss")}
+    words = [
+        f"{name} {_short(value)}"
+        for name, value in shown.items()
+        if value not in (None, "cross-entropy")
+    ]
     return " ".join([attack.name, *words])
 
 

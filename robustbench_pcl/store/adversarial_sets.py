@@ -205,7 +205,7 @@ def finish_set(
         environment: where the set was crafted.
 
     Raises:
-        UserError: the disk does not take it.
+        UserError: the disk does not take it, or a shard is damaged.
     """
     path = set_path(folder, spec.id)
     parts = sorted(_parts(folder, spec.id).glob("[0-9]*.h5"))
@@ -214,18 +214,17 @@ def finish_set(
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         _create(file, spec.n, clean.shape[1:])
         for part in parts:
-            with h5py.File(part, "r") as shard:
-                start, count = int(part.stem), len(shard["labels"])
-                if start != joined:
-                    continue  # left over from a run with smaller shards
-                joined += count
-                for name in FIELDS:
-                    file[name][start : start + count] = shard[name][:]
-                cost += shard.attrs["cost"]
-                images = shard["images"][:]
-            content.update(images.tobytes())
-            difference = images - clean[start : start + count].astype(np.float32) / 255
-            flat = difference.reshape(count, -1)
+            if int(part.stem) != joined:
+                continue  # left over from a run with smaller shards
+            shard = _load_shard(part)
+            rows = slice(joined, joined + len(shard.labels))
+            joined = rows.stop
+            for name in FIELDS:
+                file[name][rows] = getattr(shard, name)
+            cost += (shard.seconds, shard.forward_passes, shard.backward_passes)
+            content.update(shard.images.tobytes())
+            difference = shard.images - clean[rows].astype(np.float32) / 255
+            flat = difference.reshape(len(difference), -1)
             largest = max(largest, float(np.abs(flat).max()))
             squared += float(np.sqrt((flat.astype(np.float64) ** 2).sum(axis=1)).sum())
         if joined != spec.n:
@@ -244,6 +243,21 @@ def finish_set(
         file.attrs["complete"] = True
     shutil.rmtree(_parts(folder, spec.id), ignore_errors=True)
     return AdversarialSet(path, spec, summary)
+
+
+def _load_shard(path: Path) -> Shard:
+    try:
+        with h5py.File(path, "r") as file:
+            seconds, forward_passes, backward_passes = file.attrs["cost"]
+            arrays = {name: file[name][:] for name in FIELDS}
+    except UNREADABLE as error:
+        raise _damaged(path, _first_line(error)) from error
+    return Shard(
+        **arrays,
+        seconds=float(seconds),
+        forward_passes=int(forward_passes),
+        backward_passes=int(backward_passes),
+    )
 
 
 def _create(file: h5py.File, n: int, shape: tuple[int, ...]) -> None:

@@ -88,7 +88,7 @@ _CAUSES = {
 def _as_user_error(error: OSError, path: Path) -> Exception:
     cause = _CAUSES.get(error.errno or 0)
     if cause is None:
-        # HDF5 reports the system's error in words, without its number.
+        # HDF5 and safetensors report the system's error in words, without its number.
         words = str(error)
         found = [text for number, text in _CAUSES.items() if os.strerror(number) in words]
         if not found:

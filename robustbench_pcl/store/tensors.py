@@ -40,11 +40,14 @@ def weights_digest(arrays: Arrays) -> str:
 def save_arrays(path: Path, arrays: Arrays, description: Mapping[str, Any]) -> None:
     """Write arrays and a JSON description into one file, in one step."""
     with replacing(path) as temporary:
-        save_file(
-            {name: np.asarray(array, order="C") for name, array in arrays.items()},
-            temporary,
-            metadata={"pclbench": json.dumps(description)},
-        )
+        try:
+            save_file(
+                {name: np.asarray(array, order="C") for name, array in arrays.items()},
+                temporary,
+                metadata={"pclbench": json.dumps(description)},
+            )
+        except SafetensorError as error:
+            raise OSError(str(error)) from error  # a full disk, in the system's own words
 
 
 def load_description(path: Path) -> dict[str, Any]:
