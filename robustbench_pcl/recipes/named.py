@@ -31,7 +31,7 @@ def _softmax(spec: DatasetSpec, scale: Scale) -> Recipe:
         model=sizes.residual if spec.model == "resnet110" else spec.model,
         width=1.0 if _colour(spec) else sizes.width,
         train_images=sizes.train_images,
-        schedule=_decaying(sizes.schedule, epochs, epochs // 2, epochs * 3 // 4),
+        schedule=_decaying(sizes.schedule, epochs, epochs * 3 // 4, epochs * 9 // 10),
     )
 
 
@@ -78,7 +78,9 @@ def _vgg19(spec: DatasetSpec, scale: Scale) -> Recipe:
         name="vgg19",
         model="vgg19",
         width=sizes.source_width,
-        schedule=_decaying(sizes.schedule, sizes.source, sizes.source // 2, sizes.source * 3 // 4),
+        schedule=_decaying(
+            sizes.schedule, sizes.source, sizes.source * 3 // 4, sizes.source * 9 // 10
+        ),
     )
 
 

@@ -72,7 +72,7 @@ SIZES: dict[Scale, Sizes] = {
         joint=(8, 12),
         source=10,
         schedule=Schedule(epochs=1, batch_size=128, learning_rate=0.05),
-        pgd_steps=(5, 5),
+        pgd_steps=(3, 3),
         attacks={"cw": {"steps": 100, "learning_rate": 0.05}},
     ),
     "demo": Sizes(
@@ -85,7 +85,7 @@ SIZES: dict[Scale, Sizes] = {
         joint=(12, 4),
         source=8,
         schedule=Schedule(epochs=1, batch_size=64, learning_rate=0.05),
-        pgd_steps=(4, 4),
+        pgd_steps=(3, 3),
         attacks={"cw": {"steps": 50, "learning_rate": 0.1}},
     ),
 }

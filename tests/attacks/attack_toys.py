@@ -1,7 +1,6 @@
 """Models small enough that what an attack should do to them is known, and images for them."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -114,13 +113,9 @@ def short(name: str, steps: int = 30, **parameters: object) -> Attack:
 
 
 def in_slices(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, size: int, seed: int = 0
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, size: int
 ) -> Tensor:
     """One generator for all slices of ``size`` images, one after the other."""
-    source = generator(seed)
-
-    def parts() -> Iterator[Tensor]:
-        for some, theirs in zip(images.split(size), labels.split(size), strict=True):
-            yield attack(model, some, theirs, generator=source)
-
-    return torch.cat(list(parts()))
+    source = generator()
+    slices = zip(images.split(size), labels.split(size), strict=True)
+    return torch.cat([attack(model, *both, generator=source) for both in slices])

@@ -92,23 +92,24 @@ def test_the_oracle_agrees_with_the_closed_form_off_the_bounds(two_classes):
     case = two_classes
     expected = case.margin.clamp_min(0) / case.weight.norm()
     found = exact_distances(case.model, case.images, case.labels).amin(dim=1)
-    assert torch.allclose(found, expected, atol=1e-9)
+    largest_move = expected * case.weight.abs().max() / case.weight.norm()
+    free = largest_move < 0.3
+    assert free.sum() > 50
+    assert torch.allclose(found[free], expected[free], rtol=0, atol=1e-9)
+    assert (found >= expected - 1e-9).all()  # the box can only hinder
 
 
-def boundary_images(count: int, seed: int) -> Tensor:
-    """Half of the pixels exactly 0 or 1, as in MNIST."""
+def mixed_images(count: int, seed: int) -> Tensor:
+    """Every second image with half of its pixels exactly 0 or 1, as in MNIST."""
     images = random_images(count, 1, 4, 4, low=0.2, high=0.8, seed=seed)
     bounds = torch.rand(images.shape, generator=generator(seed + 1)) < 0.5
+    bounds[::2] = False
     return torch.where(bounds, images.round(), images)
 
 
-@pytest.mark.parametrize("kind", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("bounds", [False, True], ids=["inside", "at the bounds"])
-def test_carlini_wagner_finds_the_exact_distance_of_two_classes(kind, bounds):
-    model = linear_model(2, 16, seed=4)
-    images = boundary_images(24, 3) if bounds else random_images(24, 1, 4, 4, low=0.3, high=0.7)
+def test_carlini_wagner_finds_the_exact_distance_of_two_classes():
+    model, images = linear_model(2, 16, seed=4).float(), mixed_images(40, seed=3).float()
     labels = some_wrong(predictions(model, images), 2)
-    model, images = model.to(kind), images.to(kind)
     exact = exact_distances(model, images, labels).amin(dim=1)
     assert exact.isfinite().all()
     adversarial = CW(search_steps=9)(model, images, labels)
@@ -116,7 +117,7 @@ def test_carlini_wagner_finds_the_exact_distance_of_two_classes(kind, bounds):
     found = (adversarial - images).double().flatten(1).norm(dim=1)
     assert (found[exact == 0] < 1e-6).all()
     ratio = (found / exact)[exact > 0.01]
-    assert len(ratio) >= 15
+    assert len(ratio) >= 30
     assert ratio.min() > 1 - 1e-5
     assert ratio.max() < 1.05
 
@@ -139,16 +140,15 @@ def nearest_by_program(flat: Tensor, rows: Tensor, gaps: Tensor) -> float:
     return float(solution.fun) ** 0.5 if solution.success else torch.inf
 
 
-@pytest.mark.parametrize("bounds", [False, True], ids=["inside", "at the bounds"])
-def test_carlini_wagner_on_four_classes(bounds):
+def test_carlini_wagner_on_four_classes():
     """Targeted, the problem is convex and every distance exact, so the nearest target is too.
 
     Untargeted, Eq. 21 follows the class with the smallest margin, which on more than two classes
     may not be the nearest one: the distance is exact for the class where it ends.
     """
-    classes, count = 4, 8
+    classes, count = 4, 12
     model = linear_model(classes, 16, seed=9)
-    images = boundary_images(count, 5) if bounds else random_images(count, 1, 4, 4, seed=6)
+    images = mixed_images(count, seed=5)
     labels = predictions(model, images)
     by_class = exact_distances(model, images, labels)
     exact = by_class.amin(dim=1)
@@ -183,7 +183,7 @@ def test_carlini_wagner_on_four_classes(bounds):
 
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_every_attack_reaches_every_target(name):
-    """Class k's score is the sum of its own four pixels, so 0.3 is enough to put any class first."""
+    """Class k's score is the sum of its own four pixels: a budget of 0.3 puts any class first."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4, bias=False).double())
     with torch.no_grad():
         model[1].weight.copy_(5 * torch.eye(4).repeat_interleave(4, dim=1))
