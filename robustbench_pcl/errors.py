@@ -18,9 +18,12 @@ class UserError(Exception):
     """
 
     def __init__(self, cause: str, cure: str) -> None:
-        super().__init__(f"{cause} {cure}")
+        super().__init__(cause, cure)
         self.cause = cause
         self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.cause} {self.cure}"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -85,7 +85,7 @@ def tracked(items: Iterable[T], title: str, total: int, progress: Progress) -> I
 
 def spoken(seconds: float) -> str:
     """A duration in words: ``4.2 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds) // 60
     if minutes < 60:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustbench_pcl.cli.console import Format, FormatOption, print_rows, say
+from robustbench_pcl.cli.executor import ExecutorOption, ExecutorSettingOption, read_executor
 from robustbench_pcl.cli.options import (
     DataRootOption,
     DeviceOption,
@@ -23,6 +24,7 @@ from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.jobs.bench import Bench
+    from robustbench_pcl.jobs.executors.base import Executor
     from robustbench_pcl.jobs.plan import Job
     from robustbench_pcl.specs.names import Scale
 
@@ -45,6 +47,8 @@ def run(
     images: ImagesOption = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
+    executor: ExecutorOption = "local",
+    executor_option: ExecutorSettingOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be done.")
     ] = False,
@@ -61,14 +65,15 @@ def run(
         raise UserError(
             "Give tables or a suite: one of the two.", "Write --table 3, or --suite my.toml."
         )
+    runner = read_executor(executor, executor_option)
     bench = open_bench(home, device, data_root, images, seed)
     if suite is not None:
-        _run_suite(suite, bench, dry_run, form)
+        _run_suite(suite, bench, runner, dry_run, form)
     else:
-        _run_tables(table or [], dataset or [], bench, read_scale(scale), dry_run)
+        _run_tables(table or [], dataset or [], bench, runner, read_scale(scale), dry_run=dry_run)
 
 
-def _run_suite(path: Path, bench: Bench, dry_run: bool, form: Format) -> None:
+def _run_suite(path: Path, bench: Bench, executor: Executor, dry_run: bool, form: Format) -> None:
     from robustbench_pcl.cli.working import measured, show_measurements
     from robustbench_pcl.jobs.plan import plan
     from robustbench_pcl.jobs.suite import load_suite
@@ -79,11 +84,17 @@ def _run_suite(path: Path, bench: Bench, dry_run: bool, form: Format) -> None:
     if dry_run:
         print_rows(_plan_rows(plan(measures), bench), form)
     else:
-        show_measurements(measured(measures, bench), form)
+        show_measurements(measured(measures, bench, executor), form)
 
 
 def _run_tables(
-    numbers: Sequence[int], datasets: Sequence[str], bench: Bench, scale: Scale, dry_run: bool
+    numbers: Sequence[int],
+    datasets: Sequence[str],
+    bench: Bench,
+    executor: Executor,
+    scale: Scale,
+    *,
+    dry_run: bool,
 ) -> None:
     from robustbench_pcl.cli.report import report
     from robustbench_pcl.cli.working import work
@@ -103,7 +114,7 @@ def _run_tables(
     if dry_run:
         print_rows(_plan_rows(jobs, bench), Format.table)
         return
-    work(jobs, bench)
+    work(jobs, bench, executor)
     for number, names in wanted.items():
         report(
             table=number, dataset=list(names), scale=scale, seed=bench.seed, home=bench.home.root

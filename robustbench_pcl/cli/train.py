@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from robustbench_pcl.cli.console import Format, FormatOption, print_rows
+from robustbench_pcl.cli.console import Format, FormatOption, print_rows, say
 from robustbench_pcl.cli.options import (
     DataRootOption,
     DeviceOption,
@@ -70,6 +70,7 @@ def train(
     from robustbench_pcl.data.catalogue import dataset_spec
     from robustbench_pcl.jobs.plan import Train, plan
     from robustbench_pcl.recipes.named import composed_recipe, named_recipe, rescheduled
+    from robustbench_pcl.training.assemble import build_model
 
     dataset_spec(dataset)
     if learning_rate is not None and not 0 < learning_rate < math.inf:
@@ -91,21 +92,21 @@ def train(
             dataset, sizes, seed, loss=loss, adversarial=adversarial, layers=read_layers(layers)
         )
     wanted = rescheduled(wanted, epochs, learning_rate)
+    build_model(wanted)  # layers that the model does not have are refused before hours of work
     bench = open_bench(home, device, data_root, seed=seed)
     work(plan((), [Train(wanted)]), bench)
     checkpoint = bench.train(wanted)
     clean = bench.measure(wanted)
-    print_rows(
-        [
-            {
-                "recipe": wanted.name,
-                "dataset": dataset,
-                "scale": wanted.scale,
-                "clean accuracy": f"{100 * clean.accuracy:.1f} %",
-                "n": clean.n,
-                "id": checkpoint.record.checkpoint,
-                "checkpoint": str(checkpoint.path),
-            }
-        ],
-        form,
-    )
+    row = {
+        "recipe": wanted.name,
+        "dataset": dataset,
+        "scale": wanted.scale,
+        "clean accuracy": f"{100 * clean.accuracy:.1f} %",
+        "n": clean.n,
+        "id": checkpoint.record.checkpoint,
+    }
+    if form is Format.table:
+        print_rows([row], form)
+        say(f"Stored in {checkpoint.path}")
+    else:
+        print_rows([{**row, "checkpoint": str(checkpoint.path)}], form)

@@ -9,18 +9,31 @@ from robustbench_pcl.cli.console import Format, print_rows, say
 
 if TYPE_CHECKING:
     from robustbench_pcl.jobs.bench import Bench
+    from robustbench_pcl.jobs.executors.base import Executor
     from robustbench_pcl.jobs.plan import Job, Measure
     from robustbench_pcl.store.records import Measurement
 
 
-def work(jobs: Sequence[Job], bench: Bench) -> None:
-    """Run what is missing, having said how much it is and about how long it takes."""
+def work(jobs: Sequence[Job], bench: Bench, executor: Executor | None = None) -> None:
+    """Run what is missing, having said how much it is and about how long it takes here.
+
+    Args:
+        jobs: in an order that works.
+        bench: where they run.
+        executor: how; None for one after the other in this process.
+    """
     from robustbench_pcl.jobs.estimate import Estimator
-    from robustbench_pcl.jobs.local import execute
+    from robustbench_pcl.jobs.executors.local import Local
     from robustbench_pcl.progress import PATIENCE_SECONDS, spoken
+    from robustbench_pcl.store.atomic import require_writable
 
     missing = [job for job in jobs if not job.done(bench)]
     if not missing:
+        return
+    require_writable(bench.home.root)
+    if executor is not None and executor.elsewhere:
+        say(f"{len(missing)} of {len(jobs)} steps to send. Ctrl-C stops; the same command goes on.")
+        executor.execute([(job, 1.0) for job in missing], bench)
         return
     estimator = Estimator(bench)
     costs = [estimator.seconds(job) for job in missing]
@@ -29,14 +42,16 @@ def work(jobs: Sequence[Job], bench: Bench) -> None:
             f"{len(missing)} of {len(jobs)} steps to do, about {spoken(sum(costs))} on "
             f"{bench.device}. Ctrl-C stops; the same command goes on."
         )
-    execute(list(zip(missing, costs, strict=True)), bench)
+    (executor or Local()).execute(list(zip(missing, costs, strict=True)), bench)
 
 
-def measured(jobs: Sequence[Measure], bench: Bench) -> list[Measurement]:
+def measured(
+    jobs: Sequence[Measure], bench: Bench, executor: Executor | None = None
+) -> list[Measurement]:
     """Plan, run, and return the measurements in the order asked for."""
     from robustbench_pcl.jobs.plan import plan
 
-    work(plan(jobs), bench)
+    work(plan(jobs), bench, executor)
     return [bench.measure(job.target, job.source, job.attack) for job in jobs]
 
 

@@ -71,6 +71,8 @@ class Bench:
     ) -> None:
         self.home = Home(home)
         self.device = pick_device(device)
+        self.device_name = device
+        self.data_root = data_root
         self.images = images
         self.seed = seed
         self.progress = progress or Progress()
@@ -93,6 +95,11 @@ class Bench:
                 "Name one at a time, or train one of them with another --seed.",
             )
         return checkpoint.record.recipe
+
+    @property
+    def opened(self) -> list[Path]:
+        """The files that checkpoints were taken from."""
+        return [checkpoint.path for checkpoint in self._given.values()]
 
     def checkpoint(self, recipe: Recipe) -> Checkpoint | None:
         """The stored checkpoint of a recipe, or None."""

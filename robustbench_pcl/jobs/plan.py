@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.base import Part, digest
 from robustbench_pcl.specs.recipe import Recipe
 
 
@@ -16,9 +16,28 @@ class Job(ABC):
     """A piece of work whose result is an artefact; done when that exists, so it may run twice."""
 
     @property
+    def kind(self) -> str:
+        """Its name in ``KINDS``."""
+        return type(self).__name__.lower()
+
+    @property
+    def key(self) -> str:
+        """The same for all jobs that make the same artefact, and a good file name."""
+        return f"{self.kind}-{digest(self._made_from())}"
+
+    @property
     @abstractmethod
     def title(self) -> str:
         """What it does, in a few words."""
+
+    @property
+    @abstractmethod
+    def needs(self) -> tuple[Job, ...]:
+        """The jobs whose artefacts it works on."""
+
+    @abstractmethod
+    def _made_from(self) -> list[object]:
+        """What decides its artefact, as plain JSON types."""
 
     @abstractmethod
     def done(self, bench: Bench) -> bool:
@@ -40,6 +59,11 @@ class Train(Job):
         """Name and data set."""
         return f"train {self.recipe.name} on {self.recipe.dataset}"
 
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        """The training that it starts from."""
+        return (Train(self.recipe.start),) if self.recipe.start else ()
+
     def done(self, bench: Bench) -> bool:
         """Whether the checkpoint is stored."""
         return bench.checkpoint(self.recipe) is not None
@@ -47,6 +71,9 @@ class Train(Job):
     def run(self, bench: Bench) -> None:
         """Train it."""
         bench.train(self.recipe)
+
+    def _made_from(self) -> list[object]:
+        return [self.recipe.id("")]
 
 
 @dataclass(frozen=True)
@@ -61,6 +88,11 @@ class Craft(Job):
         """Attack, source and data set."""
         return f"{describe(self.attack)} on {self.source.name}, {self.source.dataset}"
 
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        """The source's training."""
+        return (Train(self.source),)
+
     def done(self, bench: Bench) -> bool:
         """Whether the set is stored."""
         return bench.find_adversarial_set(self.source, self.attack) is not None
@@ -68,6 +100,9 @@ class Craft(Job):
     def run(self, bench: Bench) -> None:
         """Craft it."""
         bench.craft(self.source, self.attack)
+
+    def _made_from(self) -> list[object]:
+        return [self.source.id(""), self.source.scale, self.attack.content()]
 
 
 @dataclass(frozen=True)
@@ -86,6 +121,14 @@ class Measure(Job):
         against = f"{describe(self.attack)} from {self.source.name}"
         return f"{self.target.name} under {against}, {self.target.dataset}"
 
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        """The trainings of source and target, and the adversarial set."""
+        if self.attack is None:
+            return (Train(self.target),)
+        source = self.source or self.target
+        return (Train(source), Train(self.target), Craft(source, self.attack))
+
     def done(self, bench: Bench) -> bool:
         """Whether the measurement is stored."""
         return bench.find_measurement(self.target, self.source, self.attack) is not None
@@ -93,6 +136,16 @@ class Measure(Job):
     def run(self, bench: Bench) -> None:
         """Measure it."""
         bench.measure(self.target, self.source, self.attack)
+
+    def _made_from(self) -> list[object]:
+        clean: list[object] = [self.target.id(""), self.target.scale]
+        if self.attack is None:
+            return clean
+        return [*clean, *Craft(self.source or self.target, self.attack)._made_from()]
+
+
+KINDS: dict[str, type[Job]] = {"train": Train, "craft": Craft, "measure": Measure}
+"""The kinds of jobs by name, in the order in which they run."""
 
 
 def plan(measures: Iterable[Measure], trainings: Iterable[Train] = ()) -> list[Job]:
@@ -102,20 +155,11 @@ def plan(measures: Iterable[Measure], trainings: Iterable[Train] = ()) -> list[J
         measures: what is to be known.
         trainings: models that are wanted for their training figures alone.
     """
-    measures = list(measures)
-    trained: dict[str, Job] = {}
-    crafted: dict[str, Job] = {}
-    measured: dict[str, Job] = {}
-    for job in trainings:
-        _add_training(trained, job.recipe)
-    for measure in measures:
-        for recipe in filter(None, (measure.source, measure.target)):
-            _add_training(trained, recipe)
-        if measure.attack is not None:
-            craft = Craft(measure.source or measure.target, measure.attack)
-            crafted.setdefault(repr(craft), craft)
-        measured.setdefault(repr(measure), measure)
-    return [*trained.values(), *crafted.values(), *measured.values()]
+    found: dict[str, Job] = {}
+    for job in (*trainings, *measures):
+        _add(found, job)
+    order = list(KINDS)
+    return sorted(found.values(), key=lambda job: order.index(job.kind))
 
 
 def describe(attack: Part) -> str:
@@ -133,8 +177,9 @@ def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _add_training(jobs: dict[str, Job], recipe: Recipe) -> None:
-    """Add a training after the one that it starts from."""
-    if recipe.start is not None:
-        _add_training(jobs, recipe.start)
-    jobs.setdefault(recipe.id(""), Train(recipe))
+def _add(jobs: dict[str, Job], job: Job) -> None:
+    """Add a job after those that it needs."""
+    if job.key not in jobs:
+        for need in job.needs:
+            _add(jobs, need)
+        jobs[job.key] = job

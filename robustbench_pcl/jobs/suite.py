@@ -26,6 +26,8 @@ class AttackEntry(Spec):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    __pydantic_extra__: dict[str, Scalar] = Field(init=False)
+
     name: str
 
     def part(self) -> Part:

@@ -46,12 +46,12 @@ def require_writable(folder: Path) -> None:
     Raises:
         UserError: they cannot.
     """
-    with contextlib.suppress(_ProbedError), replacing(folder / "probe"):
-        raise _ProbedError
-
-
-class _ProbedError(Exception):
-    """Ends a write that is only tried, so that nothing stays."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _as_user_error(error, folder) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -154,7 +154,7 @@ def test_carlini_wagner_on_four_classes():
     exact = by_class.amin(dim=1)
     assert (exact > 0.01).sum() >= count - 2
 
-    attack = CW(search_steps=9)
+    attack = CW(steps=300, learning_rate=0.02, search_steps=9)
     others = [(row, t) for row in range(count) for t in range(classes) if t != labels[row]]
     rows, targets = torch.tensor(others).T
     aimed = attack(model, images[rows], labels[rows], targets=targets)

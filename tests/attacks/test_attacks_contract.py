@@ -1,0 +1,518 @@
+"""What every attack promises: budgets, batches, passes, and a model left as it was."""
+
+import copy
+import dataclasses
+import itertools
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from attack_toys import (
+    L2_ATTACKS,
+    SIGN_ATTACKS,
+    Constant,
+    Counted,
+    Tally,
+    conv_net,
+    generator,
+    in_slices,
+    linear_model,
+    predictions,
+    random_images,
+    short,
+    some_wrong,
+)
+from torch import nn
+
+import robustbench_pcl.attacks as family
+from robustbench_pcl.attacks import ATTACKS, BIM, CW, FGSM, PGD
+from robustbench_pcl.attacks.base import draw_seeds, uniform_noise
+from robustbench_pcl.attacks.losses import ATTACK_LOSSES, attack_loss, logit_margin
+from robustbench_pcl.attacks.victim import Victim
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.registry import build
+from robustbench_pcl.specs.base import Part
+
+EVERY = list(ATTACKS)
+LAST_BITS = 1e-15
+"""C&W's pixels are not multiples of a step, so they show in which order a matrix product is summed,
+which depends on how many rows it has: the last bit of a float64, and nothing above it."""
+
+
+class Case:
+    def __init__(self) -> None:
+        self.model = conv_net()
+        self.images = random_images(64, 2, 6, 6)
+        self.images[:8] = self.images[:8].round()
+        self.labels = some_wrong(predictions(self.model, self.images), 5)
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case()
+
+
+# The pictures
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_images_do_not_depend_on_how_they_are_cut_into_batches(case, name):
+    attack = short(name)
+    whole, *parts = (
+        in_slices(attack, case.model, case.images, case.labels, size) for size in (64, 7, 1)
+    )
+    assert not torch.equal(whole, case.images)
+    for part in parts:
+        if name in SIGN_ATTACKS:
+            assert torch.equal(part, whole)
+        else:
+            assert torch.allclose(part, whole, rtol=0, atol=LAST_BITS)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_verdicts_do_not_depend_on_the_batch_in_float32(case, name):
+    model, images = copy.deepcopy(case.model).float(), case.images.float()
+    attack = short(name, **({"eps": 0.06} if name in SIGN_ATTACKS else {"c": 1.0}))
+    runs = (in_slices(attack, model, images, case.labels, size) for size in (64, 7, 1))
+    whole, *parts = (predictions(model, run) == case.labels for run in runs)
+    assert 0 < whole.sum() < 64
+    for part in parts:
+        assert torch.equal(part, whole)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_an_image_has_the_same_fate_in_any_company(case, name):
+    """Its neighbours may be other images, with other labels, that take longer or shorter."""
+    attack, chosen = short(name, steps=60), torch.arange(10, 20)
+    alone = attack(case.model, case.images[chosen], case.labels[chosen], generator=generator())
+    images, labels = case.images[:20].clone(), case.labels[:20].clone()
+    images[:10], labels[:10] = case.images[chosen], case.labels[chosen]
+    images[10:] = case.images[30:40].flip(3)
+    together = attack(case.model, images, labels, generator=generator())
+    assert torch.allclose(together[:10], alone, rtol=0, atol=LAST_BITS)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("name", EVERY)
+def test_shape_type_and_pixel_range_are_kept(case, name, kind):
+    model, images = copy.deepcopy(case.model).to(kind), case.images.to(kind)
+    before = images.clone()
+    adversarial = short(name)(model, images, case.labels)
+    assert (adversarial.shape, adversarial.dtype) == (images.shape, kind)
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("eps", [0.02, 8 / 255, 0.3, 1.0])
+@pytest.mark.parametrize("name", SIGN_ATTACKS)
+def test_the_budget_is_kept_and_used(case, name, eps):
+    adversarial = ATTACKS[name](eps=eps)(case.model, case.images, case.labels)
+    change = (adversarial - case.images).abs()
+    assert change.max() <= eps + 1e-15
+    assert change.max() >= eps - 1e-12 - (case.images.min() if eps == 1 else 0)
+
+
+@pytest.mark.parametrize("name", SIGN_ATTACKS)
+def test_no_budget_gives_the_very_same_images(case, name):
+    for kind in (torch.float64, torch.float32):
+        model, images = copy.deepcopy(case.model).to(kind), case.images.to(kind)
+        adversarial = ATTACKS[name](eps=0)(model, images, case.labels)
+        assert torch.equal(adversarial, images)
+        clean = predictions(model, images) == case.labels
+        assert torch.equal(predictions(model, adversarial) == case.labels, clean)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_images_are_no_trouble(case, name):
+    nothing = case.images[:0]
+    assert short(name)(case.model, nothing, case.labels[:0]).shape == nothing.shape
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_result_is_detached_from_the_images(case, name):
+    images = case.images[:3].clone().requires_grad_(True)
+    assert not short(name, steps=3)(case.model, images, case.labels[:3]).requires_grad
+
+
+def test_a_start_belongs_to_its_image():
+    images = random_images(6, 2, 3, 3)
+    seeds = draw_seeds(6, generator(3))
+    noise = uniform_noise(images, seeds)
+    order = torch.tensor([4, 0, 5])
+    assert torch.equal(uniform_noise(images[order], seeds[order]), noise[order])
+    assert torch.equal(torch.cat([draw_seeds(2, source) for source in [generator(3)]]), seeds[:2])
+    assert noise.min() >= -1
+    assert noise.max() <= 1
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_without_a_generator_calls_repeat_each_other_and_draw_nothing(case, name):
+    state = torch.random.get_rng_state()
+    runs = [short(name, steps=5)(case.model, case.images, case.labels) for _ in range(2)]
+    assert torch.equal(*runs)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+# The model
+
+
+def state_of(model: nn.Module) -> list[object]:
+    """Everything an attack might disturb, as plain values."""
+    return [
+        *((name, module.training) for name, module in model.named_modules()),
+        *((name, value.requires_grad) for name, value in model.named_parameters()),
+        *((name, value.grad) for name, value in model.named_parameters()),
+        *((name, value.tolist()) for name, value in model.state_dict().items()),
+    ]
+
+
+def careless(model: nn.Module) -> nn.Module:
+    """In train mode but for one module, frozen in one parameter."""
+    model = copy.deepcopy(model).train()
+    model[2].eval()
+    model[3].weight.requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_model_is_left_as_it_was(case, name):
+    model = careless(case.model)
+    before = state_of(model)
+    short(name)(model, case.images, case.labels)
+    assert state_of(model) == before
+
+
+class Failing(nn.Module):
+    """Raises at its third call."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.calls = model, 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.calls == 3:
+            raise RuntimeError("out of memory")
+        return self.model(images)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_model_is_left_as_it_was_after_an_exception(case, name):
+    model = Failing(careless(case.model))
+    before = state_of(model)
+    attack = dataclasses.replace(short(name), steps=5)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        attack(model, case.images, case.labels)
+    assert state_of(model) == before
+
+
+def test_gradients_that_were_there_stay(case):
+    model = copy.deepcopy(case.model).train()
+    F.cross_entropy(model(case.images), case.labels).backward()
+    before = [value.grad.clone() for value in model.parameters()]
+    BIM()(model, case.images, case.labels)
+    for value, gradient in zip(model.parameters(), before, strict=True):
+        assert torch.equal(value.grad, gradient)
+
+
+def test_an_attack_sees_the_model_in_eval_mode(case):
+    """In train mode dropout and batch statistics would change the result."""
+    model = copy.deepcopy(case.model)
+    both = [FGSM()(model.train(mode), case.images, case.labels) for mode in (True, False)]
+    assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_attacks_work_where_gradients_are_off(case, name):
+    expected = short(name)(case.model, case.images, case.labels)
+    with torch.no_grad():
+        assert torch.equal(short(name)(case.model, case.images, case.labels), expected)
+
+
+# The passes
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_passes_are_counted_as_they_are_made(case, name):
+    attack, count = short(name), len(case.images)
+    model = Counted(case.model)
+    with Victim(model) as victim:
+        goal = family.base.Goal(case.labels)
+        attack.perturb(victim, case.images, goal, draw_seeds(count, generator()))
+        assert victim.forward_passes == Tally.forward_images
+        assert victim.backward_passes == Tally.backward_images
+        most = attack.steps * count
+        if name in SIGN_ATTACKS:
+            assert (victim.forward_passes, victim.backward_passes) == (most, most)
+        else:
+            assert victim.backward_passes <= victim.forward_passes <= most
+        victim.logits(case.images)
+    assert victim.forward_passes == Tally.forward_images
+
+
+@pytest.mark.parametrize(("name", "passes"), [("fgsm", 1), ("bim", 10), ("mim", 10), ("pgd", 10)])
+def test_passes_an_image_at_table_2_parameters(case, name, passes):
+    model = Counted(case.model)
+    ATTACKS[name]()(model, case.images[:5], case.labels[:5])
+    assert (Tally.forward_images, Tally.backward_images) == (5 * passes, 5 * passes)
+
+
+def test_each_image_of_carlini_wagner_stops_on_its_own(case):
+    """The passes of a batch are those of its images one by one, fewer than all steps for all."""
+    attack = CW(c=0.1, steps=100, learning_rate=0.05)
+    images, labels = case.images[8:14], case.labels[8:14]
+    spent = []
+    for rows in itertools.chain([slice(None)], (slice(i, i + 1) for i in range(6))):
+        model = Counted(case.model)
+        attack(model, images[rows], labels[rows])
+        spent.append(Tally.forward_images)
+    assert spent[0] == sum(spent[1:])
+    assert len(set(spent[1:])) > 1
+    assert spent[0] < 6 * 100
+
+
+def test_carlini_wagner_takes_steps_for_each_c(case):
+    model = Counted(case.model)
+    CW(steps=20, search_steps=3)(model, case.images[:4], case.labels[:4])
+    assert 4 * 20 < Tally.forward_images <= 4 * 20 * 4
+
+
+# No gradient, no way
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_zero_gradients_make_no_nan(name):
+    images, labels = random_images(6, 1, 4, 4), torch.tensor([0, 0, 0, 0, 1, 2])
+    adversarial = short(name)(Constant(), images, labels)
+    assert adversarial.isfinite().all()
+    if name in L2_ATTACKS:
+        assert torch.equal(adversarial[:4], images[:4])
+    elif not ATTACKS[name].random_start:
+        assert torch.equal(adversarial, images)
+
+
+@pytest.mark.parametrize("name", L2_ATTACKS)
+def test_where_an_l2_attack_fails_it_returns_the_clean_image(case, name):
+    """Too small a c leaves most images where they were; a changed one is always a success."""
+    attack = short(name, steps=60, c=0.05, learning_rate=0.05)
+    adversarial = attack(case.model, case.images, case.labels)
+    fooled = predictions(case.model, adversarial) != case.labels
+    changed = (adversarial != case.images).flatten(1).any(dim=1)
+    assert 0 < fooled.sum() < 64
+    assert (~fooled).sum() > 5
+    assert torch.equal(adversarial[~fooled], case.images[~fooled])
+    assert not (changed & ~fooled).any()
+
+
+def test_a_search_of_c_finds_what_a_small_c_does_not(case):
+    images, labels = case.images[:16], predictions(case.model, case.images[:16])
+    parameters = {"c": 1e-3, "steps": 60, "learning_rate": 0.05}
+    alone = CW(**parameters)(case.model, images, labels)
+    assert (predictions(case.model, alone) == labels).sum() >= 10
+    searched = CW(**parameters, search_steps=5)(case.model, images, labels)
+    assert (predictions(case.model, searched) != labels).all()
+
+
+def test_a_search_of_c_shortens_the_perturbation(case):
+    images, labels = case.images[:16], predictions(case.model, case.images[:16])
+    attacks = [CW(c=100, steps=60, learning_rate=0.05, search_steps=steps) for steps in (0, 6)]
+    alone, searched = (
+        (attack(case.model, images, labels) - images).flatten(1).norm(dim=1) for attack in attacks
+    )
+    assert (alone > 0).all()
+    assert (searched <= alone).all()
+    assert searched.mean() < 0.9 * alone.mean()
+
+
+def test_carlini_wagner_moves_pixels_of_exactly_0_and_1():
+    """All pixels at a bound, and only the way off it leads to the other class."""
+    model = linear_model(2, 16)
+    weight = model[1].weight.detach()
+    images = (weight[1] > weight[0]).double().view(1, 1, 4, 4)
+    labels = predictions(model, images)
+    assert labels.item() == 1
+    adversarial = CW(c=10)(model, images, labels)
+    assert predictions(model, adversarial).item() == 0
+    assert (adversarial != images).all()
+
+
+def test_confidence_is_a_margin_that_is_reached(case):
+    images, labels = case.images[:12], predictions(case.model, case.images[:12])
+    model = copy.deepcopy(case.model).eval()
+    for confidence in (0.0, 1.0):
+        attack = CW(c=100, steps=100, learning_rate=0.05, confidence=confidence)
+        margins = logit_margin(model(attack(model, images, labels)), labels)
+        assert (margins >= confidence).all()
+        assert (margins < confidence + 1).any()
+
+
+# The losses
+
+
+def test_margin_is_the_best_other_logit_less_the_own():
+    logits = torch.tensor([[3.0, 1.0, 2.5], [3.0, 1.0, 2.5], [-1.0, -7.0, -1.0]])
+    labels = torch.tensor([0, 1, 2])
+    assert logit_margin(logits, labels).tolist() == [-0.5, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "margin"])
+def test_attack_losses_have_one_value_an_image(case, name):
+    model = copy.deepcopy(case.model).eval()
+    found = attack_loss(name)(model, case.images, case.labels)
+    logits = model(case.images)
+    for index, (row, label) in enumerate(zip(logits, case.labels, strict=True)):
+        others = torch.cat([row[:label], row[label + 1 :]])
+        expected = {
+            "cross-entropy": torch.logsumexp(row, 0) - row[label],
+            "margin": others.max() - row[label],
+        }[name]
+        assert found[index].item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+class WithJoint(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return self.model(images)
+
+    def joint_loss(self, images, labels):
+        return -F.cross_entropy(self.model(images), labels, reduction="none")
+
+
+def test_joint_is_the_loss_the_model_carries(case):
+    """Here the model's own loss is the negative of the plain one, so the attack helps it."""
+    model = WithJoint(case.model)
+    images, labels = case.images, case.labels
+    joint = FGSM(eps=0.05, loss="joint")(model, images, labels)
+    plain = FGSM(eps=0.05)(model, images, labels, targets=labels)
+    assert torch.equal(joint, plain)
+
+
+def test_joint_needs_a_model_that_carries_its_loss(case):
+    model = careless(case.model)
+    before = state_of(model)
+    with pytest.raises(UserError, match="Sequential has no prototypes to attack"):
+        PGD(loss="joint")(model, case.images, case.labels)
+    assert state_of(model) == before
+
+
+def test_an_unknown_loss_is_met_with_a_suggestion():
+    with pytest.raises(UserError, match="Did you mean margin"):
+        PGD(loss="margins")
+    assert set(ATTACK_LOSSES) == {"cross-entropy", "margin", "joint"}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[0], y), "images must be float"),
+        (lambda x, y: ((x * 255).byte(), y), "images must be float"),
+        (lambda x, y: (x * 255, y), "normalisation inside the model"),
+        (lambda x, y: (x - 0.5, y), "normalisation inside the model"),
+        (lambda x, y: (x * torch.nan, y), "pixels in"),
+        (lambda x, y: (x, y[:-1]), "labels must be int64"),
+        (lambda x, y: (x, y.double()), "labels must be int64"),
+        (lambda x, y: (x, y.int()), "labels must be int64"),
+        (lambda x, y: (x, F.one_hot(y, 5)), "labels must be int64"),
+    ],
+)
+def test_images_and_labels_are_checked(case, name, change, message):
+    images, labels = change(case.images, case.labels)
+    with pytest.raises(ValueError, match=message):
+        ATTACKS[name]()(case.model, images, labels)
+
+
+def test_targets_are_checked(case):
+    with pytest.raises(ValueError, match="targets must be int64"):
+        FGSM()(case.model, case.images, case.labels, targets=case.labels[:3])
+
+
+REFUSED = [
+    *((name, {"steps": 0}) for name in EVERY),
+    *((name, {"steps": "many"}) for name in EVERY),
+    *((name, {"eps": 8}) for name in SIGN_ATTACKS),
+    *((name, {"eps": -0.1}) for name in SIGN_ATTACKS),
+    *((name, {"eps": float("nan")}) for name in SIGN_ATTACKS),
+    *((name, {"relative_step_size": 0}) for name in SIGN_ATTACKS),
+    *((name, {"relative_step_size": -0.1}) for name in SIGN_ATTACKS),
+    ("cw", {"c": 0}),
+    ("cw", {"c": -1.0}),
+    ("cw", {"c": float("nan")}),
+    ("cw", {"learning_rate": 0.0}),
+    ("cw", {"search_steps": -1}),
+]
+
+
+@pytest.mark.parametrize(("name", "parameters"), REFUSED, ids=str)
+def test_parameters_that_would_attack_nothing_are_refused(name, parameters):
+    with pytest.raises((ValueError, TypeError, UserError)):
+        ATTACKS[name](**parameters)
+    with pytest.raises(UserError):
+        build(ATTACKS, Part(name=name, parameters=parameters))
+
+
+@pytest.mark.parametrize("name", SIGN_ATTACKS)
+def test_a_budget_may_be_a_fraction(name):
+    assert ATTACKS[name](eps="8/255").eps == 8 / 255
+
+
+# The family
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_members_document_their_fields_and_cannot_be_changed(name):
+    attack = ATTACKS[name]()
+    for entry in dataclasses.fields(attack):
+        assert entry.metadata["doc"]
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(attack, entry.name, 1)
+    assert attack.norm in ("linf", "l2")
+    assert ATTACKS[name].__doc__
+
+
+def test_members_are_importable_by_name():
+    from robustbench_pcl.attacks import BIM, CW, FGSM, MIM, PGD
+
+    assert [ATTACKS[name] for name in ("fgsm", "bim", "mim", "pgd", "cw")] == [
+        FGSM,
+        BIM,
+        MIM,
+        PGD,
+        CW,
+    ]
+    assert set(family.__all__) == {"ATTACKS"} | {name.upper() for name in ATTACKS}
+    with pytest.raises(AttributeError, match="no attribute 'DEEPFOOL'"):
+        family.DEEPFOOL  # noqa: B018 - the access is the test
+    with pytest.raises(ImportError):
+        from robustbench_pcl.attacks import pgd_attack  # noqa: F401
+
+
+def test_looking_attacks_up_does_not_import_torch():
+    code = (
+        "import sys, robustbench_pcl.attacks as family; "
+        "assert 'torch' not in sys.modules; print(*family.ATTACKS)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.split() == EVERY
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("name", EVERY)
+def test_an_accelerator_gives_the_same_images(case, name):
+    images, labels = case.images.cuda(), case.labels.cuda()
+    found = short(name)(copy.deepcopy(case.model).cuda(), images, labels, generator=generator())
+    assert found.device.type == "cuda"
+    expected = short(name)(case.model, case.images, case.labels, generator=generator())
+    assert torch.allclose(found.cpu(), expected, rtol=0, atol=1e-9)

@@ -1,0 +1,203 @@
+"""The whole way on digits: train, attack, transfer, ablate, run, report."""
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import h5py
+import pytest
+from typer.testing import CliRunner
+
+from robustbench_pcl.cli import app
+from robustbench_pcl.recipes.scales import SIZES
+from robustbench_pcl.store.measurements import load_measurements, load_trainings
+from robustbench_pcl.training.loop import Run
+
+HERE = "--dataset digits --scale demo --images 25 --device cpu"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Where this file's commands work, one after the other."""
+    return tmp_path_factory.mktemp("pipeline")
+
+
+@pytest.fixture(autouse=True)
+def small(home, monkeypatch):
+    """The demo's scale, smaller yet."""
+    sizes = dataclasses.replace(SIZES["demo"], train_images=256, first=(6, 1), joint=(2, 1))
+    monkeypatch.setitem(SIZES, "demo", sizes)
+    monkeypatch.setenv("PCLBENCH_HOME", str(home))
+
+
+def run(words):
+    result = CliRunner().invoke(app, words.split(), catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def rows(words):
+    return json.loads(run(f"{words} --format json").stdout)
+
+
+@pytest.fixture
+def nothing_trains(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Run, "execute", refuse)
+
+
+@pytest.fixture(scope="module")
+def whitebox(home):
+    """What attack printed, and the files it left."""
+    with pytest.MonkeyPatch.context() as patch:
+        sizes = dataclasses.replace(SIZES["demo"], train_images=256, first=(6, 1), joint=(2, 1))
+        patch.setitem(SIZES, "demo", sizes)
+        patch.setenv("PCLBENCH_HOME", str(home))
+        return rows(f"attack softmax {HERE} --attack fgsm --attack pgd")
+
+
+def test_train(home, whitebox):
+    (row,) = rows("train digits --scale demo --device cpu")  # found: attack has trained it
+    path = Path(row["checkpoint"])
+    assert path.exists()
+    assert path.parent == home / "checkpoints"
+    assert row["id"] in path.name
+    assert (row["recipe"], row["dataset"], row["scale"]) == ("softmax", "digits", "demo")
+    trained = [record.recipe.name for record in load_trainings(home / "results")]
+    assert trained == ["softmax"]
+    assert run("train digits --scale demo --device cpu").stdout.split()[-1]
+
+
+def test_attack(home, whitebox):
+    clean, fgsm, pgd = whitebox
+    assert [row["attack"] for row in whitebox] == [None, "fgsm", "pgd"]
+    assert {row["n"] for row in whitebox} == {25}
+    assert clean["accuracy"] > pgd["accuracy"]
+    assert fgsm["accuracy"] >= pgd["accuracy"]
+    for row in whitebox:
+        assert row["accuracy"] == row["correct"] / row["n"]
+        assert row["low"] <= row["accuracy"] <= row["high"]
+    for row in (fgsm, pgd):
+        assert 0 < row["largest_linf"] <= 0.1 + 1e-6  # the data set's own budget
+        assert "eps=0.1" in row["parameters"].split()
+        path = home / "results" / "adversarial_sets" / f"{row['adversarial_set']}.h5"
+        with h5py.File(path, "r") as file:
+            assert file["images"].shape == (25, 1, 8, 8)
+            right = int((file["predictions"][:] == file["labels"][:]).sum())
+        assert right == row["correct"]
+    stored = {record.id for record in load_measurements(home / "results")}
+    assert {row["measurement"] for row in whitebox} <= stored
+
+
+def test_attack_again_makes_nothing(home, whitebox, nothing_trains):
+    before = sorted(home.rglob("*"))
+    assert rows(f"attack softmax {HERE} --attack fgsm --attack pgd") == whitebox
+    assert sorted(home.rglob("*")) == before
+    text = run(f"attack softmax {HERE} --attack fgsm --attack pgd").stdout
+    assert "white-box" in text
+    table = csv.DictReader(
+        io.StringIO(run(f"attack softmax {HERE} --attack fgsm --format csv").stdout)
+    )
+    assert [row["attack"] for row in table] == ["", "fgsm"]
+
+
+def test_attack_options_reach_the_attack(whitebox, nothing_trains):
+    for words, expected in (
+        ("--eps 8/255 --set steps=3", f"eps={8 / 255} steps=3"),
+        ("--loss margin --set relative-step-size=0.5", "relative_step_size=0.5 loss=margin"),
+        ("--adaptive", "loss=joint"),
+        ("--attack cw --set steps=5", "c=10 steps=5"),
+    ):
+        _, row = rows(f"attack softmax {HERE} {words}")
+        for word in expected.split():
+            assert word in row["parameters"].split()
+
+
+def test_a_checkpoint_by_its_file(home, whitebox, nothing_trains, tmp_path):
+    (path,) = (home / "checkpoints").glob("*-softmax-*")
+    words = f"attack {path} {HERE} --attack fgsm --home {tmp_path}"
+    assert [row["correct"] for row in rows(words)] == [row["correct"] for row in whitebox[:2]]
+
+
+def test_transfer_matrix(home, whitebox):
+    words = f"transfer --source softmax --source ours --target softmax --target ours {HERE}"
+    before = set((home / "results" / "adversarial_sets").iterdir())
+    matrix = rows(words)
+    assert [(row["source"], row["target"]) for row in matrix] == [
+        ("softmax", "softmax"),
+        ("softmax", "ours"),
+        ("ours", "softmax"),
+        ("ours", "ours"),
+    ]
+    assert matrix[0]["measurement"] == whitebox[2]["measurement"]  # the diagonal is white-box
+    assert len({row["adversarial_set"] for row in matrix}) == 2
+    after = set((home / "results" / "adversarial_sets").iterdir())
+    assert {path.stem for path in after - before} == {matrix[2]["adversarial_set"]}
+    text = run(words).stdout
+    lines = [line.split() for line in text.splitlines() if "%" in line]
+    for line, row in zip(lines, (matrix[:2], matrix[2:]), strict=True):
+        assert line[0] == row[0]["source"]
+        assert line[1:5:2] == [f"{100 * cell['accuracy']:.1f}" for cell in row]
+
+
+def test_report_shows_what_was_measured(home, whitebox, nothing_trains):
+    clean, fgsm, pgd = whitebox
+    result = run("report --table 3 --dataset digits --scale demo --format json")
+    table = json.loads(result.stdout)
+    measured = [cell["measured"] for cell in table["cells"] if cell["measured"] is not None]
+    for row in (clean, fgsm, pgd):
+        assert any(value == pytest.approx(100 * row["accuracy"]) for value in measured)
+    text = run("report --table 3 --dataset digits --scale demo").stdout
+    (line,) = (line for line in text.splitlines() if line.startswith("Softmax"))
+    for row in (clean, fgsm, pgd):
+        assert f"{100 * row['accuracy']:.1f}" in line
+    assert "n = 25" in text
+
+
+def test_dry_run_makes_nothing(home, whitebox, nothing_trains, tmp_path):
+    before = sorted(home.rglob("*"))
+    plan = "run --table 3 --dataset digits --scale demo --images 25 --device cpu --dry-run"
+    result = run(plan)
+    assert sorted(home.rglob("*")) == before
+    lines = {line.strip() for line in result.stdout.splitlines()}
+    assert any(line.startswith("train softmax on digits") and "done" in line for line in lines)
+    assert any(line.startswith("train ours-pgd on digits") and "about" in line for line in lines)
+    assert "steps, about" in result.stderr
+    elsewhere = run(f"{plan} --home {tmp_path / 'new'}")
+    assert "done" not in elsewhere.stdout
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_suite(home, whitebox, tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text(
+        'datasets = ["digits"]\ntargets = ["softmax"]\nscale = "demo"\n'
+        '[[attack]]\nname = "fgsm"\neps = 0.1\n'
+    )
+    dry = run(f"run --suite {path} --images 25 --device cpu --dry-run").stdout
+    assert "about" not in dry  # attack has measured all of it
+    found = rows(f"run --suite {path} --images 25 --device cpu")
+    assert [row["measurement"] for row in found] == [row["measurement"] for row in whitebox[:2]]
+
+
+def test_ablate(home, whitebox, monkeypatch):
+    asked = []
+    monkeypatch.setattr("robustbench_pcl.cli.working.work", lambda jobs, *_: asked.extend(jobs))
+    text = run("ablate digits --scale demo --images 25 --device cpu").stdout
+    names = {job.recipe.name for job in asked if hasattr(job, "recipe")}
+    assert {"softmax", "ours-l1", "ours-l45", "ours"} <= names
+    assert text.startswith("Table 11")
+
+
+@pytest.mark.slow
+def test_the_demo(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    page = tmp_path / "page.html"
+    result = run(f"demo --home {tmp_path} --output {page}")
+    assert "Table 3" in result.stdout
+    assert "digits" in page.read_text(encoding="utf-8").lower()
+    assert run(f"report --table 3 --scale demo --home {tmp_path}").stdout.count("–") < 10

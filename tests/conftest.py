@@ -1,0 +1,130 @@
+"""What all tests share: no user's folders, one thread, and small models that train in a second."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.recipe import Recipe, Schedule
+
+TINY = Recipe(
+    name="softmax",
+    scale="demo",
+    dataset="digits",
+    model="conv6",
+    width=0.2,
+    train_images=256,
+    schedule=Schedule(epochs=4, batch_size=32, learning_rate=0.1, milestones=(3,)),
+)
+"""A recipe that trains in about a second."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No folder of the user's is read or written, here or in processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCLBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        for name in ("PCLBENCH_HOME", "PCLBENCH_DATA", "FORCE_COLOR"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Sums in the same order everywhere."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Recipe]:
+    """Make a small recipe on digits: "softmax", "ours" or "ours-pgd", with changes."""
+    against = Part(
+        name="adversarial-training",
+        parameters={"attack": "pgd", "steps": 2, "relative_step_size": 0.5, "high": 0.1},
+    )
+
+    def make(name: str = "softmax", **changes: object) -> Recipe:
+        recipe = TINY
+        if name != "softmax":
+            parts = {"loss": Part(name="pcl"), "taps": (3, 4, 5), "start": TINY}
+            recipe = recipe.model_copy(update=parts)
+        if name == "ours-pgd":
+            recipe = recipe.model_copy(update={"defense": against})
+        return recipe.model_copy(update={"name": name, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Recipe]) -> Path:
+    """A folder with three small trained models; to be read only."""
+    import torch
+
+    from robustbench_pcl.jobs.bench import Bench
+
+    torch.set_num_threads(1)
+    bench = Bench(tmp_path_factory.mktemp("home"), device="cpu")
+    for name in ("ours", "ours-pgd"):
+        bench.train(tiny(name))
+    return bench.home.root
+
+
+@pytest.fixture
+def killed() -> Callable[[str, Path], None]:
+    """Run a program in a process of its own and kill it, for real, once it makes a file."""
+
+    def kill(program: str, marker: Path, *arguments: str) -> None:
+        with started([sys.executable, "-c", program, *arguments]) as process:
+            wait_for(marker, process)
+            process.send_signal(signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL
+
+    return kill
+
+
+@pytest.fixture
+def interrupted() -> Callable[..., tuple[int, str, str]]:
+    """Run a command and interrupt it, as Ctrl-C does, once a path exists."""
+
+    def interrupt(command: list[str], marker: Path) -> tuple[int, str, str]:
+        # What is started in the background ignores the interrupt, and so would its children.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with started(command) as process:
+                wait_for(marker, process)
+                process.send_signal(signal.SIGINT)
+                out, err = process.communicate(timeout=60)
+                return process.returncode, out, err
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    return interrupt
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        if process.poll() is not None:
+            pytest.fail(f"ended before it made {path.name}: {process.communicate()[1]}")
+        assert time.monotonic() < end, f"{path} was never made"
+        time.sleep(0.005)

@@ -1,0 +1,217 @@
+"""The driver: nothing before what it needs, failures sent again, nothing waits for ever."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.jobs import driver as module
+from robustbench_pcl.jobs.driver import ATTEMPTS, Driver
+from robustbench_pcl.jobs.plan import Job
+from robustbench_pcl.progress import Progress
+
+
+@dataclass(frozen=True)
+class Toy(Job):
+    name: str
+    after: tuple["Toy", ...] = ()
+
+    @property
+    def key(self):
+        return self.name
+
+    @property
+    def title(self):
+        return f"make {self.name}"
+
+    @property
+    def needs(self):
+        return self.after
+
+    def done(self, bench):
+        return self.name in bench.stored
+
+    def run(self, bench):
+        bench.stored.add(self.name)
+
+    def _made_from(self):
+        return [self.name]
+
+
+class Heard(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, message):
+        self.lines.append(message)
+
+
+class Submitted:
+    """Over after some polls; its job's artefact is stored then, or not."""
+
+    def __init__(self, job, bench, polls, works):
+        self.job, self.bench, self.polls, self.works = job, bench, polls, works
+        self.cancelled = False
+
+    def over(self):
+        self.polls -= 1
+        if self.polls > 0:
+            return False
+        if self.works:
+            self.job.run(self.bench)
+        return True
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class Toys:
+    """A bench and a cluster in one; ``failures`` says how often each job fails."""
+
+    def __init__(self, folder: Path, failures=None, seed=0):
+        self.folder, self.failures = folder, dict(failures or {})
+        self.random = random.Random(seed)
+        self.stored, self.sent, self.submitted = set(), [], []
+        self.progress = Heard()
+
+    def send(self, job):
+        assert all(need.name in self.stored for need in job.needs), f"{job.name} came too early"
+        self.sent.append(job.name)
+        self.failures[job.name] = self.failures.get(job.name, 0) - 1
+        works = self.failures[job.name] < 0
+        if not works:
+            with (self.folder / f"{job.key}.log").open("a") as log:
+                log.write(f"trying\n{job.name} is broken\n")
+        submitted = Submitted(job, self, self.random.randint(1, 4), works)
+        self.submitted.append(submitted)
+        return submitted
+
+    def run(self, *jobs):
+        Driver([(job, 1.0) for job in jobs], self, self.send, self.folder).run()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(module, "POLL_SECONDS", 0)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0)
+
+
+def test_each_job_goes_out_once_and_in_order(tmp_path):
+    train = Toy("train")
+    craft = Toy("craft", (train,))
+    measure = Toy("measure", (train, craft))
+    toys = Toys(tmp_path)
+    toys.run(train, craft, measure)
+    assert toys.sent == ["train", "craft", "measure"]
+    assert toys.stored == {"train", "craft", "measure"}
+
+
+def test_what_is_stored_by_now_is_not_sent(tmp_path):
+    train = Toy("train")
+    toys = Toys(tmp_path)
+    toys.stored.add("train")
+    toys.run(train, Toy("craft", (train,)))
+    assert toys.sent == ["craft"]
+
+
+def test_two_failures_are_got_over(tmp_path):
+    toys = Toys(tmp_path, {"train": 2})
+    toys.run(Toy("train"))
+    assert toys.sent == ["train"] * 3
+    assert toys.progress.lines == [
+        "make train: failed, sent again (1/3)",
+        "make train: failed, sent again (2/3)",
+    ]
+
+
+def test_a_third_failure_is_reported_when_the_rest_is_done(tmp_path):
+    bad, good = Toy("bad"), Toy("good")
+    rest = [Toy("after", (good,)), Toy("hopeless", (bad,)), Toy("more", (Toy("hopeless"),))]
+    toys = Toys(tmp_path, {"bad": 99})
+    with pytest.raises(UserError) as caught:
+        toys.run(bad, good, *rest)
+    assert toys.stored == {"good", "after"}
+    assert toys.sent.count("bad") == ATTEMPTS
+    assert caught.value.cause == (
+        "1 step failed 3 times, and 2 steps could not begin. make bad: bad is broken"
+    )
+    assert str(tmp_path) in caught.value.cure
+    assert toys.progress.lines[-1].splitlines()[-2:] == ["  trying", "  bad is broken"]
+
+
+def test_a_job_that_dies_without_a_word(tmp_path, monkeypatch):
+    toys = Toys(tmp_path, {"bad": 99})
+    monkeypatch.setattr(Toys, "folder", tmp_path / "none", raising=False)
+    (tmp_path / "bad.log").unlink(missing_ok=True)
+    driver = Driver([(Toy("bad"), 1.0)], toys, lambda job: Submitted(job, toys, 1, False), tmp_path)
+    with pytest.raises(UserError, match="printed nothing"):
+        driver.run()
+
+
+def test_an_artefact_that_shows_late_is_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 60)
+    late = Toy("late")
+    toys = Toys(tmp_path)
+    looks = iter(range(100))
+    monkeypatch.setattr(Toy, "done", lambda self, bench: next(looks) > 5)
+    Driver([(late, 1.0)], toys, toys.send, tmp_path).run()
+    assert toys.sent == ["late"]
+
+
+def test_a_cluster_that_takes_nothing_is_reported_at_once(tmp_path):
+    def refuse(job):
+        raise UserError("No such partition.", "Name another.")
+
+    with pytest.raises(UserError, match="No such partition"):
+        Driver([(Toy("a"), 1.0), (Toy("b"), 1.0)], Toys(tmp_path), refuse, tmp_path).run()
+
+
+def test_a_cluster_that_refuses_for_a_while_is_asked_again(tmp_path):
+    toys = Toys(tmp_path)
+    answers = iter([True, False, False, True])
+
+    def moody(job):
+        if next(answers):
+            return toys.send(job)
+        raise UserError("The queue is full.", "Wait.")
+
+    Driver([(Toy("a"), 1.0), (Toy("b"), 1.0)], toys, moody, tmp_path).run()
+    assert toys.stored == {"a", "b"}
+    assert "The queue is full" in (tmp_path / "b.log").read_text()
+
+
+def test_an_interrupt_cancels_what_is_queued(tmp_path, monkeypatch):
+    toys = Toys(tmp_path)
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        toys.run(Toy("a"), Toy("b"))
+    assert [submitted.cancelled for submitted in toys.submitted] == [True, True]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_graph_with_any_failures(seed, tmp_path):
+    dice = random.Random(seed)
+    jobs = []
+    for number in range(30):
+        after = dice.sample(jobs, min(len(jobs), dice.randint(0, 3)))
+        jobs.append(Toy(f"{number}", tuple(after)))
+    failures = {job.name: dice.choice([0, 0, 0, 1, 2, 3]) for job in jobs}
+    toys = Toys(tmp_path, failures, seed)
+    hopeless = set()
+    for job in jobs:
+        if failures[job.name] >= ATTEMPTS or hopeless & {need.name for need in job.needs}:
+            hopeless.add(job.name)
+    if hopeless:
+        with pytest.raises(UserError):
+            toys.run(*jobs)
+    else:
+        toys.run(*jobs)
+    assert toys.stored == {job.name for job in jobs} - hopeless
+    for job in set(toys.sent):
+        assert toys.sent.count(job) == min(failures[job], ATTEMPTS - 1) + 1

@@ -1,0 +1,204 @@
+"""The executors: the same artefacts wherever jobs run, and whatever is killed on the way."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from robustbench_pcl.cli.executor import read_executor
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.jobs import driver
+from robustbench_pcl.jobs.bench import Bench
+from robustbench_pcl.jobs.executors import EXECUTORS, slurm
+from robustbench_pcl.jobs.executors.base import Cluster
+from robustbench_pcl.jobs.plan import Measure, Train, plan
+from robustbench_pcl.specs.base import Part
+
+FGSM = Part(name="fgsm", parameters={"eps": 0.1})
+
+
+def has_slurm():
+    return (
+        bool(shutil.which("sinfo"))
+        and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode
+    )
+
+
+def has_ray():
+    return bool(shutil.which("ray", path=Path(sys.executable).parent))
+
+
+CLUSTERS = [
+    pytest.param("slurm", ["cluster=local"], id="submitit"),
+    pytest.param(
+        "slurm",
+        ["memory-gb=2"],
+        id="slurm",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not has_slurm(), reason="there is no Slurm here"),
+        ],
+    ),
+    pytest.param(
+        "ray",
+        [],
+        id="ray",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not has_ray(), reason="Ray is not installed"),
+            pytest.mark.filterwarnings("default"),
+        ],
+    ),
+]
+
+
+def kill_a_worker(home: Path, killed: list[str]) -> None:
+    """Wait for the first worker process on a home, and kill it for real."""
+    end = time.monotonic() + 120
+    while not killed and time.monotonic() < end:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if "robustbench_pcl.jobs.worker" in words[:5] and str(home) in words[-2]:
+                os.kill(int(process.name), signal.SIGKILL)
+                killed.append(words[-2])
+                break
+        time.sleep(0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize(("name", "settings"), CLUSTERS)
+def test_a_killed_job_is_sent_again_and_all_is_as_if_done_here(
+    name, settings, tiny, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(driver, "PATIENCE_SECONDS", 0.5)
+    recipe = tiny(schedule=tiny().schedule.model_copy(update={"epochs": 2}))
+    measure = Measure(recipe, recipe, FGSM)
+    jobs = [(job, 1.0) for job in plan([measure])]
+    here = Bench(tmp_path / "here", device="cpu", images=16)
+    read_executor("local", []).execute(jobs, here)
+
+    there = Bench(tmp_path / "there", device="cpu", images=16)
+    said = []
+    monkeypatch.setattr(there.progress, "say", said.append)
+    killed = []
+    hunter = threading.Thread(target=kill_a_worker, args=(there.home.root, killed))
+    hunter.start()
+    try:
+        read_executor(name, settings).execute(jobs, there)
+    finally:
+        hunter.join()
+
+    assert said == ["train softmax on digits: failed, sent again (1/3)"]
+    assert there.checkpoint(recipe).record.weights == here.checkpoint(recipe).record.weights
+    theirs, ours = (bench.find_measurement(recipe, recipe, FGSM) for bench in (there, here))
+    assert (theirs.id, theirs.correct) == (ours.id, ours.correct)
+    assert not list((there.home.results / "jobs").iterdir())
+
+
+def test_the_last_words_of_a_failing_job_are_reported(tiny, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(driver, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(driver, "ATTEMPTS", 1)
+    home = tmp_path / "home"
+    bench = Bench(home, device="cpu", images=16)
+    bench.home.checkpoints.mkdir(parents=True)
+    bench.home.partial.write_text("a file where a folder should be")
+    with pytest.raises(UserError) as caught:
+        read_executor("slurm", ["cluster=local"]).execute([(Train(tiny()), 1.0)], bench)
+    assert "train softmax on digits: pclbench: Cannot write" in caught.value.cause
+    logs = re.search(r"The logs are in (\S+);", caught.value.cure).group(1)
+    assert "Cannot write" in next(Path(logs).glob("*.log")).read_text()
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_every_executor_has_defaults_and_says_what_it_takes(name):
+    kind = EXECUTORS[name]
+    assert kind.__doc__
+    assert read_executor(name, []) == kind()
+    for base in kind.__mro__:
+        for key in vars(base).get("__annotations__", {}) if issubclass(base, Cluster) else ():
+            assert f"{key}: " in base.__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("slurn", [], "slurm"),
+        ("slurm", ["partition"], "gpus=1"),
+        ("slurm", ["partitoin=gpu"], "partition"),
+        ("slurm", ["gpus=one"], "integer"),
+        ("slurm", ["minutes=0"], "greater"),
+        ("ray", ["partition=gpu"], "address"),
+        ("local", ["gpus=1"], "gpus"),
+    ],
+)
+def test_options_that_make_no_sense(name, settings, expected):
+    with pytest.raises(UserError, match=expected):
+        read_executor(name, settings)
+
+
+def test_options_are_read_as_what_they_are():
+    executor = read_executor("slurm", ["account=007", "gpus=2", "memory-gb=1.5", "cpus = 4"])
+    assert executor.model_dump(exclude_defaults=True) == {
+        "account": "007",
+        "gpus": 2,
+        "memory_gb": 1.5,
+        "cpus": 4,
+    }
+
+
+@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_package_that_is_missing(name, package, tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError) as caught:
+        read_executor(name, []).execute([(Train(tiny()), 1.0)], Bench(tmp_path, device="cpu"))
+    assert caught.value.cure == f"pip install 'pclbench[{name}]'"
+
+
+def test_a_machine_without_slurm(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="no Slurm on this machine"):
+        read_executor("slurm", []).execute([(Train(tiny()), 1.0)], Bench(tmp_path, device="cpu"))
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """A stand-in for squeue: what it lists, or None for one that does not answer."""
+    monkeypatch.setattr(slurm, "ASK_SECONDS", 0)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def answer(*identities):
+        lines = "exit 1" if identities == (None,) else "\n".join(f"echo {i}" for i in identities)
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / "squeue").chmod(0o755)
+
+    return answer
+
+
+def test_a_job_that_left_the_queue_is_over(squeue):
+    queue, sent = slurm._Queue(), time.monotonic()
+    squeue(11, 12)
+    assert queue.holds("11", sent)
+    squeue(12)
+    assert not queue.holds("11", sent)
+    assert queue.holds("12", sent)
+    squeue(None)
+    assert queue.holds("12", sent), "no answer is no news"
+
+
+def test_a_job_sent_after_the_last_question_is_in_the_queue(squeue, monkeypatch):
+    queue = slurm._Queue()
+    squeue(11)
+    assert queue.holds("11", 0.0)
+    monkeypatch.setattr(slurm, "ASK_SECONDS", 60)
+    assert not queue.holds("12", 0.0)
+    assert queue.holds("12", time.monotonic())

@@ -1,0 +1,117 @@
+"""Tickets say everything, and a worker process does what they say."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.jobs import worker
+from robustbench_pcl.jobs.bench import Bench
+from robustbench_pcl.jobs.plan import KINDS, Craft, Measure, Train
+from robustbench_pcl.jobs.ticket import Ticket
+from robustbench_pcl.recipes.named import RECIPES, named_recipe
+from robustbench_pcl.specs.base import Part
+
+PGD = Part(name="pgd", parameters={"eps": 8 / 255, "steps": 3, "loss": "margin"})
+
+
+def jobs():
+    ours, source = (
+        named_recipe("ours-pgd", "digits", "demo"),
+        named_recipe("vgg19", "cifar10", "paper"),
+    )
+    return [Train(ours), Craft(source, PGD), Measure(ours, source, PGD), Measure(ours)]
+
+
+def test_every_kind_of_job_is_among_them():
+    assert {job.kind for job in jobs()} == set(KINDS)
+
+
+@pytest.mark.parametrize("job", jobs(), ids=lambda job: job.title)
+def test_a_job_survives_its_ticket(job, tmp_path):
+    path = tmp_path / "job.json"
+    bench = Bench(
+        tmp_path, device="cpu:0", data_root=tmp_path / "data", images=7, seed=3, progress=None
+    )
+    Ticket.of(job, bench).write(path)
+    assert json.loads(path.read_text())["kind"] == job.kind
+    read, opened = Ticket.read(path).open()
+    assert read == job
+    assert read.key == job.key
+    assert opened.home == bench.home
+    assert opened.device_name == "cpu"
+    assert (opened.data_root, opened.images, opened.seed) == (tmp_path / "data", 7, 3)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_survives_its_ticket(name, tmp_path):
+    job = Train(named_recipe(name, "digits", "paper", 5))
+    ticket = Ticket.of(job, Bench(tmp_path, device="cpu"))
+    assert Ticket.model_validate_json(ticket.model_dump_json()).open()[0] == job
+
+
+def test_an_opened_checkpoint_is_opened_again(tiny, tiny_home, tmp_path):
+    stored = Bench(tiny_home, device="cpu").checkpoint(tiny())
+    bench = Bench(tmp_path, device="cpu")
+    recipe = bench.open(stored.path)
+    _, opened = Ticket.of(Measure(recipe), bench).open()
+    assert opened.checkpoint(recipe).record.weights == stored.record.weights
+
+
+def test_keys_tell_artefacts_apart_and_names_do_not_matter(tiny):
+    recipe, other = tiny(), tiny("ours")
+    keys = [
+        job.key
+        for job in (
+            Train(recipe),
+            Train(other),
+            Craft(recipe, PGD),
+            Craft(other, PGD),
+            Craft(recipe, PGD.merged({"steps": 4})),
+            Craft(recipe.model_copy(update={"scale": "quick"}), PGD),
+            Measure(recipe),
+            Measure(recipe, recipe, PGD),
+            Measure(other, recipe, PGD),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    renamed = recipe.model_copy(update={"name": "mine"})
+    assert Train(renamed).key == Train(recipe).key
+    assert Measure(recipe, None, PGD).key == Measure(recipe, recipe, PGD).key
+
+
+def test_a_worker_process_runs_a_job(tiny, tmp_path):
+    job = Train(tiny(schedule=tiny().schedule.model_copy(update={"epochs": 1})))
+    bench = Bench(tmp_path / "home", device="cpu", images=8)
+    ticket = tmp_path / "job.json"
+    Ticket.of(job, bench).write(ticket)
+    command = [sys.executable, "-m", "robustbench_pcl.jobs.worker", str(ticket)]
+    assert not job.done(bench)
+    assert subprocess.run(command, cwd=tmp_path, check=True, timeout=120).returncode == 0
+    assert job.done(bench)
+
+
+def test_what_is_stored_is_not_made_again(tiny, tiny_home, tmp_path, monkeypatch):
+    ticket = tmp_path / "job.json"
+    Ticket.of(Train(tiny()), Bench(tiny_home, device="cpu")).write(ticket)
+    monkeypatch.setattr(Train, "run", lambda job, bench: pytest.fail("it was trained again"))
+    assert worker.main(str(ticket)) == 0
+
+
+def test_a_worker_says_what_is_wrong(tiny, tmp_path, capsys):
+    ticket = tmp_path / "job.json"
+    job = Measure(tiny(), tiny(), Part(name="pgd", parameters={"stepps": 3}))
+    Ticket.of(job, Bench(tmp_path, device="cpu")).write(ticket)
+    assert worker.main(str(ticket)) == 2
+    assert "stepps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"kind": "train", "job": {}, "home": 3}'])
+def test_tickets_that_are_none(content, tmp_path):
+    path = tmp_path / "job.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"Cannot read the job"):
+        Ticket.read(path)

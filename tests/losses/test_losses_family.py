@@ -1,0 +1,407 @@
+"""The losses against their formulas, written out image by image and class by class."""
+
+import inspect
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
+from robustbench_pcl.losses.authors_conformity import AuthorsConformity
+from robustbench_pcl.losses.base import FeatureLoss, class_means, squared_distances
+from robustbench_pcl.losses.criterion import Criterion, build_criterion
+from robustbench_pcl.losses.prototype_conformity import PrototypeConformity
+from robustbench_pcl.losses.supervised import SupervisedModel
+from robustbench_pcl.models.classifier import build_classifier
+from robustbench_pcl.specs.base import Part
+
+CLASSES, DIMENSION, COUNT = 5, 4, 12
+ON_FEATURES = [name for name in LOSSES if name != CROSS_ENTROPY]
+
+
+def batch(count: int = COUNT, size: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:
+    source = torch.Generator().manual_seed(seed)
+    features = size * torch.randn((count, DIMENSION), generator=source, dtype=torch.float64)
+    return features, torch.arange(count) % CLASSES
+
+
+def placed(name: str, size: float = 1.0, **parameters: object) -> FeatureLoss:
+    """A loss in float64 with its own parameters anywhere."""
+    loss = LOSSES[name](DIMENSION, CLASSES, **parameters).double()
+    source = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for value in loss.parameters():
+            value.copy_(size * torch.randn(value.shape, generator=source, dtype=value.dtype))
+    return loss
+
+
+def square(vector: Tensor) -> float:
+    return sum(entry**2 for entry in vector.tolist())
+
+
+# Every loss on features
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_an_image_s_loss_does_not_depend_on_its_batch(name):
+    loss, (features, labels) = placed(name), batch()
+    whole = loss.per_image(features, labels)
+    assert whole.shape == (COUNT,)
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(
+        loss.per_image(features[order], labels[order]), whole[order], rtol=0, atol=1e-14
+    )
+    for row in range(COUNT):
+        alone = loss.per_image(features[row : row + 1], labels[row : row + 1])
+        assert torch.allclose(alone, whole[row : row + 1], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_the_batch_s_loss_is_the_mean(name):
+    loss, (features, labels) = placed(name), batch()
+    assert torch.allclose(loss(features, labels), loss.per_image(features, labels).mean())
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_gradients_are_those_of_finite_differences(name):
+    loss, (features, labels) = placed(name, size=0.3), batch(size=0.3)
+    features.requires_grad_(True)
+    own = [value.detach().clone().requires_grad_(True) for value in loss.parameters()]
+    names = [key for key, _ in loss.named_parameters()]
+
+    def value(features: Tensor, *values: Tensor) -> Tensor:
+        given = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(loss, given, (features, labels))
+
+    assert own
+    assert torch.autograd.gradcheck(value, (features, *own))
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_the_weight_multiplies_the_attraction(name):
+    features, labels = batch(size=0.1)
+    once, thrice = (
+        placed(name, weight=weight).per_image(features, labels) for weight in (1.0, 3.0)
+    )
+    nothing = placed(name, weight=1e-12).per_image(features, labels)
+    assert torch.allclose(thrice - nothing, 3 * (once - nothing), atol=1e-9)
+    assert not torch.allclose(thrice, once)
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_all_its_parameters_are_in_its_groups_once(name):
+    loss = placed(name)
+    groups = loss.parameter_groups(0.5)
+    listed = [id(value) for group in groups for value in group["params"]]
+    assert sorted(listed) == sorted(id(value) for value in loss.parameters())
+    assert all(group["lr"] > 0 for group in groups)
+    torch.optim.SGD(groups, lr=1.0)
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_members_document_every_parameter(name):
+    member = LOSSES[name]
+    for parameter in list(inspect.signature(member).parameters):
+        assert f"{parameter}:" in member.__doc__
+
+
+# Prototype conformity
+
+
+def prototype_conformity_by_hand(loss: PrototypeConformity, features, labels) -> list[float]:
+    """Eq. 5 in units of the separation, each subtracted distance held at 1."""
+    prototypes = loss.prototypes.detach()
+    found = []
+    for feature, label in zip(features / loss.scale, labels.tolist(), strict=True):
+        own, others = prototypes[label], 0.0
+        for other in range(CLASSES):
+            if other != label:
+                others += min(square(feature - prototypes[other]), 1.0)
+                others += min(square(own - prototypes[other]), 1.0)
+        found.append(square(feature - own) - others / (CLASSES - 1))
+    return found
+
+
+@pytest.mark.parametrize("size", [0.1, 0.4, 3.0])
+def test_it_is_eq_5_with_its_cap(size):
+    loss, (features, labels) = placed("pcl", size), batch(size=2.5 * size)
+    loss.scale.fill_(2.5)
+    found = loss.per_image(features, labels).tolist()
+    assert found == pytest.approx(prototype_conformity_by_hand(loss, features, labels), abs=1e-12)
+
+
+def test_the_sizes_above_are_below_at_and_above_the_cap():
+    shares = []
+    for size in (0.1, 0.4, 3.0):
+        loss, (features, _) = placed("pcl", size), batch(size=size)
+        below = squared_distances(features, loss.prototypes) < 1
+        shares.append(below.double().mean().item())
+    assert shares[0] == 1
+    assert 0.1 < shares[1] < 0.9
+    assert shares[2] < 0.05
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+def test_its_gradient_inside_the_separation_is_eq_6(scale):
+    loss, (features, labels) = placed("pcl", 0.1), batch(size=0.1 * scale)
+    loss.scale.fill_(scale)
+    features.requires_grad_(True)
+    (found,) = torch.autograd.grad(loss.per_image(features, labels).sum(), features)
+    prototypes, units = loss.prototypes.detach(), features.detach() / scale
+    for row, label in enumerate(labels.tolist()):
+        pushes = [units[row] - prototypes[j] for j in range(CLASSES) if j != label]
+        eq_6 = 2 * (units[row] - prototypes[label] - sum(pushes) / (CLASSES - 1))
+        assert torch.allclose(found[row] * scale, eq_6, atol=1e-12)
+        others = [prototypes[j] for j in range(CLASSES) if j != label]
+        constant = 2 * (sum(others) / (CLASSES - 1) - prototypes[label])
+        assert torch.allclose(eq_6, constant, atol=1e-12)  # it does not depend on the feature
+
+
+def test_outside_the_separation_only_the_pull_is_left():
+    loss = placed("pcl")
+    with torch.no_grad():
+        loss.prototypes.copy_(3 * torch.eye(CLASSES, DIMENSION))
+    features, labels = batch(size=0.01)
+    features = (features + loss.prototypes.detach()[labels]).requires_grad_(True)
+    gradients = torch.autograd.grad(
+        loss.per_image(features, labels).sum(), (features, loss.prototypes)
+    )
+    pull = 2 * (features - loss.prototypes[labels]).detach()
+    assert torch.allclose(gradients[0], pull, atol=1e-12)
+    expected = torch.zeros(CLASSES, DIMENSION, dtype=torch.float64).index_add(0, labels, -pull)
+    assert torch.allclose(gradients[1], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0.0, 0.1, 1.0, 10.0, 1e3])
+def test_it_is_bounded_below_by_minus_two(size):
+    for own in (0.0, 0.1, 1.0, 10.0, 1e3):
+        features, labels = batch(size=size, count=200)
+        assert placed("pcl", own).per_image(features, labels).min() >= -2
+
+
+def test_the_bound_is_reached_by_classes_apart_and_tight():
+    loss = placed("pcl")
+    with torch.no_grad():
+        loss.prototypes.copy_(3 * torch.eye(CLASSES, DIMENSION))
+    labels = torch.arange(CLASSES)
+    found = loss.per_image(loss.prototypes.detach(), labels)
+    assert torch.equal(found, torch.full((CLASSES,), -2.0, dtype=torch.float64))
+
+
+def test_gradient_descent_cannot_run_away():
+    """As printed, Eq. 5 falls for ever; here features and prototypes come to rest."""
+    loss, (features, labels) = placed("pcl", 0.05), batch(size=0.05)
+    features.requires_grad_(True)
+    for _ in range(500):
+        total = loss(features, labels)
+        gradients = torch.autograd.grad(total, (features, loss.prototypes))
+        with torch.no_grad():
+            features -= 0.5 * gradients[0]
+            loss.prototypes -= 0.5 * gradients[1]
+    assert -2 <= total.item() < -1.5
+    assert features.abs().max() < 10
+    assert loss.prototypes.abs().max() < 10
+
+
+@pytest.mark.parametrize("separation", [1.0, 4.0])
+def test_it_starts_on_the_class_means_in_units_of_their_distance(separation):
+    loss, (features, labels) = placed("pcl", separation=separation), batch(40, size=9.0)
+    loss.initialise(features.requires_grad_(True), labels)
+    means = [features[labels == label].mean(dim=0) for label in range(CLASSES)]
+    squares = [square(a - b) for a in means for b in means if a is not b]
+    unit = separation * math.sqrt(sum(squares) / len(squares))
+    assert loss.scale.item() == pytest.approx(unit)
+    assert torch.allclose(loss.prototypes * unit, torch.stack(means))
+    assert loss.prototypes.requires_grad
+    assert loss.prototypes.is_leaf
+    assert not loss.scale.requires_grad
+
+
+def test_the_size_of_the_features_does_not_matter_after_the_start():
+    features, labels = batch(40)
+    found = []
+    for size in (1e-2, 1.0, 1e3):
+        loss = placed("pcl")
+        loss.initialise(size * features, labels)
+        found.append(loss(size * features, labels).item())
+    assert found == pytest.approx([found[0]] * 3)
+
+
+def test_the_unit_of_distance_is_stored_with_the_prototypes():
+    loss = placed("pcl")
+    loss.initialise(*batch(40, size=9.0))
+    assert set(loss.state_dict()) == {"prototypes", "scale"}
+
+
+def test_features_that_are_all_the_same_make_no_nan():
+    loss, (features, labels) = placed("pcl"), batch()
+    features = torch.ones_like(features)
+    loss.initialise(features, labels)
+    assert loss(features, labels).isfinite()
+
+
+def test_a_class_without_images_starts_at_the_overall_mean():
+    features = torch.tensor([[0.0], [2.0], [7.0]])
+    means = class_means(features, torch.tensor([0, 0, 2]), 4)
+    assert means.tolist() == [[1.0], [3.0], [7.0], [3.0]]
+
+
+def test_squared_distances_keep_what_inner_products_lose():
+    point = torch.full((1, 3), 1000.0)
+    near = point + torch.tensor([[2.0**-10, 0.0, 0.0]])
+    assert squared_distances(near, point).item() == 2.0**-20
+
+
+# The authors' loss
+
+
+@pytest.mark.parametrize("repulsion", [1e-4, 0.5])
+def test_authors_loss_is_the_written_out_one(repulsion):
+    loss, (features, labels) = placed("pcl-authors", repulsion=repulsion), batch()
+    for feature, label, found in zip(
+        features, labels.tolist(), loss.per_image(features, labels).tolist(), strict=True
+    ):
+        pushes = [
+            square(feature - loss.repelling[other]) for other in range(CLASSES) if other != label
+        ]
+        expected = square(feature - loss.attracting[label])
+        expected -= repulsion * sum(pushes) / (CLASSES - 1)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("repulsion", [1e-4, 1e-5])
+def test_authors_loss_learns_its_two_sets_at_rates_of_their_own(repulsion):
+    """A gradient that carries the factor w, at the rate 1e-4 / w, is 1e-4 on the plain one."""
+    loss = placed("pcl-authors", repulsion=repulsion)
+    groups = loss.parameter_groups(0.5)
+    assert groups[0]["params"] == [loss.attracting]
+    assert groups[0]["lr"] == 0.5
+    assert groups[1]["params"] == [loss.repelling]
+    assert groups[1]["lr"] * repulsion == pytest.approx(1e-4)
+
+
+def test_authors_centres_start_from_a_standard_normal_distribution():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        loss = AuthorsConformity(200, 50)
+    for centres in (loss.attracting, loss.repelling):
+        assert centres.mean().item() == pytest.approx(0, abs=0.05)
+        assert centres.std().item() == pytest.approx(1, abs=0.05)
+    assert not torch.equal(loss.attracting, loss.repelling)
+
+
+# The criterion
+
+DIMENSIONS = {4: DIMENSION, 2: DIMENSION}
+
+
+def layered(seed: int = 0) -> tuple[Tensor, dict[int, Tensor], Tensor]:
+    source = torch.Generator().manual_seed(seed)
+    logits = torch.randn((COUNT, CLASSES), generator=source, dtype=torch.float64)
+    features = {layer: batch(seed=layer)[0] for layer in DIMENSIONS}
+    return logits, features, torch.arange(COUNT) % CLASSES
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_the_criterion_s_terms_sum_to_the_mean_of_its_images(name):
+    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+    logits, features, labels = layered()
+    terms = criterion(logits, features, labels)
+    images = criterion.per_image(logits, features, labels)
+    assert images.shape == (COUNT,)
+    assert sum(terms.values()).item() == pytest.approx(images.mean().item())
+    assert terms["cross_entropy"].item() == pytest.approx(F.cross_entropy(logits, labels).item())
+    assert list(terms) == ["cross_entropy", *([] if name == CROSS_ENTROPY else [criterion.name])]
+    assert all(value.ndim == 0 for value in terms.values())
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_the_criterion_has_a_loss_a_layer_on_that_layer_s_features(name):
+    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+    logits, features, labels = layered()
+    criterion.initialise(features, labels)
+    expected = sum(criterion.losses[str(layer)](features[layer], labels) for layer in DIMENSIONS)
+    terms = criterion(logits, features, labels)
+    assert terms[criterion.name].item() == pytest.approx(expected.item())
+    swapped = {2: features[4], 4: features[2]}
+    assert criterion(logits, swapped, labels)[criterion.name].item() != pytest.approx(
+        expected.item()
+    )
+    listed = {id(p) for group in criterion.parameter_groups(0.5) for p in group["params"]}
+    assert listed == {id(value) for value in criterion.parameters()}
+
+
+def test_initialise_reaches_every_layer():
+    criterion = build_criterion(Part(name="pcl"), DIMENSIONS, CLASSES, seed=0).double()
+    _, features, labels = layered()
+    criterion.initialise(features, labels)
+    for layer in DIMENSIONS:
+        loss = criterion.losses[str(layer)]
+        means = class_means(features[layer], labels, CLASSES)
+        assert torch.allclose(loss.prototypes * loss.scale, means)
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_the_criterion_s_seed_decides_and_nothing_else_is_drawn(name):
+    state = torch.random.get_rng_state()
+    one, again = (
+        build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=3).state_dict() for _ in "12"
+    )
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(one[key], again[key]) for key in one)
+
+
+def test_parameters_reach_the_losses():
+    part = Part(name="pcl", parameters={"separation": 2.0, "weight": 0.5})
+    criterion = build_criterion(part, DIMENSIONS, CLASSES, seed=0)
+    assert [(loss.separation, loss.weight) for loss in criterion.losses.values()] == [(2, 0.5)] * 2
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (Part(name="plc"), "Did you mean pcl"),
+        (Part(name="pcl", parameters={"seperation": 2}), "Did you mean separation"),
+        (Part(name="pcl", parameters={"dimension": 2}), "no parameter of loss pcl"),
+        (Part(name="pcl", parameters={"separation": 0}), "separation is 0"),
+        (Part(name="pcl-authors", parameters={"repulsions": 2}), "Did you mean repulsion"),
+        (Part(name="pcl-authors", parameters={"repulsion": 0}), "repulsion is 0"),
+        (Part(name="cross-entropy", parameters={"weight": 2}), "no parameter called 'weight'"),
+    ],
+    ids=str,
+)
+def test_what_a_criterion_cannot_be_built_from(part, message):
+    with pytest.raises(UserError, match=message):
+        build_criterion(part, DIMENSIONS, CLASSES, seed=0)
+
+
+# The supervised model
+
+
+@pytest.fixture
+def supervised() -> SupervisedModel:
+    classifier = build_classifier("conv6", (1, 8, 8), CLASSES, width=0.125, taps=(3, 5))
+    criterion = build_criterion(Part(name="pcl"), {3: 16, 5: 8}, CLASSES, seed=0)
+    return SupervisedModel(classifier, criterion)
+
+
+def test_a_step_and_the_joint_loss_are_the_same_number(supervised):
+    images = torch.rand((6, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    labels = supervised(images).argmax(dim=1)
+    labels[:2] = (labels[:2] + 1) % CLASSES
+    step = supervised.step(images, labels)
+    assert (step.count, step.correct.item()) == (6, 4)
+    assert not step.correct.requires_grad
+    joint = supervised.joint_loss(images, labels)
+    assert sum(step.terms.values()).item() == pytest.approx(joint.mean().item())
+    assert torch.equal(supervised(images), supervised.classifier(images))
+
+
+def test_prototypes_are_part_of_the_state(supervised):
+    names = set(supervised.state_dict())
+    assert {"criterion.losses.3.prototypes", "criterion.losses.5.scale"} <= names
+    assert isinstance(supervised, nn.Module)
+    assert isinstance(supervised.criterion, Criterion)

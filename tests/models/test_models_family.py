@@ -1,0 +1,321 @@
+"""The classifiers: shapes, Table 1's facts, taps, weights."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from robustbench_pcl.data.catalogue import DATASETS
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.models import MODELS
+from robustbench_pcl.models.classifier import (
+    Classifier,
+    GlobalAveragePool,
+    Normalise,
+    build_classifier,
+    scaled,
+)
+from robustbench_pcl.models.summary import describe, layer_table
+
+GREY, COLOUR = (1, 28, 28), (3, 32, 32)
+NARROW = 0.125
+
+TABLE_1 = {
+    # model: (image, tapped layer -> dimension, channels of each convolution in the table's words)
+    "conv6": (GREY, {3: 128, 4: 512, 5: 64}),
+    "resnet20": (COLOUR, {3: 512, 4: 256, 5: 1024}),
+    "resnet110": (COLOUR, {3: 512, 4: 256, 5: 1024}),
+    "resnet164": (COLOUR, {3: 512, 4: 256, 5: 1024}),
+}
+
+
+def some_images(count: int, shape: tuple[int, int, int], seed: int = 0) -> torch.Tensor:
+    return torch.rand((count, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+def small(name: str, **options: object) -> Classifier:
+    return build_classifier(name, COLOUR, 7, width=NARROW, **options).eval()
+
+
+def modules_of(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, kind)]
+
+
+# Every model
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("name", list(MODELS))
+def test_logits_on_every_data_set(name, dataset):
+    spec = DATASETS[dataset]
+    model = build_classifier(name, spec.shape, len(spec.classes), width=NARROW)
+    images = some_images(2, spec.shape)
+    for mode in (True, False):
+        logits = model.train(mode)(images)
+        assert logits.shape == (2, len(spec.classes))
+        assert logits.isfinite().all()
+    assert not torch.allclose(logits[0], logits[1])
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_features_come_from_the_pass_that_gives_the_logits(name):
+    count = len(small(name).layers)
+    model = small(name, taps=range(1, count + 1))
+    images = some_images(3, COLOUR)
+    passes = []
+    model.layers[0].register_forward_hook(lambda *_: passes.append(1))
+    with torch.no_grad():
+        logits, features = model.features(images)
+        assert len(passes) == 1
+        assert torch.equal(logits, model(images))
+    assert list(features) == list(range(1, count + 1))
+    for values in features.values():
+        assert values.ndim == 2
+        assert len(values) == 3
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_tap_is_the_layer_s_output_through_its_branch(name):
+    """Recorded by hooks on the layers, not by the code that collects the features."""
+    taps = (2, 4, 5)
+    model, seen = small(name, taps=taps), {}
+    for number in taps:
+        model.layers[number - 1].register_forward_hook(
+            lambda module, given, output, number=number: seen.update({number: output})
+        )
+    with torch.no_grad():
+        _, features = model.features(some_images(2, COLOUR))
+        for number in taps:
+            expected = seen[number]
+            if expected.ndim == 4:
+                expected = expected.mean(dim=(2, 3))
+            branch = model.branches[str(number)]
+            expected = branch[1](expected) if isinstance(branch, nn.Sequential) else expected
+            assert torch.allclose(features[number], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_normalisation_is_inside(name):
+    """Shifting the pixels and the mean, or stretching both, changes nothing."""
+    images = some_images(2, COLOUR).double() / 2
+    plain = small(name, mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.4]).double()
+    moved = small(name, mean=[0.6, 0.7, 0.8], std=[0.2, 0.3, 0.4]).double()
+    wider = small(name, mean=[0.8, 1.0, 1.2], std=[0.4, 0.6, 0.8]).double()
+    with torch.no_grad():
+        expected = plain(images)
+        assert torch.allclose(moved(images + 0.2), expected, atol=1e-5)
+        assert torch.allclose(wider(images * 2), expected, atol=1e-5)
+        assert not torch.allclose(moved(images), expected, atol=1e-3)
+
+
+def test_normalise():
+    images = torch.tensor([[[[0.5]], [[0.25]]]])
+    found = Normalise([0.25, 0.25], [0.5, 0.125])(images)
+    assert found.flatten().tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_the_seed_decides_the_weights_and_nothing_else_is_drawn(name):
+    state = torch.random.get_rng_state()
+    one = small(name, seed=3, taps=(3,)).state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.rand(5)
+    again, other = small(name, seed=3, taps=(3,)).state_dict(), small(name, seed=4).state_dict()
+    assert all(torch.equal(one[key], again[key]) for key in one)
+    weights = [key for key, value in one.items() if value.ndim > 1 and value.std() > 0]
+    assert not any(torch.equal(one[key], other[key]) for key in weights if key in other)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_taps_do_not_change_the_trunk(name):
+    """So what starts from a checkpoint without taps has the weights it would have had."""
+    plain, tapped = small(name).state_dict(), small(name, taps=(3, 4, 5)).state_dict()
+    assert plain.keys() <= tapped.keys()
+    assert all(torch.equal(plain[key], tapped[key]) for key in plain)
+    assert not any(key.startswith("branches") for key in plain)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_the_accelerator_s_random_state_is_untouched():
+    state = torch.cuda.get_rng_state()
+    small("conv6", seed=3)
+    assert torch.equal(torch.cuda.get_rng_state(), state)
+
+
+def test_seeding_leaves_the_accelerators_alone(monkeypatch):
+    """torch.manual_seed would seed all of them, and only the CPU's state is put back."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("seeded"))
+    small("conv6", seed=3)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("tap", [0, -1, 9])
+def test_an_unknown_layer(name, tap):
+    with pytest.raises(UserError) as caught:
+        small(name, taps=(3, tap))
+    assert caught.value.cause == f"This model has no layer {tap}."
+    assert "1 to 5" in caught.value.cure
+
+
+def test_an_unknown_model():
+    with pytest.raises(UserError, match="Did you mean resnet110"):
+        build_classifier("resnet-110", COLOUR, 10)
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_the_signal_keeps_its_size(name):
+    """He initialisation: logits of fresh weights neither vanish nor explode."""
+    model = build_classifier(name, COLOUR, 10, width=0.25).train()
+    with torch.no_grad():
+        spread = model(some_images(16, COLOUR)).std()
+    assert 0.01 < spread < 100
+    for module in modules_of(model, nn.Conv2d):
+        fan_in = module.weight[0].numel()
+        assert module.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.5)
+    for module in modules_of(model, nn.Conv2d) + modules_of(model, nn.Linear):
+        assert module.bias is None or not module.bias.any()
+
+
+def test_scaled_has_a_floor():
+    assert [scaled(64, width) for width in (1.0, 0.5, 0.125, 0.01)] == [64, 32, 8, 4]
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_every_parameter_learns(name):
+    model = small(name, taps=(3, 4, 5)).train()
+    logits, features = model.features(some_images(4, COLOUR))
+    total = logits.square().sum() + sum(value.square().sum() for value in features.values())
+    total.backward()
+    assert all(value.grad is not None for value in model.parameters())
+
+
+# Table 1
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_dimensions_of_the_tapped_features(name):
+    shape, dimensions = TABLE_1[name]
+    model = build_classifier(name, shape, 10, taps=tuple(dimensions)).eval()
+    with torch.no_grad():
+        _, features = model.features(some_images(1, shape))
+    assert {layer: values.shape[1] for layer, values in features.items()} == dimensions
+
+
+def test_conv6_is_table_1_s_left_column():
+    model = build_classifier("conv6", GREY, 10)
+    convolutions = modules_of(model, nn.Conv2d)
+    assert [module.out_channels for module in convolutions] == [32, 32, 64, 64, 128, 128]
+    assert {module.kernel_size for module in convolutions} == {(5, 5)}
+    assert len(modules_of(model, nn.PReLU)) == 6
+    assert [module.out_features for module in modules_of(model, nn.Linear)] == [512, 64, 10]
+    assert len(model.layers) == 5
+    assert not modules_of(model, nn.BatchNorm2d)
+
+
+BLOCKS = {"resnet20": 2, "resnet110": 12, "resnet164": 18}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_residual_networks_are_table_1_s_right_column(name):
+    """A depth of 9 n + 2 for n blocks a stage, as He et al. count.
+
+    Three stages of n blocks with three convolutions each, the stem's convolution, and the
+    classifying layer; 1x1 convolutions in shortcuts are not counted. FC(1024), Table 1's addition
+    to their network, is one more. Table 1's n = 12 gives 110; n = 18 gives 164.
+    """
+    model = build_classifier(name, COLOUR, 100, taps=(3, 4, 5))
+    for stage, planes in zip((1, 2, 3), (16, 32, 64), strict=True):
+        blocks = model.layers[stage] if stage < 3 else model.layers[stage][0]
+        assert len(blocks) == BLOCKS[name]
+        for block in blocks:
+            kinds = [
+                (conv.out_channels, conv.kernel_size)
+                for conv in (block.conv1, block.conv2, block.conv3)
+            ]
+            assert kinds == [(planes, (1, 1)), (planes, (3, 3)), (4 * planes, (1, 1))]
+    shortcuts = [block for key, block in model.named_modules() if key.endswith("downsample")]
+    assert len(shortcuts) == 3
+    counted = len(modules_of(model, nn.Conv2d)) - len(shortcuts) + 1
+    assert counted == 9 * BLOCKS[name] + 2 == int(name.removeprefix("resnet"))
+    stem = modules_of(model.layers[0], nn.Conv2d)
+    assert [(conv.out_channels, conv.kernel_size) for conv in stem] == [(16, (3, 3))]
+    assert (model.layers[4].out_features, model.head.out_features) == (1024, 100)
+    assert model.branches["3"][1].out_features == 512
+    assert len(modules_of(model.layers[0], nn.MaxPool2d)) == (name != "resnet164")
+
+
+def test_vgg19_has_nineteen_layers_in_the_published_widths():
+    """Configuration E: 16 convolutions; of its three linear layers, one is left for 32x32."""
+    model = build_classifier("vgg19", COLOUR, 10)
+    widths = [module.out_channels for module in modules_of(model, nn.Conv2d)]
+    assert widths == [64] * 2 + [128] * 2 + [256] * 4 + [512] * 8
+    assert len(modules_of(model, nn.Linear)) == 1
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_width_scales_the_channels(name):
+    def size(width: float) -> int:
+        model = build_classifier(name, COLOUR, 10, width=width)
+        return sum(value.numel() for value in model.parameters())
+
+    assert size(0.125) < size(0.25) < size(0.5)
+
+
+# The table of layers
+
+
+def test_layer_table_of_conv6():
+    model = build_classifier("conv6", GREY, 10, taps=(3, 4))
+    rows = layer_table(model, GREY)
+    assert [row["layer"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert [row["output"] for row in rows] == ["32x14x14", "64x7x7", "128", "512", "64", "10"]
+    assert [row["tap"] for row in rows] == ["", "", "GAP -> 128", "GAP -> 512", "", "logits"]
+    assert rows[0]["modules"] == "[Conv(32, 5x5) + PReLU] x 2 + MaxPool"
+    assert rows[2]["modules"] == "[Conv(128, 5x5) + PReLU] x 2 + MaxPool + GAP"
+    assert [row["modules"] for row in rows[3:]] == ["FC(512)", "FC(64)", "FC(10)"]
+    assert rows[5]["parameters"] == 64 * 10 + 10
+    total = sum(value.numel() for value in model.parameters())
+    assert sum(row["parameters"] for row in rows) == total
+
+
+def test_layer_table_of_resnet110():
+    rows = layer_table(build_classifier("resnet110", COLOUR, 10, taps=(3, 4, 5)), COLOUR)
+    assert rows[0]["modules"] == "Conv(16, 3x3) + BN + ReLU + MaxPool"
+    assert rows[2]["modules"] == (
+        "[Conv(32, 1x1) + BN + Conv(32, 3x3) + BN + Conv(128, 1x1) + BN + ReLU] x 12"
+    )
+    assert [row["output"] for row in rows] == [
+        "16x16x16",
+        "64x16x16",
+        "128x8x8",
+        "256",
+        "1024",
+        "10",
+    ]
+    assert [row["tap"] for row in rows] == [
+        "",
+        "",
+        "GAP + FC(512) -> 512",
+        "GAP -> 256",
+        "GAP -> 1024",
+        "logits",
+    ]
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_layer_table_has_a_row_a_layer_and_one_for_the_head(name):
+    model = small(name)
+    before = copy.deepcopy(model.state_dict())
+    rows = layer_table(model, COLOUR)
+    assert len(rows) == len(model.layers) + 1
+    assert all(row["modules"] for row in rows)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_describe_folds_the_longest_repeat():
+    blocks = [nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)) for _ in range(3)]
+    blocks.insert(2, nn.Identity())
+    assert describe(nn.Sequential(*blocks)) == "[ReLU + BN] x 3"
+    assert describe(nn.Sequential(nn.ReLU(), nn.ReLU(), GlobalAveragePool())) == "[ReLU] x 2 + GAP"

@@ -1,0 +1,252 @@
+"""The recipes by name: every one, on every data set, at every scale."""
+
+import itertools
+
+import pytest
+import torch
+
+from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.data.catalogue import DATASETS
+from robustbench_pcl.defenses import DEFENSES
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
+from robustbench_pcl.models import MODELS
+from robustbench_pcl.recipes.named import (
+    RECIPES,
+    composed_recipe,
+    layers_suffix,
+    named_recipe,
+    rescheduled,
+    with_seed,
+)
+from robustbench_pcl.recipes.scales import SIZES, at_scale
+from robustbench_pcl.registry import build
+from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.names import SCALES
+from robustbench_pcl.specs.recipe import Recipe, Schedule
+
+EVERY = list(itertools.product(RECIPES, DATASETS, SCALES))
+SETTINGS = list(itertools.product(DATASETS, SCALES))
+GREY = [name for name, spec in DATASETS.items() if spec.shape[0] == 1]
+COLOUR = [name for name in DATASETS if name not in GREY]
+
+
+@pytest.mark.parametrize(("name", "dataset", "scale"), EVERY)
+def test_it_is_valid_and_survives_json(name, dataset, scale):
+    recipe = named_recipe(name, dataset, scale)
+    assert (recipe.name, recipe.dataset, recipe.scale) == (name, dataset, scale)
+    again = Recipe.model_validate_json(recipe.model_dump_json())
+    assert again == recipe
+    assert again.id("data") == recipe.id("data")
+    assert Recipe.model_validate(recipe.model_dump()) == recipe
+    for part in (recipe, *([recipe.start] if recipe.start else [])):
+        milestones = part.schedule.milestones
+        assert list(milestones) == sorted(milestones)
+        assert all(1 <= milestone <= part.schedule.epochs for milestone in milestones)
+
+
+@pytest.mark.parametrize(("name", "dataset", "scale"), EVERY)
+def test_what_it_names_exists_and_takes_its_parameters(name, dataset, scale):
+    recipe = named_recipe(name, dataset, scale)
+    assert recipe.model in MODELS
+    build(DEFENSES, recipe.defense)
+    if recipe.loss.name == CROSS_ENTROPY:
+        assert recipe.taps == ()
+        assert recipe.start is None
+    else:
+        build(LOSSES, recipe.loss, 8, 3)
+        assert recipe.taps
+        assert recipe.start.name == "softmax"
+        assert (recipe.start.model, recipe.start.width) == (recipe.model, recipe.width)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_model_can_be_built_with_its_taps(name):
+    from robustbench_pcl.models.classifier import build_classifier
+
+    for dataset in ("digits", "cifar10"):
+        recipe, spec = named_recipe(name, dataset, "demo"), DATASETS[dataset]
+        model = build_classifier(
+            recipe.model, spec.shape, 10, width=recipe.width, taps=recipe.taps
+        ).eval()
+        with torch.no_grad():
+            _, features = model.features(torch.zeros(1, *spec.shape))
+        assert tuple(features) == recipe.taps
+
+
+@pytest.mark.parametrize(("dataset", "scale"), SETTINGS)
+def test_different_names_are_different_trainings(dataset, scale):
+    ids = [named_recipe(name, dataset, scale).id("data") for name in RECIPES]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_seeds_are_also_the_start_s(name):
+    one, other = (named_recipe(name, "mnist", "quick", seed) for seed in (1, 2))
+    assert (one.seed, other.seed) == (1, 2)
+    assert one.id("data") != other.id("data")
+    assert with_seed(one, 2) == other
+    if one.start:
+        assert one.start.seed == 1
+
+
+def test_unknown_names():
+    with pytest.raises(UserError, match="Did you mean ours-pgd"):
+        named_recipe("ours-pdg", "mnist", "quick")
+    with pytest.raises(UserError, match="Did you mean mnist"):
+        named_recipe("ours", "minst", "quick")
+
+
+# As published
+
+
+@pytest.mark.parametrize(
+    ("dataset", "first", "model"),
+    [("mnist", 50, "conv6"), ("fmnist", 50, "conv6")]
+    + [(name, 200, "resnet110") for name in ("cifar10", "cifar100", "svhn")],
+)
+def test_ours_at_paper_scale_is_section_6(dataset, first, model):
+    ours = named_recipe("ours", dataset, "paper")
+    assert ours.schedule == Schedule(
+        epochs=300, batch_size=256, learning_rate=0.1, milestones=(200, 250), decay=0.1
+    )
+    assert (ours.model, ours.width, ours.train_images) == (model, 1.0, None)
+    assert (ours.taps, ours.loss) == ((3, 4, 5), Part(name="pcl"))
+    assert ours.start.schedule.epochs == first
+    assert ours.start == named_recipe("softmax", dataset, "paper")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "interval"), [("mnist", (0.1, 0.5)), ("cifar10", (0.01, 0.05))]
+)
+def test_adversarial_training_at_paper_scale_is_section_6(dataset, interval):
+    fgsm = named_recipe("ours-fgsm", dataset, "paper").defense.parameters
+    assert (fgsm["low"], fgsm["high"]) == interval
+    assert (fgsm["attack"], fgsm["steps"], fgsm["relative_step_size"]) == ("fgsm", 1, 1.0)
+    pgd = named_recipe("ours-pgd", dataset, "paper").defense.parameters
+    assert (pgd["low"], pgd["high"]) == interval
+    assert (pgd["attack"], pgd["steps"], pgd["relative_step_size"]) == ("pgd", 10, 0.25)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_fewer_steps_walk_as_far_in_all(scale):
+    for name in ("ours-pgd", "madry"):
+        parameters = named_recipe(name, "cifar10", scale).defense.parameters
+        assert parameters["steps"] * parameters["relative_step_size"] == pytest.approx(2.5)
+
+
+def test_smaller_scales_are_smaller():
+    for dataset in DATASETS:
+        paper, quick, demo = (named_recipe("ours", dataset, scale) for scale in SCALES)
+        assert paper.train_images is None
+        assert demo.train_images < quick.train_images
+        assert quick.schedule.epochs < paper.schedule.epochs
+    assert {named_recipe("ours", name, "quick").model for name in COLOUR} == {"resnet20"}
+    assert {named_recipe("ours", name, "quick").width for name in GREY} == {0.5}
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+@pytest.mark.parametrize("scale", SCALES)
+def test_attacks_at_a_scale(name, scale):
+    part = at_scale(Part(name=name), scale)
+    build(ATTACKS, part)
+    if scale == "paper":
+        assert part.parameters == {}
+    for key in part.parameters:
+        assert at_scale(Part(name=name, parameters={key: 3}), scale).parameters[key] == 3
+    assert set(SIZES) == set(SCALES)
+
+
+# Composed of flags
+
+
+@pytest.mark.parametrize(("dataset", "scale"), SETTINGS)
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("softmax", {}),
+        ("ours", {"loss": "pcl"}),
+        ("ours", {"loss": "pcl", "layers": (3, 4, 5)}),
+        ("ours", {"loss": "pcl", "layers": (5, 3, 4)}),
+        ("ours-l45", {"loss": "pcl", "layers": (4, 5)}),
+        ("ours-l45", {"loss": "pcl", "layers": (5, 4, 5)}),
+        *((f"ours-l{layer}", {"loss": "pcl", "layers": (layer,)}) for layer in range(1, 6)),
+        ("ours-fgsm", {"loss": "pcl", "adversarial": "fgsm"}),
+        ("ours-pgd", {"loss": "pcl", "adversarial": "pgd"}),
+        ("ours-authors", {"loss": "pcl-authors"}),
+        ("ours-authors", {"loss": "pcl-authors", "layers": (4, 5)}),
+    ],
+    ids=str,
+)
+def test_flags_that_describe_a_named_recipe_make_it(name, flags, dataset, scale):
+    assert composed_recipe(dataset, scale, 3, **flags) == named_recipe(name, dataset, scale, 3)
+
+
+def test_every_loss_of_the_family_can_be_composed():
+    for loss in LOSSES:
+        assert composed_recipe("mnist", "quick", loss=loss).loss.name == loss
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("softmax-pgd", {"adversarial": "pgd"}),
+        ("ours-l45-fgsm", {"loss": "pcl", "layers": (5, 4), "adversarial": "fgsm"}),
+        ("ours-authors-l345", {"loss": "pcl-authors", "layers": (3, 4, 5)}),
+        ("ours-authors-pgd", {"loss": "pcl-authors", "adversarial": "pgd"}),
+    ],
+    ids=str,
+)
+def test_other_flags_make_other_names_and_ids(name, flags):
+    recipe = composed_recipe("mnist", "quick", **flags)
+    assert recipe.name == name
+    assert Recipe.model_validate(recipe.model_dump()) == recipe
+    known = {named_recipe(other, "mnist", "quick").id("data") for other in RECIPES}
+    assert recipe.id("data") not in known
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"loss": "plc"}, "Did you mean pcl"),
+        ({"layers": (4, 5)}, "does not act on layers"),
+        ({"adversarial": "pdg"}, "Did you mean pgd"),
+    ],
+    ids=str,
+)
+def test_flags_that_describe_nothing(flags, message):
+    with pytest.raises(UserError, match=message):
+        composed_recipe("mnist", "quick", **flags)
+
+
+def test_layers_suffix():
+    assert layers_suffix((5, 4)) == layers_suffix((4, 5)) == "-l45"
+
+
+# Rescheduled
+
+
+def test_rescheduling_keeps_the_decays_in_proportion():
+    ours = named_recipe("ours", "cifar10", "paper")
+    shorter = rescheduled(ours, 30, None)
+    assert (shorter.schedule.epochs, shorter.schedule.milestones) == (30, (20, 25))
+    assert shorter.schedule.learning_rate == ours.schedule.learning_rate
+    assert shorter.start == ours.start
+    shortest = rescheduled(ours, 1, None)
+    assert shortest.schedule.milestones == (1, 1)
+    assert shorter.id("data") != ours.id("data")
+
+
+def test_rescheduling_the_learning_rate():
+    ours = named_recipe("ours", "cifar10", "paper")
+    faster = rescheduled(ours, None, 0.5)
+    schedule = ours.schedule.model_copy(update={"learning_rate": 0.5})
+    assert faster == ours.model_copy(update={"schedule": schedule})
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_rescheduling_to_the_same_changes_nothing(name):
+    recipe = named_recipe(name, "svhn", "quick")
+    assert rescheduled(recipe, None, None) == recipe
+    schedule = recipe.schedule
+    assert rescheduled(recipe, schedule.epochs, schedule.learning_rate) == recipe

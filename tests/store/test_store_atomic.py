@@ -1,0 +1,179 @@
+"""Files that are either whole or not there, whatever happens meanwhile."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.store.atomic import replacing, require_writable, write_bytes
+
+WRITER = """
+import json, sys
+from pathlib import Path
+from robustbench_pcl.store.atomic import write_bytes
+folder, number = Path(sys.argv[1]), 0
+while True:
+    content = json.dumps({"number": number, "text": str(number) * 20_000}).encode()
+    write_bytes(folder / f"{number:06d}.json", content)
+    write_bytes(folder / "latest.json", content)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_written_and_replaced(tmp_path):
+    path = tmp_path / "deep" / "folder" / "file.json"
+    write_bytes(path, b"one")
+    write_bytes(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert names(path.parent) == ["file.json"]
+
+
+def test_readers_see_the_old_content_until_the_end(tmp_path):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"ne")
+        assert path.read_bytes() == b"old"
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new"
+
+
+def write_half(path, error):
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_an_exception_leaves_the_old_content_and_nothing_else(tmp_path, error):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    for _ in range(3):
+        with pytest.raises(error):
+            write_half(path, error)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("round_", range(4))
+def test_what_a_killed_writer_acknowledged_is_there_whole(tmp_path, round_):
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        acknowledged = [int(process.stdout.readline()) for _ in range(10 + 7 * round_)]
+        process.send_signal(signal.SIGKILL)
+        acknowledged += [int(line) for line in process.stdout if line.endswith("\n")]
+    assert process.returncode == -signal.SIGKILL
+    found = {path.name: json.loads(path.read_bytes()) for path in tmp_path.glob("[!.]*")}
+    for content in found.values():
+        assert content["text"] == str(content["number"]) * 20_000
+    assert {f"{number:06d}.json" for number in acknowledged} <= found.keys()
+    assert found["latest.json"]["number"] >= acknowledged[-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EROFS, "the disk is read-only"),
+        (errno.EACCES, "may not write there"),
+    ],
+)
+@pytest.mark.parametrize("numbered", [True, False])
+def test_what_the_disk_refuses_is_said_plainly(tmp_path, monkeypatch, number, words, numbered):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+
+    def refuse(_):
+        if numbered:
+            raise OSError(number, os.strerror(number))
+        raise OSError(f"unable to write (errno = {number}, message = '{os.strerror(number)}')")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(UserError, match=words) as raised:
+        write_bytes(path, b"new")
+    assert str(path) in raised.value.cause
+    assert "--home" in raised.value.cure
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_other_errors_are_not_dressed_up(tmp_path):
+    with pytest.raises(OSError, match=r"^something else$"), replacing(tmp_path / "file"):
+        raise OSError("something else")
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.store.adversarial_sets import Shard, save_shard
+from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.tensors import save_arrays
+
+folder = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+noise, rows = np.random.default_rng(0).random((64, 1, 28, 28), np.float32), np.arange(64)
+shard = Shard(noise, rows, rows, rows, 1.0, 1, 1)
+for write in (
+    lambda: write_bytes(folder / "record.json", bytes(100_000)),
+    lambda: save_arrays(folder / "model.safetensors", {"noise": noise}, {}),
+    lambda: save_shard(folder, "set", shard),
+):
+    try:
+        write()
+    except UserError as error:
+        print(error.cause)
+"""
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(tmp_path):
+    """For real: a limit on the size of files stands for a disk that fills up."""
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", LIMITED, str(tmp_path)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    lines = result.stdout.splitlines()
+    assert len(lines) == 3
+    assert all("larger than this system allows" in line for line in lines)
+    assert [path.name for path in tmp_path.rglob("*")] == ["set.parts"]
+
+
+@pytest.mark.parametrize("parts", [("file",), ("file", "below"), ("file", "further", "below")])
+def test_a_file_where_a_folder_is_needed(tmp_path, parts):
+    (tmp_path / "file").write_text("mine")
+    folder = tmp_path.joinpath(*parts)
+    for attempt in (lambda: write_bytes(folder / "new", b""), lambda: require_writable(folder)):
+        with pytest.raises(UserError, match="is a file, not a folder"):
+            attempt()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that refuses everyone")
+def test_a_folder_that_cannot_be_made():
+    with pytest.raises(UserError, match="its folder cannot be made there"):
+        require_writable(Path("/proc/self/pclbench"))
+
+
+def test_writable_folders_are_made_and_left_empty(tmp_path):
+    require_writable(tmp_path / "one" / "two")
+    assert list((tmp_path / "one" / "two").iterdir()) == []
+    require_writable(tmp_path)
+    assert names(tmp_path) == ["one"]
+
+
+def test_a_folder_in_the_place_of_the_file(tmp_path):
+    (tmp_path / "record.json").mkdir()
+    with pytest.raises(UserError, match="it is a folder"):
+        write_bytes(tmp_path / "record.json", b"")
+    assert names(tmp_path) == ["record.json"]
