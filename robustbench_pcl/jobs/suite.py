@@ -75,9 +75,10 @@ class Suite(Spec):
             sources = [self._recipe(name, dataset) for name in self.sources]
             for target in (self._recipe(name, dataset) for name in self.targets):
                 found.append(Measure(target))
+                others = [source for source in sources if source != target]
                 found += [
                     Measure(target, source, attack)
-                    for source in (target, *sources)
+                    for source in (target, *others)
                     for attack in attacks
                 ]
         return found

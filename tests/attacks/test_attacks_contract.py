@@ -226,6 +226,17 @@ def test_an_attack_sees_the_model_in_eval_mode(case):
 
 
 @pytest.mark.parametrize("name", EVERY)
+def test_weights_are_frozen_meanwhile(case, name):
+    """No time is spent on gradients that nobody asks for."""
+    model, learning = copy.deepcopy(case.model), set()
+    model.register_forward_pre_hook(
+        lambda module, given: learning.update(value.requires_grad for value in module.parameters())
+    )
+    short(name, steps=2)(model, case.images, case.labels)
+    assert learning == {False}
+
+
+@pytest.mark.parametrize("name", EVERY)
 def test_attacks_work_where_gradients_are_off(case, name):
     expected = short(name)(case.model, case.images, case.labels)
     with torch.no_grad():
@@ -314,6 +325,23 @@ def test_a_search_of_c_finds_what_a_small_c_does_not(case):
     assert (predictions(case.model, alone) == labels).sum() >= 10
     searched = CW(**parameters, search_steps=5)(case.model, images, labels)
     assert (predictions(case.model, searched) != labels).all()
+
+
+def test_c_is_searched_by_tens_and_then_by_bisection_for_each_image(case, monkeypatch):
+    """Three images that are fooled by a c of at least 3, of anything, of nothing."""
+    enough, tried = torch.tensor([3.0, 0.0, torch.inf]), []
+
+    def minimise(attack, victim, images, goal, c):
+        tried.append(c.tolist())
+        return images, torch.where(c >= enough, c, torch.inf)
+
+    monkeypatch.setattr(CW, "_minimise", minimise)
+    CW(c=1.0, search_steps=4)(case.model, case.images[:3].float(), case.labels[:3])
+    assert [list(image) for image in zip(*tried, strict=True)] == [
+        [1, 10, 5.5, 3.25, 2.125],
+        [1, 0.5, 0.25, 0.125, 0.0625],
+        [1, 10, 100, 1000, 10000],
+    ]
 
 
 def test_a_search_of_c_shortens_the_perturbation(case):

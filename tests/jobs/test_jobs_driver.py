@@ -141,10 +141,8 @@ def test_a_third_failure_is_reported_when_the_rest_is_done(tmp_path):
     assert toys.progress.lines[-1].splitlines()[-2:] == ["  trying", "  bad is broken"]
 
 
-def test_a_job_that_dies_without_a_word(tmp_path, monkeypatch):
-    toys = Toys(tmp_path, {"bad": 99})
-    monkeypatch.setattr(Toys, "folder", tmp_path / "none", raising=False)
-    (tmp_path / "bad.log").unlink(missing_ok=True)
+def test_a_job_that_dies_without_a_word(tmp_path):
+    toys = Toys(tmp_path)
     driver = Driver([(Toy("bad"), 1.0)], toys, lambda job: Submitted(job, toys, 1, False), tmp_path)
     with pytest.raises(UserError, match="printed nothing"):
         driver.run()

@@ -17,7 +17,6 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.jobs import driver
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.jobs.executors import EXECUTORS, slurm
-from robustbench_pcl.jobs.executors.base import Cluster
 from robustbench_pcl.jobs.plan import Measure, Train, plan
 from robustbench_pcl.specs.base import Part
 
@@ -36,10 +35,9 @@ def has_ray():
 
 
 CLUSTERS = [
-    pytest.param("slurm", ["cluster=local"], id="submitit"),
+    pytest.param(("slurm", ["cluster=local"]), id="submitit"),
     pytest.param(
-        "slurm",
-        ["memory-gb=2"],
+        ("slurm", ["memory-gb=2"]),
         id="slurm",
         marks=[
             pytest.mark.slow,
@@ -47,8 +45,7 @@ CLUSTERS = [
         ],
     ),
     pytest.param(
-        "ray",
-        [],
+        ("ray", []),
         id="ray",
         marks=[
             pytest.mark.slow,
@@ -76,9 +73,9 @@ def kill_a_worker(home: Path, killed: list[str]) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
-@pytest.mark.parametrize(("name", "settings"), CLUSTERS)
+@pytest.mark.parametrize("executor", CLUSTERS)
 def test_a_killed_job_is_sent_again_and_all_is_as_if_done_here(
-    name, settings, tiny, tmp_path, monkeypatch, capfd
+    executor, tiny, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(driver, "PATIENCE_SECONDS", 0.5)
     recipe = tiny(schedule=tiny().schedule.model_copy(update={"epochs": 2}))
@@ -94,7 +91,7 @@ def test_a_killed_job_is_sent_again_and_all_is_as_if_done_here(
     hunter = threading.Thread(target=kill_a_worker, args=(there.home.root, killed))
     hunter.start()
     try:
-        read_executor(name, settings).execute(jobs, there)
+        read_executor(*executor).execute(jobs, there)
     finally:
         hunter.join()
 
@@ -105,7 +102,7 @@ def test_a_killed_job_is_sent_again_and_all_is_as_if_done_here(
     assert not list((there.home.results / "jobs").iterdir())
 
 
-def test_the_last_words_of_a_failing_job_are_reported(tiny, tmp_path, monkeypatch, capfd):
+def test_the_last_words_of_a_failing_job_are_reported(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(driver, "PATIENCE_SECONDS", 0)
     monkeypatch.setattr(driver, "ATTEMPTS", 1)
     home = tmp_path / "home"
@@ -124,9 +121,9 @@ def test_every_executor_has_defaults_and_says_what_it_takes(name):
     kind = EXECUTORS[name]
     assert kind.__doc__
     assert read_executor(name, []) == kind()
-    for base in kind.__mro__:
-        for key in vars(base).get("__annotations__", {}) if issubclass(base, Cluster) else ():
-            assert f"{key}: " in base.__doc__
+    explained = "".join(base.__doc__ or "" for base in kind.__mro__)
+    for key in kind.model_fields:
+        assert f"\n        {key}: " in explained
 
 
 @pytest.mark.parametrize(
