@@ -237,13 +237,18 @@ def _changed(recipe: Recipe, **changes: Any) -> Recipe:
 
 
 def rescheduled(recipe: Recipe, epochs: int | None, learning_rate: float | None) -> Recipe:
-    """The same recipe for other epochs, its decays in proportion, or another learning rate."""
-    schedule = recipe.schedule
-    if epochs is not None:
+    """The same recipe for other epochs, its decays in proportion, or another learning rate.
+
+    What differs is added to its name, so that no table takes it for the paper's row.
+    """
+    schedule, name = recipe.schedule, recipe.name
+    if epochs not in (None, schedule.epochs):
         milestones = tuple(
             max(1, round(milestone * epochs / schedule.epochs)) for milestone in schedule.milestones
         )
         schedule = schedule.model_copy(update={"epochs": epochs, "milestones": milestones})
-    if learning_rate is not None:
+        name += f"-e{epochs}"
+    if learning_rate not in (None, schedule.learning_rate):
         schedule = schedule.model_copy(update={"learning_rate": learning_rate})
-    return Recipe.model_validate(_changed(recipe, schedule=schedule).model_dump())
+        name += f"-lr{learning_rate:g}"
+    return Recipe.model_validate(_changed(recipe, name=name, schedule=schedule).model_dump())

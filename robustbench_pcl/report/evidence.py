@@ -64,7 +64,7 @@ class Evidence:
     def answers(
         self, cell: Cell, scale: Scale | None = None, seed: int | None = None
     ) -> list[Answer]:
-        """All answers to a cell: with the paper's attack steps before others, newest first.
+        """All answers to a cell: the paper's attack steps first, most images, newest.
 
         Args:
             cell: the question.
@@ -88,7 +88,11 @@ class Evidence:
             ]
         return sorted(
             found,
-            key=lambda answer: (differing_steps(answer.attack) is None, answer.created),
+            key=lambda answer: (
+                differing_steps(answer.attack) is None,
+                answer.n or 0,
+                answer.created,
+            ),
             reverse=True,
         )
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from robustbench_pcl.errors import UserError
+
+STALE_SECONDS = 24 * 3600
+"""After so long, a temporary file belongs to a process that was killed."""
 
 
 @contextlib.contextmanager
@@ -25,6 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         os.close(handle)
         temporary = Path(name)
@@ -58,6 +64,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` in one step (see :func:`replacing`)."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left of earlier writes of this file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):  # another process may be sweeping too
+            if time.time() - left.stat().st_mtime > STALE_SECONDS:
+                left.unlink()
 
 
 def _flush(path: Path) -> None:

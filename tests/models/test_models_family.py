@@ -171,9 +171,11 @@ def test_the_signal_keeps_its_size(name):
     with torch.no_grad():
         spread = model(some_images(16, COLOUR)).std()
     assert 0.01 < spread < 100
-    for module in modules_of(model, nn.Conv2d):
-        fan_in = module.weight[0].numel()
-        assert module.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.5)
+    unit = [
+        module.weight.flatten() * (module.weight[0].numel() / 2) ** 0.5
+        for module in modules_of(model, nn.Conv2d)
+    ]
+    assert torch.cat(unit).std().item() == pytest.approx(1, rel=0.05)
     for module in modules_of(model, nn.Conv2d) + modules_of(model, nn.Linear):
         assert module.bias is None or not module.bias.any()
 

@@ -241,7 +241,12 @@ def test_rescheduling_the_learning_rate():
     ours = named_recipe("ours", "cifar10", "paper")
     faster = rescheduled(ours, None, 0.5)
     schedule = ours.schedule.model_copy(update={"learning_rate": 0.5})
-    assert faster == ours.model_copy(update={"schedule": schedule})
+    assert faster == ours.model_copy(update={"name": "ours-lr0.5", "schedule": schedule})
+
+
+def test_a_rescheduled_recipe_is_not_taken_for_the_papers_row():
+    ours = named_recipe("ours", "cifar10", "paper")
+    assert rescheduled(ours, 30, 0.5).name == "ours-e30-lr0.5"
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -177,3 +177,12 @@ def test_a_folder_in_the_place_of_the_file(tmp_path):
     with pytest.raises(UserError, match="it is a folder"):
         write_bytes(tmp_path / "record.json", b"")
     assert names(tmp_path) == ["record.json"]
+
+
+def test_what_killed_writers_left_is_swept_after_a_day(tmp_path):
+    left, recent = tmp_path / ".record.json.abc.tmp", tmp_path / ".record.json.def.tmp"
+    for path in (left, recent):
+        path.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    write_bytes(tmp_path / "record.json", b"whole")
+    assert names(tmp_path) == [".record.json.def.tmp", "record.json"]
