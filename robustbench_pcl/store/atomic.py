@@ -8,6 +8,7 @@ import glob
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,9 +32,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
+        # Not mkstemp, whose files only this user may read: artefacts are shared in a lab.
+        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+        temporary.touch(exist_ok=False)
         yield temporary
         _flush(temporary)
         temporary.replace(path)

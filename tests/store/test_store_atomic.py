@@ -186,3 +186,13 @@ def test_what_killed_writers_left_is_swept_after_a_day(tmp_path):
     os.utime(left, (0, 0))
     write_bytes(tmp_path / "record.json", b"whole")
     assert names(tmp_path) == [".record.json.def.tmp", "record.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")
+def test_a_file_has_the_permissions_that_the_user_asks_for(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "record.json", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "record.json").stat().st_mode & 0o777 == 0o640
