@@ -103,7 +103,7 @@ def test_an_interrupted_training_says_so_and_finishes(tmp_path, interrupted):
     assert code == 0, err
     (row,) = json.loads(out)
     assert [Path(row["checkpoint"]).name] == checkpoints(tmp_path)
-    assert row["recipe"] == "softmax"
+    assert row["recipe"] == "softmax-e6"
 
 
 def run_to_the_end(command):
