@@ -10,8 +10,7 @@ import typer
 from robustbench_pcl.cli.console import say
 from robustbench_pcl.cli.options import DeviceOption, HomeOption, open_bench
 
-TABLES = (3, 11, 12)
-MATRIX = ("vgg19", "advtrain", "ours")
+TABLES = (3, 11, 12, 13)
 
 
 def demo(
@@ -28,18 +27,11 @@ def demo(
     """
     from robustbench_pcl.cli.report import report
     from robustbench_pcl.cli.working import work
-    from robustbench_pcl.data.catalogue import dataset_spec
-    from robustbench_pcl.jobs.plan import plan
-    from robustbench_pcl.jobs.tables import table_jobs, transfer_jobs
-    from robustbench_pcl.recipes.named import named_recipe
-    from robustbench_pcl.specs.base import Part
+    from robustbench_pcl.jobs.tables import table_jobs
 
     bench = open_bench(home, device)
-    recipes = [named_recipe(name, "digits", "demo") for name in MATRIX]
-    attack = Part(name="pgd", parameters={"eps": dataset_spec("digits").eps})
-    jobs = [job for number in TABLES for job in table_jobs(number, "digits", "demo")]
-    work([*jobs, *plan(transfer_jobs(recipes, recipes, attack))], bench)
-    for number in (*TABLES, 13):
+    work([job for number in TABLES for job in table_jobs(number, "digits", "demo")], bench)
+    for number in TABLES:
         report(table=number, dataset=["digits"], scale="demo", home=home)
         print()
     page = output or home / "results" / "demo.html"

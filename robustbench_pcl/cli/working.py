@@ -27,19 +27,22 @@ def work(jobs: Sequence[Job], bench: Bench, executor: Executor | None = None) ->
     from robustbench_pcl.progress import PATIENCE_SECONDS, spoken
     from robustbench_pcl.store.atomic import require_writable
 
-    missing = [job for job in jobs if not job.done(bench)]
+    unique = {job.key: job for job in jobs}  # tables share models and sets
+    missing = [job for job in unique.values() if not job.done(bench)]
     if not missing:
         return
     require_writable(bench.home.root)
     if executor is not None and executor.elsewhere:
-        say(f"{len(missing)} of {len(jobs)} steps to send. Ctrl-C stops; the same command goes on.")
+        say(
+            f"{len(missing)} of {len(unique)} steps to send. Ctrl-C stops; the same command goes on."
+        )
         executor.execute([(job, 1.0) for job in missing], bench)
         return
     estimator = Estimator(bench)
     costs = [estimator.seconds(job) for job in missing]
     if sum(costs) > PATIENCE_SECONDS:
         say(
-            f"{len(missing)} of {len(jobs)} steps to do, about {spoken(sum(costs))} on "
+            f"{len(missing)} of {len(unique)} steps to do, about {spoken(sum(costs))} on "
             f"{bench.device}. Ctrl-C stops; the same command goes on."
         )
     (executor or Local()).execute(list(zip(missing, costs, strict=True)), bench)
