@@ -43,7 +43,14 @@ def main() -> None:
                 pcl_against_cross_entropy(dataset),
             )
         ]
-        print(tabulate([one.row(rounds) for one in comparisons], headers="keys", tablefmt="github"))
+        print(
+            tabulate(
+                [one.row(rounds) for one in comparisons],
+                headers="keys",
+                tablefmt="github",
+                disable_numparse=True,
+            )
+        )
 
 
 def pgd_against_floor(dataset: str) -> Comparison:

@@ -34,7 +34,8 @@ def work(jobs: Sequence[Job], bench: Bench, executor: Executor | None = None) ->
     require_writable(bench.home.root)
     if executor is not None and executor.elsewhere:
         say(
-            f"{len(missing)} of {len(unique)} steps to send. Ctrl-C stops; the same command goes on."
+            f"{len(missing)} of {len(unique)} steps to send. "
+            "Ctrl-C stops; the same command goes on."
         )
         executor.execute([(job, 1.0) for job in missing], bench)
         return
