@@ -1,5 +1,6 @@
 """Models small enough that what an attack should do to them is known, and images for them."""
 
+import copy
 import dataclasses
 
 import torch
@@ -119,3 +120,21 @@ def in_slices(
     source = generator()
     slices = zip(images.split(size), labels.split(size), strict=True)
     return torch.cat([attack(model, *both, generator=source) for both in slices])
+
+
+def state_of(model: nn.Module) -> list[object]:
+    """Everything an attack might disturb, as plain values."""
+    return [
+        *((name, module.training) for name, module in model.named_modules()),
+        *((name, value.requires_grad) for name, value in model.named_parameters()),
+        *((name, value.grad) for name, value in model.named_parameters()),
+        *((name, value.tolist()) for name, value in model.state_dict().items()),
+    ]
+
+
+def careless(model: nn.Module) -> nn.Module:
+    """In train mode but for one module, frozen in one parameter."""
+    model = copy.deepcopy(model).train()
+    model[2].eval()
+    model[3].weight.requires_grad_(False)
+    return model

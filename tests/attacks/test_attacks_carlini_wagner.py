@@ -1,0 +1,110 @@
+"""What is particular to Carlini and Wagner's attack: its search, its stops, its failures."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from attack_toys import (
+    L2_ATTACKS,
+    Counted,
+    Tally,
+    linear_model,
+    predictions,
+    short,
+)
+
+from robustbench_pcl.attacks import CW
+from robustbench_pcl.attacks.losses import logit_margin
+
+
+def test_each_image_of_carlini_wagner_stops_on_its_own(case):
+    """The passes of a batch are those of its images one by one, fewer than all steps for all."""
+    attack = CW(c=0.1, steps=400, learning_rate=0.05)
+    images, labels = case.images[8:14], case.labels[8:14]
+    spent = []
+    for rows in itertools.chain([slice(None)], (slice(i, i + 1) for i in range(6))):
+        model = Counted(case.model)
+        attack(model, images[rows], labels[rows])
+        spent.append(Tally.forward_images)
+    assert spent[0] == sum(spent[1:])
+    assert len(set(spent[1:])) > 1
+    assert spent[0] < 6 * 400
+
+
+def test_carlini_wagner_takes_steps_for_each_c(case):
+    model = Counted(case.model)
+    CW(steps=20, search_steps=3)(model, case.images[:4], case.labels[:4])
+    assert 4 * 20 < Tally.forward_images <= 4 * 20 * 4
+
+
+@pytest.mark.parametrize("name", L2_ATTACKS)
+def test_where_an_l2_attack_fails_it_returns_the_clean_image(case, name):
+    """Too small a c leaves most images where they were; a changed one is always a success."""
+    attack = short(name, steps=60, c=0.05, learning_rate=0.05)
+    adversarial = attack(case.model, case.images, case.labels)
+    fooled = predictions(case.model, adversarial) != case.labels
+    changed = (adversarial != case.images).flatten(1).any(dim=1)
+    assert 0 < fooled.sum() < 64
+    assert (~fooled).sum() > 5
+    assert torch.equal(adversarial[~fooled], case.images[~fooled])
+    assert not (changed & ~fooled).any()
+
+
+def test_a_search_of_c_finds_what_a_small_c_does_not(case):
+    images, labels = case.images[:16], predictions(case.model, case.images[:16])
+    parameters = {"c": 1e-3, "steps": 60, "learning_rate": 0.05}
+    alone = CW(**parameters)(case.model, images, labels)
+    assert (predictions(case.model, alone) == labels).sum() >= 10
+    searched = CW(**parameters, search_steps=5)(case.model, images, labels)
+    assert (predictions(case.model, searched) != labels).all()
+
+
+def test_c_is_searched_by_tens_and_then_by_bisection_for_each_image(case, monkeypatch):
+    """Three images that are fooled by a c of at least 3, of anything, of nothing."""
+    enough, tried = torch.tensor([3.0, 0.0, torch.inf]), []
+
+    def minimise(attack, victim, images, goal, c):
+        tried.append(c.tolist())
+        return images, torch.where(c >= enough, c, torch.inf)
+
+    monkeypatch.setattr(CW, "_minimise", minimise)
+    CW(c=1.0, search_steps=4)(case.model, case.images[:3].float(), case.labels[:3])
+    assert [list(image) for image in zip(*tried, strict=True)] == [
+        [1, 10, 5.5, 3.25, 2.125],
+        [1, 0.5, 0.25, 0.125, 0.0625],
+        [1, 10, 100, 1000, 10000],
+    ]
+
+
+def test_a_search_of_c_shortens_the_perturbation(case):
+    images, labels = case.images[:16], predictions(case.model, case.images[:16])
+    attacks = [CW(c=100, steps=60, learning_rate=0.05, search_steps=steps) for steps in (0, 6)]
+    alone, searched = (
+        (attack(case.model, images, labels) - images).flatten(1).norm(dim=1) for attack in attacks
+    )
+    assert (alone > 0).all()
+    assert (searched <= alone).all()
+    assert searched.mean() < 0.9 * alone.mean()
+
+
+def test_carlini_wagner_moves_pixels_of_exactly_0_and_1():
+    """All pixels at a bound, and only the way off it leads to the other class."""
+    model = linear_model(2, 16)
+    weight = model[1].weight.detach()
+    images = (weight[1] > weight[0]).double().view(1, 1, 4, 4)
+    labels = predictions(model, images)
+    assert labels.item() == 1
+    adversarial = CW(c=10)(model, images, labels)
+    assert predictions(model, adversarial).item() == 0
+    assert (adversarial != images).all()
+
+
+def test_confidence_is_a_margin_that_is_reached(case):
+    images, labels = case.images[:12], predictions(case.model, case.images[:12])
+    model = copy.deepcopy(case.model).eval()
+    for confidence in (0.0, 1.0):
+        attack = CW(c=100, steps=100, learning_rate=0.05, confidence=confidence)
+        margins = logit_margin(model(attack(model, images, labels)), labels)
+        assert (margins >= confidence).all()
+        assert (margins < confidence + 1).any()
