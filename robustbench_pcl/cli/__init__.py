@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -68,7 +69,13 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line and leave with 0, 2 (the user can mend it) or 130 (Ctrl-C)."""
+    """Run the command line and leave with 0, 2 (the user can mend it) or 130 (Ctrl-C).
+
+    Threads that wait for each other are told to sleep sooner than they would by themselves: beside
+    one other busy process, a small training on two cores took 25 s so, and 89 s without; alone it
+    took the same.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # read when torch is imported
     app(prog_name="pclbench")
 
 

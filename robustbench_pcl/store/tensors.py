@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.specs.base import ID_LENGTH
-from robustbench_pcl.store.atomic import replacing
+from robustbench_pcl.store.atomic import write_bytes
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -39,15 +39,8 @@ def weights_digest(arrays: Arrays) -> str:
 
 def save_arrays(path: Path, arrays: Arrays, description: Mapping[str, Any]) -> None:
     """Write arrays and a JSON description into one file, in one step."""
-    with replacing(path) as temporary:
-        try:
-            save_file(
-                {name: np.asarray(array, order="C") for name, array in arrays.items()},
-                temporary,
-                metadata={"pclbench": json.dumps(description)},
-            )
-        except SafetensorError as error:
-            raise OSError(str(error)) from error  # a full disk, in the system's own words
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    write_bytes(path, save(contiguous, metadata={"pclbench": json.dumps(description)}))
 
 
 def load_description(path: Path) -> dict[str, Any]:
