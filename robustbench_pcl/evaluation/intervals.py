@@ -1,4 +1,4 @@
-"""Binomial statistics of accuracies."""
+"""The interval of an accuracy."""
 
 from __future__ import annotations
 
@@ -21,15 +21,3 @@ def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
     centre = (share + z * z / (2 * n)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Exact two-sided p-value that two models on the same images are equally accurate.
-
-    Args:
-        only_first: images that only the first model classifies correctly.
-        only_second: images that only the second does.
-    """
-    n = only_first + only_second
-    tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, float(2 * tail / 2**n))

@@ -17,7 +17,7 @@ class PrototypeConformity(FeatureLoss):
 
     has no lower bound: its gradient in f (Eq. 6) is 2 (mean_{j != y} w_j - w_y), which does not
     depend on f, so features and prototypes run away together and training collapses. Two changes
-    make it train on every data set without a hyper-parameter for each:
+    make it train without a hyper-parameter for each data set (digits, F-MNIST and CIFAR-10 tried):
 
     * every distance is measured in units of a separation distance D, which is ``separation``
       times the root mean square distance between the class means of the features with which the

@@ -1,9 +1,9 @@
-"""Intervals and tests against SciPy's."""
+"""Intervals against SciPy's."""
 
 import pytest
 from scipy import stats
 
-from robustbench_pcl.evaluation.intervals import mcnemar, wilson
+from robustbench_pcl.evaluation.intervals import wilson
 
 
 @pytest.mark.parametrize(
@@ -21,12 +21,3 @@ def test_wilson_at_another_level():
     z = stats.norm.ppf(0.995)
     oracle = stats.binomtest(7, 30).proportion_ci(0.99, method="wilson")
     assert wilson(7, 30, z) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
-
-
-@pytest.mark.parametrize("first", [0, 1, 3, 10, 500])
-@pytest.mark.parametrize("second", [0, 1, 4, 11, 1500])
-def test_mcnemar(first, second):
-    n = first + second
-    oracle = stats.binomtest(first, n).pvalue if n else 1.0
-    assert mcnemar(first, second) == pytest.approx(oracle, rel=1e-9, abs=1e-300)
-    assert mcnemar(first, second) == mcnemar(second, first)
