@@ -13,45 +13,20 @@ from pydantic import Field, model_validator
 
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.specs.base import Part, Spec
-from robustbench_pcl.specs.cell import Cell, Quantity
+from robustbench_pcl.paper.budgets import own_budget, with_budget
+from robustbench_pcl.paper.heading import Heading
+from robustbench_pcl.specs.base import Spec
+from robustbench_pcl.specs.cell import Cell
 
-
-class Heading(Spec):
-    """A row or a column: a label, and its half of the question.
-
-    A table may have its recipes in rows and its attacks in columns (Table 3) or the other way
-    round (Table 5): a row and a column together give the question, and neither may answer for the
-    other.
-
-    Attributes:
-        label: as printed.
-        short: the label where there is little room; the label itself if "".
-        group: the heading over several columns, or "".
-        target: the recipe that is measured.
-        source: the recipe the adversarial images are crafted on; the target itself if neither row
-            nor column says.
-        attack: the attack; without a budget of its own it gets its section's.
-        quantity: accuracy if neither row nor column says.
-    """
-
-    label: str
-    short: str = ""
-    group: str = ""
-    target: str | None = None
-    source: str | None = None
-    attack: Part | None = None
-    quantity: Quantity | None = None
-
-    @property
-    def brief(self) -> str:
-        """The label where there is little room."""
-        return self.short or self.label
-
-    @property
-    def name(self) -> str:
-        """The label with its group, which no other heading on the same side has."""
-        return f"{self.group} {self.label}".lstrip()
+__all__ = [
+    "Heading",
+    "PaperTable",
+    "Position",
+    "Remark",
+    "Section",
+    "published",
+    "published_numbers",
+]
 
 
 class Section(Spec):
@@ -59,7 +34,7 @@ class Section(Spec):
 
     Attributes:
         dataset: name in the catalogue.
-        eps: L-infinity budget in pixels of [0, 1], or None where nothing is attacked.
+        eps: L-infinity budget in pixels of [0, 1], or None where no attack takes it.
         c: Carlini and Wagner's initial constant, or None.
         values: the printed numbers, one tuple a row, None where the paper prints none.
         notes: what the paper's text says about the section's numbers.
@@ -107,7 +82,7 @@ class PaperTable(Spec):
         title: what it is about, in a few words.
         caption: what the numbers are.
         columns: from left to right.
-        rows: from top to bottom, the same for every data set.
+        rows: from top to bottom, the same for every data set but for budgets of their own.
         sections: one a data set, in the paper's order.
         remarks: on single numbers.
     """
@@ -128,7 +103,11 @@ class PaperTable(Spec):
                     raise ValueError(f"{row.name} and {column.name} both give a {field}")
             if row.target is None and column.target is None:
                 raise ValueError(f"{row.name} and {column.name} give no target")
-        names = [{heading.name for heading in side} for side in (self.rows, self.columns)]
+        for column in self.columns:
+            if column.attack and own_budget(column.attack) is not None:
+                raise ValueError(f"{column.name} gives a budget, which only a row may")
+        sides = (self.rows_for(self.datasets[0]), self.columns)
+        names = [{heading.name for heading in side} for side in sides]
         if [len(self.rows), len(self.columns)] != [len(side) for side in names]:
             raise ValueError("two headings have the same name")
         for section in self.sections:
@@ -154,8 +133,23 @@ class PaperTable(Spec):
         """Whether rows are sources and columns targets, so that the diagonal is white-box."""
         return all(row.source for row in self.rows) and all(col.target for col in self.columns)
 
+    def rows_for(self, dataset: str) -> tuple[Heading, ...]:
+        """The rows as they are asked about a data set, with the numbers in their labels.
+
+        A budget that a row gives is meant for the paper's first data set; where the paper has no
+        section, the budget keeps its proportion to the data set's standard budget.
+
+        Raises:
+            UserError: there is no data set of that name.
+        """
+        asked = dataset_spec(dataset)
+        printed = asked if dataset in self.datasets else dataset_spec(self.datasets[0])
+        return tuple(row.asked(printed, asked) for row in self.rows)
+
     def section(self, dataset: str) -> Section:
         """The paper's section on a data set, or an empty one with that data set's own budgets.
+
+        Where the paper's sections give no budget, because the rows do, the empty one gives none.
 
         Raises:
             UserError: there is no data set of that name.
@@ -163,9 +157,13 @@ class PaperTable(Spec):
         for section in self.sections:
             if section.dataset == dataset:
                 return section
-        spec = dataset_spec(dataset)
-        nothing = ((None,) * len(self.columns),) * len(self.rows)
-        return Section(dataset=dataset, eps=spec.eps, c=spec.carlini_wagner_c, values=nothing)
+        spec, printed = dataset_spec(dataset), self.sections[0]
+        return Section(
+            dataset=dataset,
+            eps=None if printed.eps is None else spec.eps,
+            c=None if printed.c is None else spec.carlini_wagner_c,
+            values=((None,) * len(self.columns),) * len(self.rows),
+        )
 
     def extended(self, recipes: Sequence[str]) -> PaperTable:
         """A matrix with further recipes as sources and targets; the paper has no numbers for them.
@@ -181,23 +179,17 @@ class PaperTable(Spec):
         beside = (None,) * len(recipes)
         below = ((None,) * (len(self.columns) + len(recipes)),) * len(recipes)
         sections = [
-            Section(
-                dataset=section.dataset,
-                eps=section.eps,
-                c=section.c,
-                values=(*((*values, *beside) for values in section.values), *below),
-                notes=section.notes,
+            section.model_copy(
+                update={"values": (*((*values, *beside) for values in section.values), *below)}
             )
             for section in self.sections
         ]
-        return PaperTable(
-            number=self.number,
-            title=self.title,
-            caption=self.caption,
-            columns=(*self.columns, *columns),
-            rows=(*self.rows, *rows),
-            sections=tuple(sections),
-            remarks=self.remarks,
+        return self.model_copy(
+            update={
+                "columns": (*self.columns, *columns),
+                "rows": (*self.rows, *rows),
+                "sections": tuple(sections),
+            }
         )
 
     def positions(self, dataset: str) -> tuple[Position, ...]:
@@ -220,7 +212,7 @@ class PaperTable(Spec):
                 published=value,
                 remark=remarks.get((row.name, column.name), ""),
             )
-            for row, values in zip(self.rows, section.values, strict=True)
+            for row, values in zip(self.rows_for(dataset), section.values, strict=True)
             for column, value in zip(self.columns, values, strict=True)
         )
 
@@ -257,7 +249,7 @@ def _question(section: Section, row: Heading, column: Heading) -> Cell:
         source = None
     else:
         source = row.source or column.source or target
-        attack = _with_budget(attack, section)
+        attack = with_budget(attack, section.eps, section.c)
     return Cell(
         dataset=section.dataset,
         target=target,
@@ -265,11 +257,3 @@ def _question(section: Section, row: Heading, column: Heading) -> Cell:
         attack=attack,
         quantity=row.quantity or column.quantity or "accuracy",
     )
-
-
-def _with_budget(attack: Part, section: Section) -> Part:
-    """The attack with the section's budget, unless it has its own."""
-    name, budget = ("c", section.c) if attack.name == "cw" else ("eps", section.eps)
-    if budget is None or name in attack.parameters:
-        return attack
-    return attack.merged({name: budget})
