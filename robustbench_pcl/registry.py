@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar, cast
+import re
+import sys
+from collections.abc import Container, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.specs.base import Part
+
+if TYPE_CHECKING:
+    from robustbench_pcl.specs.base import Part
 
 T = TypeVar("T")
+
+LONGEST_NAME = 40
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_TARGET = re.compile(r"\w+(\.\w+)*:\w+")
 
 
 class Family(Generic[T]):
@@ -37,6 +45,20 @@ class Family(Generic[T]):
     def __len__(self) -> int:
         return len(self._members)
 
+    def add(self, name: str, target: str) -> None:
+        """Add a member from outside the package; the same once more changes nothing.
+
+        Args:
+            name: what users type; it becomes part of the names of recipes and files.
+            target: where the member is, "module:attribute".
+
+        Raises:
+            UserError: the name is taken or cannot be one, or the target is not of that form.
+        """
+        check_target(f"{self.kind} {name}", target)
+        if self._members.get(name) != target:
+            self._members[new_name(self.kind, name, self._members)] = target
+
     def check(self, name: str) -> str:
         """Return ``name`` if it is a member.
 
@@ -48,8 +70,88 @@ class Family(Generic[T]):
         return name
 
     def __getitem__(self, name: str) -> T:
-        module, attribute = self._members[self.check(name)].split(":")
-        return cast(T, getattr(importlib.import_module(module), attribute))
+        return cast(T, resolve(f"{self.kind} {name}", self._members[self.check(name)]))
+
+    def name_of(self, member: T) -> str:
+        """The name of a member that was looked up before.
+
+        Raises:
+            UserError: the family does not have it.
+        """
+        for name, target in self._members.items():
+            module, attribute = target.split(":")
+            if getattr(sys.modules.get(module), attribute, None) is member:
+                return name
+        raise UserError(
+            f"{getattr(member, '__qualname__', member)} is no {self.kind} with a name.",
+            "Add it to its family under a name of your own: see docs/extending.md.",
+        )
+
+
+def new_name(kind: str, name: str, taken: Container[str]) -> str:
+    """Return ``name`` if something new can be called that.
+
+    Args:
+        kind: what it is, in the singular.
+        name: what it is to be called.
+        taken: what others of its kind are called.
+
+    Raises:
+        UserError: it is taken, or has other characters than file and recipe names have.
+    """
+    if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
+        raise UserError(
+            f"No {kind} can be called {name!r}.",
+            f"Use lower-case letters, digits and single hyphens, {LONGEST_NAME} at most: "
+            f"{plain or f'my-{kind}'.replace(' ', '-')}.",
+        )
+    if name in taken:
+        raise UserError(f"{name!r} is the name of another {kind}.", "Give yours another one.")
+    return name
+
+
+def check_target(what: str, target: str) -> None:
+    """Check that a target is "module:attribute".
+
+    Args:
+        what: the thing that it leads to, for the error.
+        target: what was given.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not _TARGET.fullmatch(str(target)):
+        raise UserError(
+            f"{target!r} does not say where the {what} is.",
+            'Write "module:attribute", such as "my_module:Mine".',
+        )
+
+
+def resolve(what: str, target: str) -> Any:
+    """Import what a target leads to.
+
+    Args:
+        what: the thing, for the error.
+        target: "module:attribute".
+
+    Raises:
+        UserError: the module cannot be imported, or has no such attribute.
+    """
+    module, attribute = target.split(":")
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"The {what} cannot be imported from {module}: {' '.join(str(error).split())}.",
+            f"Correct {target!r}, or install what is missing.",
+        ) from error
+    if not hasattr(found, attribute):
+        raise UserError(
+            f"The {what} is not in {module}, which has no {attribute!r}.",
+            f"Correct {target!r}.",
+        )
+    return getattr(found, attribute)
 
 
 def build(family: Family[Any], part: Part, *positional: object) -> Any:

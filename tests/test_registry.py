@@ -61,8 +61,31 @@ def test_only_the_member_that_is_used_is_imported():
     assert list(BOXES) == ["box", "ghost"]
     assert BOXES["box"] is Box
     assert "robustbench_pcl.no_such_module" not in sys.modules
-    with pytest.raises(ModuleNotFoundError):
-        BOXES["ghost"]
+
+
+@pytest.mark.parametrize(
+    ("target", "cause"),
+    [
+        (
+            "robustbench_pcl.no_such_module:Ghost",
+            "The box ghost cannot be imported from robustbench_pcl.no_such_module: "
+            "No module named 'robustbench_pcl.no_such_module'.",
+        ),
+        (f"{__name__}:Ghost", f"The box ghost is not in {__name__}, which has no 'Ghost'."),
+    ],
+)
+def test_a_member_that_is_not_where_it_should_be(target, cause):
+    with pytest.raises(UserError) as caught:
+        Family("box", {"ghost": target})["ghost"]
+    assert caught.value.cause == cause
+    assert repr(target) in caught.value.cure
+
+
+def test_a_defect_of_the_module_is_not_hidden(tmp_path, monkeypatch):
+    (tmp_path / "broken_box.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        Family("box", {"broken": "broken_box:Box"})["broken"]
 
 
 def test_a_family_does_not_follow_later_changes_of_its_table():
@@ -70,6 +93,50 @@ def test_a_family_does_not_follow_later_changes_of_its_table():
     family = Family("box", table)
     table["crate"] = table["box"]
     assert "crate" not in family
+
+
+def test_a_member_can_be_added():
+    family, target = Family("box", {"box": f"{__name__}:Box"}), f"{__name__}:Ghost"
+    for _ in range(2):
+        family.add("my-box2", target)
+    assert list(family) == ["box", "my-box2"]
+    family.add("other-box", f"{__name__}:Box")
+    assert family["other-box"] is Box
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "cause", "cure"),
+    [
+        ("box", "a:b", "'box' is the name of another box.", "Give yours another one."),
+        ("My Box!", "a:b", "No box can be called 'My Box!'.", ": my-box."),
+        ("", "a:b", "No box can be called ''.", ": my-box."),
+        ("ärger", "a:b", "No box can be called 'ärger'.", ": rger."),
+        ("-box", "a:b", "No box can be called '-box'.", ": box."),
+        ("a--b", "a:b", "No box can be called 'a--b'.", ": a-b."),
+        ("a/b", "a:b", "No box can be called 'a/b'.", ": a-b."),
+        ("a.b", "a:b", "No box can be called 'a.b'.", ": a-b."),
+        ("a\n", "a:b", "No box can be called 'a\\n'.", ": a."),
+        ("a" * 41, "a:b", f"No box can be called '{'a' * 41}'.", f": {'a' * 40}."),
+        ("new", "module.Box", "'module.Box' does not say where the box new is.", "my_module:Mine"),
+        ("new", "a b:c", "'a b:c' does not say where the box new is.", "my_module:Mine"),
+        ("new", Box, f"{Box!r} does not say where the box new is.", "my_module:Mine"),
+    ],
+)
+def test_what_cannot_be_added(name, target, cause, cure):
+    family = Family("box", {"box": f"{__name__}:Box"})
+    with pytest.raises(UserError) as caught:
+        family.add(name, target)
+    assert caught.value.cause == cause
+    assert cure in caught.value.cure
+    assert list(family) == ["box"]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_member_has_the_name_that_it_is_looked_up_by(kind):
+    family = FAMILIES[kind]
+    assert [family.name_of(family[name]) for name in family] == list(family)
+    with pytest.raises(UserError, match=f"Box is no {kind} with a name. Add it to its family"):
+        family.name_of(Box)
 
 
 def test_build():

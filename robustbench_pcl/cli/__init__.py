@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from robustbench_pcl import plugins
 from robustbench_pcl.cli import attacks, data, models
 from robustbench_pcl.cli.ablate import ablate
 from robustbench_pcl.cli.attack import attack
@@ -20,14 +21,20 @@ from robustbench_pcl.cli.transfer import transfer
 from robustbench_pcl.errors import UserError
 
 UNUSABLE, INTERRUPTED = 2, 130
+HELP = ["-h", "--help"]
 
 
 class _Group(TyperGroup):
     """The root of the commands, where whatever they raise arrives."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a traceback that still gets through is a defect of pclbench."""
+        """Run the command; a traceback that still gets through is a defect of pclbench.
+
+        Help needs no plugins.
+        """
         try:
+            if not set(HELP) & set(ctx.args):
+                plugins.load_all(ctx.params["plugin"] or ())
             return super().invoke(ctx)
         except UserError as error:
             _show(error.cause, error.cure)
@@ -42,7 +49,7 @@ app = typer.Typer(
     help="Train a defence, attack it, measure transfer, and report tables from stored evidence.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP},
 )
 
 for command in (demo, train, attack, transfer, ablate, run, report):
@@ -64,6 +71,15 @@ def _root(
     version: bool = typer.Option(
         False, "--version", is_eager=True, callback=_print_version, help="Print the version."
     ),
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE",
+            help="Import a module with attacks, losses, ... of your own (docs/extending.md); may "
+            "be repeated. PCLBENCH_PLUGINS=a,b does the same.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Train a defence, attack it, measure transfer, and report tables from stored evidence."""
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.jobs.plan import KINDS, Job
+from robustbench_pcl.plugins import load, loaded
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.specs.base import Spec
 from robustbench_pcl.store.atomic import write_bytes
@@ -27,6 +28,7 @@ class Ticket(Spec):
         images: test images to attack and measure; the scale's own number if None.
         seed: of attacks.
         opened: checkpoints that were taken from files of the user's.
+        plugins: modules to import first, each with the folder it is looked for in.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class Ticket(Spec):
     images: int | None = None
     seed: int = 0
     opened: tuple[Path, ...] = ()
+    plugins: tuple[tuple[str, Path], ...] = ()
 
     @classmethod
     def of(cls, job: Job, bench: Bench) -> Self:
@@ -50,6 +53,7 @@ class Ticket(Spec):
             images=bench.images,
             seed=bench.seed,
             opened=tuple(path.resolve() for path in bench.opened),
+            plugins=tuple(loaded().items()),
         )
 
     @classmethod
@@ -72,7 +76,13 @@ class Ticket(Spec):
         write_bytes(path, self.model_dump_json(indent=2).encode())
 
     def open(self, progress: Progress | None = None) -> tuple[Job, Bench]:
-        """The job, and the bench to run it on."""
+        """The job, and the bench to run it on.
+
+        Raises:
+            UserError: a plugin or a checkpoint that it needs cannot be read here.
+        """
+        for module, folder in self.plugins:
+            load(module, folder)
         job: Job = TypeAdapter(KINDS[self.kind]).validate_python(self.job)
         bench = Bench(
             self.home,

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.jobs.ticket import Ticket
+from robustbench_pcl.plugins import load_installed
 from robustbench_pcl.progress import TerminalProgress
 
 
 def main(path: str) -> int:
     """Run the job of a ticket unless its artefact is stored; the exit code."""
     try:
+        load_installed()
         job, bench = Ticket.read(Path(path)).open(TerminalProgress())
         if not job.done(bench):
             job.run(bench)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from robustbench_pcl.cli import app
+from robustbench_pcl.cli import HELP, app
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -27,10 +27,16 @@ def test_every_command_line_is_one_that_pclbench_takes(document: Path):
     for line in commands(document):
         command = typer.main.get_command(app)
         words = shlex.split(line.replace("...", ""))[1:]
-        while words and hasattr(command, "commands") and not words[0].startswith("-"):
-            assert words[0] in command.commands, f"{line}: no command {words[0]}"
-            command = command.commands[words.pop(0)]
-        options = {name for option in command.params for name in option.opts} | {"--help", "-h"}
+        while words and hasattr(command, "commands") and words[0] not in HELP:
+            word = words.pop(0)
+            if word.startswith("-"):
+                option = next((one for one in command.params if word in one.opts), None)
+                assert option, f"{line}: no option {word}"
+                del words[: 0 if option.is_flag else 1]
+            else:
+                assert word in command.commands, f"{line}: no command {word}"
+                command = command.commands[word]
+        options = {name for option in command.params for name in option.opts} | set(HELP)
         for word in words:
             if word.startswith("--"):
                 assert word.partition("=")[0] in options, f"{line}: no option {word}"

@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
+from robustbench_pcl import plugins
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.jobs import worker
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.jobs.plan import KINDS, Craft, Measure, Train
 from robustbench_pcl.jobs.ticket import Ticket
-from robustbench_pcl.recipes.named import RECIPES, named_recipe
+from robustbench_pcl.recipes.named import named_recipe, recipe_names
 from robustbench_pcl.specs.base import Part
 
 PGD = Part(name="pgd", parameters={"eps": 8 / 255, "steps": 3, "loss": "margin"})
@@ -45,7 +46,7 @@ def test_a_job_survives_its_ticket(job, tmp_path):
     assert (opened.data_root, opened.images, opened.seed) == (tmp_path / "data", 7, 3)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_survives_its_ticket(name, tmp_path):
     job = Train(named_recipe(name, "digits", "paper", 5))
     ticket = Ticket.of(job, Bench(tmp_path, device="cpu"))
@@ -91,6 +92,40 @@ def test_a_worker_process_runs_a_job(tiny, tmp_path):
     assert not job.done(bench)
     assert subprocess.run(command, cwd=tmp_path, check=True, timeout=120).returncode == 0
     assert job.done(bench)
+
+
+PLUGIN = """
+from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.attacks.mim import MIM
+ATTACKS.add("mine", "my_attack:Mine")
+class Mine(MIM): pass
+"""
+
+
+def test_plugins_travel_with_a_job(tiny, tmp_path, monkeypatch):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "my_attack.py").write_text(PLUGIN)
+    monkeypatch.setattr(plugins, "_LOADED", {"my_attack": folder})
+    softmax = tiny(schedule=tiny().schedule.model_copy(update={"epochs": 1}))
+    job = Measure(softmax, softmax, Part(name="mine", parameters={"eps": 0.1}))
+    ticket = tmp_path / "job.json"
+    Ticket.of(job, Bench(tmp_path / "home", device="cpu", images=8)).write(ticket)
+    assert Ticket.read(ticket).plugins == (("my_attack", folder),)
+    command = [sys.executable, "-m", "robustbench_pcl.jobs.worker", str(ticket)]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    (stored,) = (tmp_path / "home" / "results" / "measurements").glob("*.json")
+    assert json.loads(stored.read_text())["attack"]["name"] == "mine"
+
+
+def test_a_worker_without_a_plugin_says_so(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plugins, "_LOADED", {"gone": tmp_path})
+    ticket = tmp_path / "job.json"
+    Ticket.of(Train(tiny()), Bench(tmp_path, device="cpu")).write(ticket)
+    monkeypatch.setattr(plugins, "_LOADED", {})
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert worker.main(str(ticket)) == 2
+    assert "There is no plugin 'gone'." in capsys.readouterr().err
 
 
 def test_what_is_stored_is_not_made_again(tiny, tiny_home, tmp_path, monkeypatch):

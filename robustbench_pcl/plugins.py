@@ -1,0 +1,108 @@
+"""Modules from outside the package, which add their own attacks, losses, ... when imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from robustbench_pcl.errors import UserError
+
+GROUP = "pclbench.plugins"
+"""The entry points of installed packages that name a plugin's module."""
+VARIABLE = "PCLBENCH_PLUGINS"
+"""The environment variable that names plugins, separated by commas."""
+
+_LOADED: dict[str, Path] = {}
+
+
+def load_all(named: Iterable[str]) -> None:
+    """Import every plugin of a command: installed, in the environment, and named.
+
+    Args:
+        named: modules, as ``--plugin`` names them.
+
+    Raises:
+        UserError: one cannot be imported.
+    """
+    load_installed()
+    for module in (*os.environ.get(VARIABLE, "").split(","), *named):
+        if module.strip():
+            load(module.strip())
+
+
+def load(module: str, folder: Path | None = None) -> None:
+    """Import a plugin; one that is imported already is left as it is.
+
+    Args:
+        module: its name, as ``import`` takes it.
+        folder: where modules are looked for before anywhere else; the current folder if None, as
+            with ``python -m``.
+
+    Raises:
+        UserError: there is no such module, or it cannot be imported.
+    """
+    if module in _LOADED:
+        return
+    place = (folder or Path()).resolve()
+    if str(place) not in sys.path:
+        sys.path.insert(0, str(place))
+    if not _there(module):
+        raise UserError(
+            f"There is no plugin {module!r}.",
+            f"Give the name of a .py file in {place} without .py, or of an installed module.",
+        )
+    if error := _failure(module):
+        cure = f'To see where: python -c "import {module}"'
+        raise UserError(
+            f"The plugin {module} cannot be imported: {_described(error)}.",
+            error.cure if isinstance(error, UserError) else cure,
+        ) from error
+    _LOADED[module] = place
+
+
+def load_installed() -> None:
+    """Import the plugins that installed packages name as entry points.
+
+    Raises:
+        UserError: one cannot be imported; the message says whose it is.
+    """
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=GROUP):
+        if error := _failure(entry.module):
+            package = entry.dist.name if entry.dist else entry.name
+            raise UserError(
+                f"The plugin {entry.module} of the installed package {package} cannot be "
+                f"imported: {_described(error)}.",
+                f"Update the package, or take it away: pip uninstall {package}",
+            ) from error
+
+
+def loaded() -> dict[str, Path]:
+    """The plugins that :func:`load` imported, and the folder that each was looked for in first."""
+    return dict(_LOADED)
+
+
+def _there(module: str) -> bool:
+    """Whether ``module`` is a module's name, and its first part can be imported."""
+    first, *others = module.split(".")
+    names = all(part.isidentifier() for part in (first, *others)) and others != ["py"]
+    return names and importlib.util.find_spec(first) is not None
+
+
+def _failure(module: str) -> BaseException | None:
+    """Import a module; what it raised, if it raised anything."""
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        return error
+    return None
+
+
+def _described(error: BaseException) -> str:
+    """What was raised, in one line without a full stop."""
+    words = error.cause if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(words.split()).rstrip(".")

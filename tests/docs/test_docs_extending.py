@@ -1,0 +1,119 @@
+"""What docs/extending.md shows works: its file is written, its commands are typed."""
+
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+
+from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.data.catalogue import DATASETS, OWN_SOURCES
+from robustbench_pcl.defenses import DEFENSES
+from robustbench_pcl.losses import LOSSES
+from robustbench_pcl.models import MODELS
+from robustbench_pcl.plugins import GROUP, VARIABLE
+from robustbench_pcl.registry import build
+from robustbench_pcl.specs.base import Part
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^pclbench (.+)$", TEXT, re.MULTILINE)
+NAMES = ("blurred", "cosine", "trades", "shallow", "bars")
+
+
+def write_mine(folder: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    (folder / "mine.py").write_text("\n\n".join(blocks))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with mine.py, where the commands are typed in the document's order."""
+    folder = tmp_path_factory.mktemp("extending")
+    write_mine(folder)
+    return folder
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """The document's module; what it adds to the families is gone afterwards."""
+    for family in (ATTACKS, LOSSES, DEFENSES, MODELS):
+        monkeypatch.setattr(family, "_members", dict(family._members))
+    tables = [(table, dict(table)) for table in (DATASETS, OWN_SOURCES)]
+    write_mine(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("mine")
+    del sys.modules["mine"]
+    for table, before in tables:
+        table.clear()
+        table.update(before)
+
+
+def test_every_example_is_used():
+    assert all(any(name in command for command in COMMANDS) for name in NAMES)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_run(command, folder):
+    # -P: as the installed command, Python itself does not look in the current folder.
+    words = [sys.executable, "-P", "-m", "robustbench_pcl", *shlex.split(command)]
+    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    result = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    wanted = [name for name in NAMES if name in command] or ["blurred"]
+    assert all(name in result.stdout for name in wanted)
+
+
+def test_the_attack_follows_the_mean_over_a_square(mine):
+    attack = build(ATTACKS, Part(name="blurred", parameters={"side": 3}))
+    gradient = torch.randn(2, 1, 5, 5)
+    found = attack.direction(gradient, torch.zeros_like(gradient))
+    assert torch.allclose(found[1, 0, 2, 3], gradient[1, 0, 1:4, 2:5].mean())
+
+
+def test_the_loss_is_zero_for_its_own_direction(mine):
+    loss = build(LOSSES, Part(name="cosine"), 3, 2)
+    features, labels = torch.tensor([[1.0, 0, 0], [3, 0, 0], [0, 2, 0]]), torch.tensor([0, 0, 1])
+    loss.initialise(features, labels)
+    assert torch.allclose(loss.per_image(5 * features, labels), torch.zeros(3), atol=1e-6)
+    assert torch.allclose(loss.per_image(features, 1 - labels), torch.ones(3))
+
+
+def test_the_defence_measures_the_divergence_of_trades(mine):
+    logits, others = torch.randn(2, 6, 4)
+    wanted = kl_divergence(Categorical(logits=logits), Categorical(logits=others))
+    assert torch.allclose(mine.divergence(logits, others), wanted, atol=1e-6)
+
+
+def test_the_data_set_draws_what_its_classes_say(mine):
+    raw = mine.draw_bars(mine.BARS, None)
+    for image, label in zip(raw.test_images[:, 0].astype(int), raw.test_labels, strict=True):
+        rows, columns = image.sum(axis=1), image.sum(axis=0)
+        assert (np.max(rows) > np.max(columns)) == (mine.BARS.classes[label] == "level")
+
+
+def test_names_of_entry_points_and_variables():
+    assert f'[project.entry-points."{GROUP}"]' in TEXT
+    assert f"`{VARIABLE}=" in TEXT
+
+
+ROWS = re.findall(r"^\| [\w ]+ \| `([\w/]+/)` \| `(.+?)` \| `([\w/.]+)` \|$", TEXT, re.MULTILINE)
+
+
+def test_there_is_a_row_for_every_family():
+    assert len(ROWS) == 6
+
+
+@pytest.mark.parametrize(("place", "line", "file"), ROWS)
+def test_the_lines_of_the_families_are_as_shown(place, line, file):
+    assert (ROOT / place).is_dir()
+    assert f"    {line}\n" in (ROOT / file).read_text(encoding="utf-8")
