@@ -31,7 +31,7 @@ def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCLBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
-        for name in ("PCLBENCH_HOME", "PCLBENCH_DATA", "FORCE_COLOR"):
+        for name in ("PCLBENCH_HOME", "PCLBENCH_DATA", "PCLBENCH_PLUGINS", "FORCE_COLOR"):
             patch.delenv(name, raising=False)
         yield
 
@@ -47,8 +47,7 @@ def one_thread() -> None:
 def tiny() -> Callable[..., Recipe]:
     """Make a small recipe on digits: "softmax", "ours" or "ours-pgd", with changes."""
     against = Part(
-        name="adversarial-training",
-        parameters={"attack": "pgd", "steps": 2, "relative_step_size": 0.5, "high": 0.1},
+        name="pgd", parameters={"steps": 2, "relative_step_size": 0.5, "high": 0.1}
     )
 
     def make(name: str = "softmax", **changes: object) -> Recipe:
@@ -57,7 +56,7 @@ def tiny() -> Callable[..., Recipe]:
             parts = {"loss": Part(name="pcl"), "taps": (3, 4, 5), "start": TINY}
             recipe = recipe.model_copy(update=parts)
         if name == "ours-pgd":
-            recipe = recipe.model_copy(update={"defense": against})
+            recipe = recipe.model_copy(update={"adversarial_training": against})
         return recipe.model_copy(update={"name": name, **changes})
 
     return make

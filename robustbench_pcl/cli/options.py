@@ -98,17 +98,17 @@ def read_attack(name: str, dataset: str, eps: str | None, parameters: list[str])
         if not separator:
             raise UserError(f"{text!r} is not a parameter.", "Write --set steps=40.")
         given[key.strip().replace("-", "_")] = _scalar(value)
-    takes_eps = "eps" in resolved(ATTACKS[name]()).parameters
-    if eps is not None and not takes_eps:
+    known = resolved(ATTACKS[name]()).parameters
+    if eps is not None and "eps" not in known:
         raise UserError(
             f"{name} has no L-infinity budget.",
             f"Leave --eps out; see pclbench attacks show {name}.",
         )
-    budget: dict[str, Scalar] = (
-        {"eps": spec.eps if eps is None else parse_eps(eps)}
-        if takes_eps
-        else {"c": spec.carlini_wagner_c}
-    )
+    budget: dict[str, Scalar] = {}
+    if "eps" in known:
+        budget["eps"] = spec.eps if eps is None else parse_eps(eps)
+    elif "c" in known:
+        budget["c"] = spec.carlini_wagner_c
     part = Part(name=name, parameters={**budget, **given})
     build_attack(part)
     return part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,8 @@ from robustbench_pcl.cli.options import (
     open_bench,
     read_scale,
 )
+from robustbench_pcl.cli.report import report
+from robustbench_pcl.cli.working import work
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,13 +38,17 @@ def run(
         list[int] | None,
         typer.Option(help="A table of the paper; may be repeated.", show_default=False),
     ] = None,
+    figure: Annotated[
+        list[int] | None,
+        typer.Option(help="A figure of the paper; may be repeated.", show_default=False),
+    ] = None,
     suite: Annotated[
         Path | None,
         typer.Option(help="A suite of your own: docs/suites.md.", show_default=False),
     ] = None,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Only this data set; may be repeated.", show_default="the table's"),
+        typer.Option(help="Only this data set; may be repeated.", show_default="the paper's"),
     ] = None,
     scale: ScaleOption = None,
     images: ImagesOption = None,
@@ -56,21 +63,73 @@ def run(
     home: HomeOption = Path(),
     form: FormatOption = Format.table,
 ) -> None:
-    """Plan what tables or a suite still need, do it, and show them.
+    """Plan what tables, figures or a suite still need, do it, and show them.
 
     What is stored is never made again, so the command may be stopped and
     repeated, and two tables share their models and adversarial images.
     """
-    if bool(table) == bool(suite):
+    if bool(table or figure) == bool(suite):
         raise UserError(
-            "Give tables or a suite: one of the two.", "Write --table 3, or --suite my.toml."
+            "Give tables and figures of the paper, or a suite.",
+            "Write --table 3, --figure 7, or --suite my.toml.",
         )
     runner = read_executor(executor, executor_option)
     bench = open_bench(home, device, data_root, images, seed)
     if suite is not None:
         _run_suite(suite, bench, runner, dry_run, form)
     else:
-        _run_tables(table or [], dataset or [], bench, runner, read_scale(scale), dry_run=dry_run)
+        paper = _Paper(table or [], figure or [], dataset or [], read_scale(scale), seed)
+        if dry_run:
+            print_rows(_plan_rows(paper.jobs(), bench), Format.table)
+        else:
+            work(paper.jobs(), bench, runner)
+            paper.show(bench)
+
+
+@dataclass(frozen=True)
+class _Paper:
+    """Parts of the paper, on some data sets (its own if none is named)."""
+
+    tables: list[int]
+    figures: list[int]
+    datasets: list[str]
+    scale: Scale
+    seed: int
+
+    def jobs(self) -> list[Job]:
+        """What they need."""
+        from robustbench_pcl.jobs.figures import figure_jobs
+        from robustbench_pcl.jobs.tables import table_jobs
+        from robustbench_pcl.paper.figures import paper_figure
+        from robustbench_pcl.paper.table import published
+
+        jobs: list[Job] = []
+        for number in self.tables:
+            for dataset in self.datasets or published(number).datasets:
+                jobs += table_jobs(number, dataset, self.scale, self.seed)
+        for number in self.figures:
+            for dataset in self.datasets or paper_figure(number).datasets:
+                jobs += figure_jobs(number, dataset, self.scale, self.seed)
+        return jobs
+
+    def show(self, bench: Bench) -> None:
+        """Print the tables; draw the figures into files beside the results."""
+        from robustbench_pcl.paper.figures import paper_figure
+        from robustbench_pcl.paper.table import published
+
+        home = bench.home
+        for number in self.tables:
+            names = self.datasets or list(published(number).datasets)
+            report(table=number, dataset=names, scale=self.scale, seed=self.seed, home=home.root)
+        for number in self.figures:
+            report(
+                figure=number,
+                dataset=self.datasets or list(paper_figure(number).datasets),
+                scale=self.scale,
+                seed=self.seed,
+                output=home.results / f"figure{number:02}.svg",
+                home=home.root,
+            )
 
 
 def _run_suite(path: Path, bench: Bench, executor: Executor, dry_run: bool, form: Format) -> None:
@@ -85,40 +144,6 @@ def _run_suite(path: Path, bench: Bench, executor: Executor, dry_run: bool, form
         print_rows(_plan_rows(plan(measures), bench), form)
     else:
         show_measurements(measured(measures, bench, executor), form)
-
-
-def _run_tables(
-    numbers: Sequence[int],
-    datasets: Sequence[str],
-    bench: Bench,
-    executor: Executor,
-    scale: Scale,
-    *,
-    dry_run: bool,
-) -> None:
-    from robustbench_pcl.cli.report import report
-    from robustbench_pcl.cli.working import work
-    from robustbench_pcl.jobs.tables import table_jobs
-    from robustbench_pcl.paper.table import published
-
-    wanted = {
-        number: datasets or [section.dataset for section in published(number).sections]
-        for number in numbers
-    }
-    jobs = [
-        job
-        for number, names in wanted.items()
-        for name in names
-        for job in table_jobs(number, name, scale, bench.seed)
-    ]
-    if dry_run:
-        print_rows(_plan_rows(jobs, bench), Format.table)
-        return
-    work(jobs, bench, executor)
-    for number, names in wanted.items():
-        report(
-            table=number, dataset=list(names), scale=scale, seed=bench.seed, home=bench.home.root
-        )
 
 
 def _plan_rows(jobs: Sequence[Job], bench: Bench) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def _row(measurement: Measurement, form: Format) -> dict[str, Any]:
     name = source.recipe.name if source else ""
     return {
         "target": target.recipe.name,
-        "source": "white-box" if source and source.weights == target.weights else name,
+        "source": "white-box" if source and source.key == target.key else name,
         "attack": describe(attack) if attack else "none",
         "accuracy": f"{100 * measurement.accuracy:.1f} %",
         "95 % interval": f"{low:.1f} to {high:.1f}",

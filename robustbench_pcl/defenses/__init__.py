@@ -1,4 +1,9 @@
-"""Training schemes: what a batch goes through before its loss is minimised."""
+"""Training schemes: what a batch goes through before its loss is minimised.
+
+A recipe asks a defence for its settings, and recipes are made and reported without torch. So a
+module that defines a member of the family imports torch only inside ``step`` and ``memory``; what
+they share and what needs torch throughout is in the modules without a member.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,11 @@ DEFENSES: Family[type[Defense]] = Family(
     "defense",
     {
         "none": "robustbench_pcl.defenses.base:Standard",
-        "adversarial-training": "robustbench_pcl.defenses.adversarial_training:AdversarialTraining",
-        "min-max": "robustbench_pcl.defenses.min_max:MinMax",
+        "advtrain": "robustbench_pcl.defenses.mixed_batches:MixedBatches",
+        "madry": "robustbench_pcl.defenses.min_max:MinMax",
+        "ross": "robustbench_pcl.defenses.input_gradient:InputGradient",
+        "yu": "robustbench_pcl.defenses.decision_surface:DecisionSurface",
+        "adp": "robustbench_pcl.defenses.ensemble_diversity:EnsembleDiversity",
+        "atda": "robustbench_pcl.defenses.domain_adaptation:DomainAdaptation",
     },
 )

@@ -4,20 +4,52 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
-from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import Goal, SignGradientAttack
-from robustbench_pcl.attacks.victim import Victim
-from robustbench_pcl.errors import UserError
-from robustbench_pcl.losses.supervised import Step, SupervisedModel
+    from robustbench_pcl.data.spec import DatasetSpec
+    from robustbench_pcl.losses.supervised import Step, SupervisedModel
+    from robustbench_pcl.specs.base import Scalar
 
 
 @dataclass(frozen=True)
 class Defense(ABC):
-    """A training scheme is its parameters; it turns a batch into the terms to minimise."""
+    """A training scheme is its parameters; it turns a batch into the terms to minimise.
+
+    A member of the family is a frozen dataclass whose fields carry ``doc`` in their metadata; it
+    writes :meth:`step`.
+
+    Attributes:
+        citation: whose scheme it is, as in the tables' heads ("Ross and Doshi-Velez 2018 [33]").
+        members: how many networks are trained together.
+    """
+
+    citation: ClassVar[str] = ""
+    members: ClassVar[int] = 1
+
+    @classmethod
+    def settings(
+        cls,
+        data: DatasetSpec,  # noqa: ARG003 - for members
+        attack_steps: int,  # noqa: ARG003
+    ) -> dict[str, Scalar]:
+        """The parameters that depend on the data set and on the compute there is.
+
+        Args:
+            data: the data set, whose budgets the defence is to withstand.
+            attack_steps: gradient steps of an iterative training attack that the scale affords.
+        """
+        return {}
+
+    def memory(
+        self,
+        classes: int,  # noqa: ARG002 - for members
+    ) -> nn.Module | None:
+        """What is kept from step to step, stored with the weights as ``model.memory``."""
+        return None
 
     @abstractmethod
     def step(
@@ -30,6 +62,9 @@ class Defense(ABC):
             images: float (N, C, H, W) in [0, 1], augmented.
             labels: int64 (N,).
             generator: on the CPU, for everything random.
+
+        Raises:
+            UserError: the model's loss does not go with the defence.
         """
 
 
@@ -46,34 +81,3 @@ class Standard(Defense):
     ) -> Step:
         """The criterion's terms on the clean images."""
         return model.step(images, labels)
-
-
-def training_attack(name: str, steps: int, relative_step_size: float) -> SignGradientAttack:
-    """The attack that a defence trains against; it maximises the joint loss (Algorithm 1).
-
-    Raises:
-        UserError: the attack has no budget that could be drawn for each image.
-    """
-    member = ATTACKS[name]
-    if not issubclass(member, SignGradientAttack):
-        raise UserError(
-            f"{name} has no L-infinity budget to train against.", "Use fgsm, bim, mim or pgd."
-        )
-    return member(steps=steps, relative_step_size=relative_step_size, loss="joint")
-
-
-def craft(
-    attack: SignGradientAttack,
-    model: SupervisedModel,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    eps: Tensor,
-    generator: torch.Generator,
-) -> Tensor:
-    """Adversarial training images with budgets eps (N, 1, 1, 1), on the model in eval mode."""
-    noise = torch.zeros_like(images)
-    if attack.random_start:
-        noise = (torch.rand(images.shape, generator=generator) * 2 - 1).to(images)
-    with Victim(model) as victim:
-        return attack.within(victim, images, Goal(labels), eps.to(images), noise)

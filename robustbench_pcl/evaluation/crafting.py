@@ -154,4 +154,4 @@ def resolved(attack: Attack) -> Part:
 
 def attack_name(attack: Attack) -> str:
     """The name of an attack in its family."""
-    return type(attack).__name__.lower()
+    return ATTACKS.name_of(type(attack))

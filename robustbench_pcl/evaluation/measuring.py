@@ -37,12 +37,12 @@ class Verdicts:
 
 def clean_id(target: ModelRecord, dataset: Dataset, n: int) -> str:
     """The id of a clean accuracy."""
-    return digest({"target": target.weights, "data": dataset.test.digest, "n": n})
+    return digest({"target": target.key, "data": dataset.test.digest, "n": n})
 
 
 def adversarial_id(target: ModelRecord, adversarial_set: str) -> str:
     """The id of an accuracy on a stored set."""
-    return digest({"target": target.weights, "set": adversarial_set})
+    return digest({"target": target.key, "set": adversarial_set})
 
 
 def measure_clean(

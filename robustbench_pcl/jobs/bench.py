@@ -16,6 +16,7 @@ from robustbench_pcl.evaluation.measuring import (
     measure_adversarial,
     measure_clean,
 )
+from robustbench_pcl.jobs.embeddings import keeper
 from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.recipes.scales import SIZES, at_scale
@@ -102,9 +103,14 @@ class Bench:
         return [checkpoint.path for checkpoint in self._given.values()]
 
     def checkpoint(self, recipe: Recipe) -> Checkpoint | None:
-        """The stored checkpoint of a recipe, or None."""
+        """The stored checkpoint of a recipe, or None.
+
+        Recipes that differ in their name or in how they decide a class share a checkpoint; its
+        record then says what was asked for.
+        """
         given = self._given.get(_key(recipe))
-        return given or find_checkpoint(self.home.checkpoints, self._id(recipe))
+        found = given or find_checkpoint(self.home.checkpoints, self._id(recipe))
+        return found.standing_for(recipe) if found else None
 
     def train(self, recipe: Recipe) -> Checkpoint:
         """The checkpoint of a recipe, trained now unless it is stored.
@@ -120,7 +126,8 @@ class Bench:
         dataset: Dataset = self.dataset(recipe.dataset)
         identity = self._id(recipe)
         partial = self.home.partial / f"{identity}.safetensors"
-        state = Run(recipe, dataset, self.device, partial, self.progress).execute(start)
+        run = Run(recipe, dataset, self.device, partial, self.progress, keeper(self, recipe))
+        state = run.execute(start)
         checkpoint = save_checkpoint(
             self.home.checkpoints, recipe, identity, arrays_of(state.model)
         )
@@ -225,12 +232,12 @@ class Bench:
 
     def _restored(self, checkpoint: Checkpoint) -> SupervisedModel:
         """The checkpoint's model, kept for the next job; at most a few at a time."""
-        weights = checkpoint.record.weights
-        if weights not in self._models:
+        key = checkpoint.record.key
+        if key not in self._models:
             while len(self._models) >= MODELS_KEPT:
                 self._models.pop(next(iter(self._models)))
-            self._models[weights] = restore(checkpoint, self.device)
-        return self._models[weights]
+            self._models[key] = restore(checkpoint, self.device)
+        return self._models[key]
 
 
 def _key(recipe: Recipe) -> str:

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.evaluation.crafting import build_attack, resolved
+from robustbench_pcl.evaluation.embedding import POINTS
 from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.jobs.plan import Craft, Job, Measure, Train
+from robustbench_pcl.jobs.plan import Craft, Embed, Job, Measure, Train
 from robustbench_pcl.recipes.scales import at_scale
 from robustbench_pcl.specs.base import Scalar
-from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.specs.recipe import Recipe, Schedule
 from robustbench_pcl.training.assemble import build_model
+from robustbench_pcl.training.optimisers import optimisers
+from robustbench_pcl.training.state import RunState
+from robustbench_pcl.training.update import Update
 
-PROBE_IMAGES = 32
+PROBE_IMAGES = 16
+ANY_SCHEDULE = Schedule(epochs=1)
 FORWARD_SHARE = 1 / 3
 """A forward pass as a share of a forward and a backward pass."""
+TSNE_SECONDS = 4e-3
+"""An image, of a few hundred to a few thousand; t-SNE runs on the processor."""
 
 
 @dataclass
 class Estimator:
-    """Seconds of jobs on a bench's device; each architecture is timed once.
+    """Seconds of jobs on a bench's device; each kind of training and of model is timed once.
 
     Attributes:
         bench: where the jobs would run.
     """
 
     bench: Bench
-    _seconds: dict[tuple[str, float, str], float] = field(default_factory=dict)
+    _seconds: dict[str, float] = field(default_factory=dict)
 
     def seconds(self, job: Job) -> float:
         """About how long a job takes, in seconds."""
@@ -38,8 +47,7 @@ class Estimator:
             case Train(recipe):
                 published = dataset_spec(recipe.dataset).train_images
                 images = min(recipe.train_images or published, published)
-                passes = recipe.schedule.epochs * images * _training_passes(recipe)
-                return passes * self._per_pass(recipe)
+                return recipe.schedule.epochs * images * self._per_image(recipe)
             case Craft(source, attack):
                 parameters = resolved(build_attack(at_scale(attack, source.scale))).parameters
                 passes = self.bench.count(source) * _attack_passes(parameters)
@@ -47,39 +55,58 @@ class Estimator:
             case Measure(target, _, _):
                 count = self.bench.count(target)
                 return count * 2 * FORWARD_SHARE * self._per_pass(target)
+            case Embed(recipe, view):
+                count = min(self.bench.count(recipe), POINTS)
+                drawing = TSNE_SECONDS if view.method == "tsne" else 0.0
+                return count * (FORWARD_SHARE * self._per_pass(recipe) + drawing)
         raise TypeError(f"no estimate for a {type(job).__name__}")
+
+    def _per_image(self, recipe: Recipe) -> float:
+        """Seconds of a training step an image."""
+        kind = recipe.model_copy(update={"schedule": ANY_SCHEDULE, "seed": 0, "start": None})
+        return self._once(kind.id("step"), lambda: self._probe_step(kind))
 
     def _per_pass(self, recipe: Recipe) -> float:
         """Seconds of a forward and backward pass of one image."""
-        key = (recipe.model, recipe.width, recipe.dataset)
+        kind = recipe.model_copy(update={"schedule": ANY_SCHEDULE, "seed": 0, "start": None})
+        return self._once(kind.id("pass"), lambda: self._probe_pass(kind))
+
+    def _once(self, key: str, probe: Callable[[], float]) -> float:
         if key not in self._seconds:
-            self._seconds[key] = self._probe(recipe)
+            self._seconds[key] = probe()
         return self._seconds[key]
 
-    def _probe(self, recipe: Recipe) -> float:
-        device = self.bench.device
-        model = build_model(recipe).to(device).train()
-        images = torch.zeros(PROBE_IMAGES, *dataset_spec(recipe.dataset).shape, device=device)
-        seconds = []
-        for _ in range(2):  # the first pass also pays for warming up
-            began = time.perf_counter()
+    def _probe_step(self, recipe: Recipe) -> float:
+        """A step of the very training: its defence, its adversarial images, its loss."""
+        model = build_model(recipe).to(self.bench.device).train()
+        state = RunState(model, *optimisers(model, recipe.schedule))
+        update, generator = Update(recipe), torch.Generator().manual_seed(0)
+        images = self._images(recipe, generator)
+        labels = torch.arange(len(images), device=images.device) % 2
+        return self._timed(lambda: update(state, images, labels, generator)) / len(images)
+
+    def _probe_pass(self, recipe: Recipe) -> float:
+        model = build_model(recipe).to(self.bench.device).eval()
+        images = self._images(recipe, torch.Generator().manual_seed(0))
+
+        def forward_and_backward() -> None:
             model(images).sum().backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+
+        return self._timed(forward_and_backward) / len(images)
+
+    def _images(self, recipe: Recipe, generator: torch.Generator) -> Tensor:
+        shape = (PROBE_IMAGES, *dataset_spec(recipe.dataset).shape)
+        return torch.rand(shape, generator=generator).to(self.bench.device)
+
+    def _timed(self, work: Callable[[], object]) -> float:
+        seconds = []
+        for _ in range(2):  # the first time also pays for warming up
+            began = time.perf_counter()
+            work()
+            if self.bench.device.type == "cuda":
+                torch.cuda.synchronize(self.bench.device)
             seconds.append(time.perf_counter() - began)
-        return min(seconds) / PROBE_IMAGES
-
-
-def _training_passes(recipe: Recipe) -> float:
-    """Forward and backward passes an image and epoch."""
-    steps = recipe.defense.parameters.get("steps", 0)
-    match recipe.defense.name:
-        case "none":
-            return 1
-        case "min-max":
-            return 1 + float(steps)
-        case _:
-            return 2 + float(steps)
+        return min(seconds)
 
 
 def _attack_passes(parameters: dict[str, Scalar]) -> float:

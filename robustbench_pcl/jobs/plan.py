@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from robustbench_pcl.jobs.bench import Bench
+from robustbench_pcl.jobs.embeddings import embed, find_embedding
 from robustbench_pcl.specs.base import Part, digest
 from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.specs.view import View
 
 
 @dataclass(frozen=True)
@@ -144,19 +146,57 @@ class Measure(Job):
         return [*clean, *Craft(self.source or self.target, self.attack)._made_from()]
 
 
-KINDS: dict[str, type[Job]] = {"train": Train, "craft": Craft, "measure": Measure}
+@dataclass(frozen=True)
+class Embed(Job):
+    """Turn a recipe's features into points in the plane."""
+
+    recipe: Recipe
+    view: View
+
+    @property
+    def title(self) -> str:
+        """Layer, recipe, images and data set."""
+        view, what = self.view, {"features": "features", "tsne": "t-SNE"}[self.view.method]
+        words = f"{what} of layer {view.layer} of {self.recipe.name}"
+        if view.epoch is not None:
+            words += f" after epoch {view.epoch}"
+        if view.attack is not None:
+            words += f" under {describe(view.attack)}"
+        return f"{words}, {self.recipe.dataset}"
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        """The recipe's training, and the adversarial set if the images are attacked."""
+        training = Train(self.recipe)
+        if self.view.attack is None:
+            return (training,)
+        return (training, Craft(self.recipe, self.view.attack))
+
+    def done(self, bench: Bench) -> bool:
+        """Whether the embedding is stored."""
+        return find_embedding(bench, self.recipe, self.view) is not None
+
+    def run(self, bench: Bench) -> None:
+        """Make it."""
+        embed(bench, self.recipe, self.view)
+
+    def _made_from(self) -> list[object]:
+        return [self.recipe.id(""), self.recipe.scale, self.view.content()]
+
+
+KINDS: dict[str, type[Job]] = {"train": Train, "craft": Craft, "measure": Measure, "embed": Embed}
 """The kinds of jobs by name, in the order in which they run."""
 
 
-def plan(measures: Iterable[Measure], trainings: Iterable[Train] = ()) -> list[Job]:
-    """All jobs behind some measurements: trainings first, then sets, then measurements.
+def plan(results: Iterable[Measure | Embed], trainings: Iterable[Train] = ()) -> list[Job]:
+    """All jobs behind some results: trainings first, then sets, then measurements and embeddings.
 
     Args:
-        measures: what is to be known.
+        results: what is to be known.
         trainings: models that are wanted for their training figures alone.
     """
     found: dict[str, Job] = {}
-    for job in (*trainings, *measures):
+    for job in (*trainings, *results):
         _add(found, job)
     order = list(KINDS)
     return sorted(found.values(), key=lambda job: order.index(job.kind))

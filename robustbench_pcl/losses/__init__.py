@@ -18,5 +18,9 @@ LOSSES: Family[type[FeatureLoss]] = Family(
         CROSS_ENTROPY: "robustbench_pcl.losses.base:FeatureLoss",
         "pcl": "robustbench_pcl.losses.prototype_conformity:PrototypeConformity",
         "pcl-authors": "robustbench_pcl.losses.authors_conformity:AuthorsConformity",
+        "center": "robustbench_pcl.losses.center:CenterLoss",
+        "contrastive": "robustbench_pcl.losses.contrastive:ContrastiveLoss",
+        "triplet": "robustbench_pcl.losses.triplet:TripletLoss",
+        "deep-softmax": "robustbench_pcl.losses.deep_softmax:DeepSoftmax",
     },
 )

@@ -45,6 +45,10 @@ class AuthorsConformity(FeatureLoss):
         push = squared_distances(features, self.repelling).scatter(1, own, 0).sum(dim=1)
         return self.weight * pull - self.repulsion * push / (len(self.repelling) - 1)
 
+    def anchors(self) -> Tensor:
+        """The attracting centres."""
+        return self.attracting
+
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The attracting centres at ``learning_rate``, the repelling ones at their own."""
         return [

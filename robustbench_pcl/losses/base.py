@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from robustbench_pcl.errors import UserError
 
 
 class FeatureLoss(nn.Module, ABC):
     """A loss on one layer's features, with the parameters it learns (prototypes, centres).
 
     A member is built as ``Loss(dimension, classes, **parameters)``, one instance a tapped layer.
+
+    Attributes:
+        with_cross_entropy: whether the network has a final FC(K) layer that learns by
+            cross-entropy beside this loss.
     """
+
+    with_cross_entropy: ClassVar[bool] = True
 
     @abstractmethod
     def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each image, (N,), of features (N, D) with labels int64 (N,)."""
+        """The loss of each image, (N,), of features (N, D) with labels int64 (N,).
+
+        No image's loss depends on the others': an adaptive attack maximises it.
+        """
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The batch's mean: the paper's sum over images divided by the batch size."""
@@ -25,6 +36,20 @@ class FeatureLoss(nn.Module, ABC):
 
     def initialise(self, features: Tensor, labels: Tensor) -> None:
         """Set the loss's own parameters from training features (N, D), before its first step."""
+
+    def calibrate(self, features: Tensor, labels: Tensor) -> None:
+        """Set what inference needs from all training features (N, D), after the last step."""
+
+    def anchors(self) -> Tensor:
+        """The points (K, D) that stand for the classes among the features (Eq. 7).
+
+        Raises:
+            UserError: this loss has none.
+        """
+        raise UserError(
+            f"{type(self).__name__} gives the classes no points for features to be near to.",
+            "Classify by softmax, or train with pcl, center, contrastive or triplet.",
+        )
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The loss's own parameters with their learning rates, for plain SGD."""

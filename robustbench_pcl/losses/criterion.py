@@ -21,6 +21,8 @@ Features = Mapping[int, Tensor]
 class Criterion(nn.Module):
     """The joint loss L = L_CE + tau sum_l L(f^l) of Algorithm 1.
 
+    Without L_CE where the loss goes with no final FC(K) layer (Section 6.3).
+
     Args:
         losses: one loss a tapped layer; none for plain cross-entropy.
         name: what their sum is called in histories ("pcl").
@@ -31,9 +33,22 @@ class Criterion(nn.Module):
         self.name = name
         self.losses = nn.ModuleDict({str(layer): loss for layer, loss in losses.items()})
 
+    @property
+    def with_cross_entropy(self) -> bool:
+        """Whether the classifier has a final layer, which learns by cross-entropy."""
+        return all(loss.with_cross_entropy for _, loss in self._by_layer())
+
     def forward(self, logits: Tensor, features: Features, labels: Tensor) -> dict[str, Tensor]:
-        """The terms of the loss by name, each a scalar; their sum is minimised."""
-        terms = {"cross_entropy": F.cross_entropy(logits, labels)}
+        """The terms of the loss by name, each a scalar; their sum is minimised.
+
+        Args:
+            logits: (N, K) of the classifier's final layer; not looked at if it has none.
+            features: {layer: (N, D)}.
+            labels: int64 (N,).
+        """
+        terms = {}
+        if self.with_cross_entropy:
+            terms["cross_entropy"] = F.cross_entropy(logits, labels)
         if self.losses:
             terms[self.name] = torch.stack(
                 [loss(features[layer], labels) for layer, loss in self._by_layer()]
@@ -41,7 +56,13 @@ class Criterion(nn.Module):
         return terms
 
     def per_image(self, logits: Tensor, features: Features, labels: Tensor) -> Tensor:
-        """The joint loss of each image, (N,): what an adaptive attack maximises."""
+        """The joint loss of each image, (N,): what an adaptive attack maximises.
+
+        Args:
+            logits: (N, K) that the model answers by, whichever its rule of inference.
+            features: {layer: (N, D)}.
+            labels: int64 (N,).
+        """
         total = F.cross_entropy(logits, labels, reduction="none")
         for layer, loss in self._by_layer():
             total = total + loss.per_image(features[layer], labels)
@@ -51,6 +72,24 @@ class Criterion(nn.Module):
         """Set each loss's own parameters from training features {layer: (N, D)}."""
         for layer, loss in self._by_layer():
             loss.initialise(features[layer], labels)
+
+    def calibrate(self, features: Features, labels: Tensor) -> None:
+        """Set what inference needs from the features {layer: (N, D)} of all training images."""
+        for layer, loss in self._by_layer():
+            loss.calibrate(features[layer], labels)
+
+    def deepest(self) -> tuple[int, FeatureLoss]:
+        """The deepest tapped layer and its loss.
+
+        Raises:
+            UserError: no layer carries a loss.
+        """
+        if not self.losses:
+            raise UserError(
+                "Plain cross-entropy gives the classes no points for features to be near to.",
+                "Classify by softmax, or train with pcl, center, contrastive or triplet.",
+            )
+        return max(self._by_layer(), key=lambda tapped: tapped[0])
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """All losses' own parameters with their learning rates."""
@@ -81,7 +120,7 @@ def build_criterion(
         if part.parameters:
             raise UserError(
                 f"Loss {CROSS_ENTROPY} has no parameter called {next(iter(part.parameters))!r}.",
-                "It has none at all; the ones of pcl and pcl-authors go with those names.",
+                "It has none at all; parameters go with a loss on features, such as pcl.",
             )
         return Criterion({}, part.name)
     with torch.random.fork_rng(devices=[]):

@@ -59,6 +59,10 @@ class PrototypeConformity(FeatureLoss):
             self.scale.copy_(self.separation * apart.clamp_min(1e-6))
             self.prototypes.copy_(means / self.scale)
 
+    def anchors(self) -> Tensor:
+        """The prototypes among the features, in their own units."""
+        return self.prototypes * self.scale
+
     def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
         """Eq. 5 in units of the separation distance, its subtracted terms held at 1, (N,)."""
         rest = len(self.prototypes) - 1

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.losses.criterion import Criterion
+from robustbench_pcl.losses.inference import inference_rule
 from robustbench_pcl.models.classifier import Classifier
 
 
@@ -29,25 +31,44 @@ class SupervisedModel(nn.Module):
     """Pixels in [0, 1] to logits, with the joint loss of Eq. 8-10 on request.
 
     The criterion's prototypes are part of the state, so that an adaptive attacker has them.
+
+    Args:
+        classifier: from images to final logits and tapped features.
+        criterion: what trains it.
+        inference: how it answers: "softmax" by the final logits, "nearest" by Eq. 7.
+        memory: what a defence keeps from step to step; part of the state, and not used here.
+
+    Raises:
+        UserError: the criterion does not train what the inference rule needs.
     """
 
-    def __init__(self, classifier: Classifier, criterion: Criterion) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        criterion: Criterion,
+        inference: str = "softmax",
+        memory: nn.Module | None = None,
+    ) -> None:
         super().__init__()
+        self._rule = inference_rule(inference, criterion)
         self.classifier = classifier
         self.criterion = criterion
+        self.memory = memory
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, C, H, W)."""
-        logits: Tensor = self.classifier(images)
-        return logits
+        """The inference rule's logits (N, K) of images (N, C, H, W)."""
+        return self._rule.logits(self.criterion, *self.classifier.features(images))
 
     def step(self, images: Tensor, labels: Tensor) -> Step:
-        """The criterion's terms on a batch."""
+        """The criterion's terms on a batch, and how many images the inference rule has right."""
         logits, features = self.classifier.features(images)
         terms = self.criterion(logits, features, labels)
-        return Step(terms, (logits.detach().argmax(dim=1) == labels).sum(), len(labels))
+        with torch.no_grad():
+            answers = self._rule.logits(self.criterion, logits, features).argmax(dim=1)
+        return Step(terms, (answers == labels).sum(), len(labels))
 
     def joint_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The joint loss of each image, (N,)."""
+        """Cross-entropy of the inference rule's logits and the losses on features, (N,)."""
         logits, features = self.classifier.features(images)
+        logits = self._rule.logits(self.criterion, logits, features)
         return self.criterion.per_image(logits, features, labels)

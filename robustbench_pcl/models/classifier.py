@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,7 @@ def build_classifier(
     taps: Sequence[int] = (),
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    embedding: int | None = None,
     seed: int = 0,
 ) -> Classifier:
     """A classifier of the family with fresh weights.
@@ -124,17 +125,21 @@ def build_classifier(
         taps: layers to tap.
         mean: of the pixels, a channel; 0.5 if None.
         std: of the pixels, a channel; 0.25 if None.
+        embedding: neurons of the penultimate layer; the architecture's own number if None.
         seed: of the weights; the process's random state is left as it was.
 
     Raises:
         UserError: there is no such model, or it has no such layer.
     """
     channels = shape[0]
-    architecture = MODELS[name]
+    make = MODELS[name]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not the accelerators' as well
+        architecture = make(channels, classes, width)
+        if embedding is not None:
+            architecture = _narrowed(architecture, embedding, classes)
         classifier = Classifier(
-            architecture(channels, classes, width),
+            architecture,
             taps,
             mean or [0.5] * channels,
             std or [0.25] * channels,
@@ -146,6 +151,18 @@ def build_classifier(
 def scaled(channels: int, width: float) -> int:
     """A channel count times the width factor, at least 4."""
     return max(4, round(channels * width))
+
+
+def _narrowed(architecture: Architecture, neurons: int, classes: int) -> Architecture:
+    """The architecture with another number of neurons in its penultimate layer (Fig. 1 and 6)."""
+    *others, last = architecture.layers
+    if not isinstance(last, nn.Linear):
+        raise UserError(
+            "This model has no fully connected layer before its logits to make narrower.",
+            "Take one that has: pclbench models list.",
+        )
+    layers = (*others, nn.Linear(last.in_features, neurons))
+    return replace(architecture, layers=layers, head=nn.Linear(neurons, classes))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,53 +1,70 @@
-"""A model's layers as rows of a table."""
+"""A model's layers in the words of the paper's Table 1."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.models.classifier import Classifier
+from robustbench_pcl.models.classifier import Classifier, GlobalAveragePool
 
 
-def layer_table(model: Classifier, shape: tuple[int, int, int]) -> list[dict[str, str | int]]:
-    """One row a numbered layer: its modules, its output's shape, its parameters, its tap.
+@dataclass(frozen=True)
+class Layer:
+    """One numbered layer of a model.
+
+    Attributes:
+        number: Table 1's.
+        modules: in Table 1's words.
+        output: shape of what it passes on, for one image.
+        parameters: how many it learns.
+        branch: what its features pass through before a loss takes them, "" if nothing; None where
+            no loss takes them.
+        features: how many a loss takes, or None.
+    """
+
+    number: int
+    modules: str
+    output: tuple[int, ...]
+    parameters: int
+    branch: str | None = None
+    features: int | None = None
+
+
+def layers_of(model: Classifier, shape: tuple[int, int, int]) -> list[Layer]:
+    """The numbered layers and, last, the head that gives the logits.
 
     Args:
-        model: any classifier, tapped where the table should show a tap.
+        model: any classifier, tapped where losses take features.
         shape: of an image, (channels, height, width).
     """
-    rows: list[dict[str, str | int]] = []
+    layers: list[Layer] = []
     model.eval()
     with torch.no_grad():
         output: Tensor = torch.zeros(1, *shape)
-        for number, layer in enumerate(model.layers, start=1):
-            output = layer(output)
-            tapped = ""
+        for number, module in enumerate(model.layers, start=1):
+            output = module(output)
+            layer = _layer(number, module, output)
             if str(number) in model.branches:
                 branch = model.branches[str(number)]
-                tapped = f"{describe(branch)} -> {branch(output).shape[1]}"
-            rows.append(_row(str(number), layer, output, tapped))
-        rows.append(_row(str(len(model.layers) + 1), model.head, model.head(output), "logits"))
-    return rows
+                pooled = isinstance(branch, GlobalAveragePool) and output.ndim == 2
+                words = "" if pooled else describe(branch)
+                layer = replace(layer, branch=words, features=branch(output).shape[1])
+            layers.append(layer)
+        layers.append(_layer(len(layers) + 1, model.head, model.head(output)))
+    return layers
 
 
 def describe(module: nn.Module) -> str:
     """A module in Table 1's words: ``Conv(64, 3x3) + BN``; repeated runs are counted."""
-    parts: list[str] = []
-    for leaf in _leaves(module):
-        words = _words(leaf)
-        if words:
-            parts.append(words)
-    return _fold(parts)
+    words = [_words(leaf) for leaf in _leaves(module)]
+    return _fold([word for word in words if word])
 
 
-def _row(number: str, module: nn.Module, output: Tensor, tap: str) -> dict[str, str | int]:
-    return {
-        "layer": number,
-        "modules": describe(module),
-        "output": "x".join(map(str, output.shape[1:])),
-        "parameters": sum(value.numel() for value in module.parameters()),
-        "tap": tap,
-    }
+def _layer(number: int, module: nn.Module, output: Tensor) -> Layer:
+    parameters = sum(value.numel() for value in module.parameters())
+    return Layer(number, describe(module), tuple(output.shape[1:]), parameters)
 
 
 def _leaves(module: nn.Module) -> list[nn.Module]:

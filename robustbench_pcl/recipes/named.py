@@ -1,141 +1,42 @@
-"""The recipes by name: the rows of the paper's tables, at three scales, on any data set."""
+"""Recipes by name: the rows of the paper's tables, and everything composed in the same way.
+
+A name is a base and what is changed about it, in this order::
+
+    ours          a loss or a model: softmax, ours, center, triplet, vgg19, ...
+    -2d           two neurons in the penultimate layer (Figures 1 and 6)
+    -l45          the loss acts on layers 4 and 5 (Table 11)
+    -ross         a defence of the family; alone, ``ross`` means ``softmax-ross``
+    -pgd          adversarial training with that attack (Algorithm 1; the tables' asterisks)
+    -nearest      the nearest prototype decides, not the largest logit (Eq. 7)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
 
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.data.spec import DatasetSpec
+from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.recipes.scales import SIZES
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.losses import LOSSES
+from robustbench_pcl.models import MODELS
+from robustbench_pcl.recipes.bases import Make, base_of_loss, bases, changed
+from robustbench_pcl.recipes.changes import CHANGES
 from robustbench_pcl.specs.names import Scale
-from robustbench_pcl.specs.recipe import Recipe, Schedule
+from robustbench_pcl.specs.recipe import Recipe
 
-TAPS = (3, 4, 5)
-"""The layers of Table 1 that carry L_PC."""
-
-Make = Callable[[DatasetSpec, Scale], Recipe]
-
-
-def _softmax(spec: DatasetSpec, scale: Scale) -> Recipe:
-    """Cross-entropy alone: Algorithm 1's first T' epochs."""
-    sizes = SIZES[scale]
-    epochs = sizes.first[_colour(spec)]
-    return Recipe(
-        name="softmax",
-        scale=scale,
-        dataset=spec.name,
-        model=sizes.residual if spec.model == "resnet110" else spec.model,
-        width=1.0 if _colour(spec) else sizes.width,
-        train_images=sizes.train_images,
-        schedule=_decaying(sizes.schedule, epochs, epochs * 3 // 4, epochs * 9 // 10),
-    )
-
-
-def _ours(spec: DatasetSpec, scale: Scale, *, taps: tuple[int, ...] = TAPS) -> Recipe:
-    """Softmax, then the joint loss with learning rate 0.1, x0.1 after epochs 200 and 250 of 300."""
-    sizes = SIZES[scale]
-    epochs = sizes.joint[_colour(spec)]
-    softmax = _softmax(spec, scale)
-    return _changed(
-        softmax,
-        name="ours",
-        loss=Part(name="pcl"),
-        taps=taps,
-        start=softmax,
-        schedule=_decaying(sizes.schedule, epochs, epochs * 2 // 3, epochs * 5 // 6),
-    )
-
-
-def _ours_authors(spec: DatasetSpec, scale: Scale) -> Recipe:
-    """As the authors' published code runs: its loss, its network, its rates, no decay."""
-    ours = _ours(spec, scale, taps=(4, 5))
-    model = "resnet164" if ours.model == "resnet110" else ours.model
-    return _changed(
-        ours,
-        name="ours-authors",
-        model=model,
-        loss=Part(name="pcl-authors"),
-        start=_changed(_softmax(spec, scale), model=model),
-        schedule=Schedule(
-            epochs=400 if scale == "paper" else ours.schedule.epochs,
-            batch_size=128 if scale == "paper" else ours.schedule.batch_size,
-            learning_rate=0.01,
-            weight_decay=1e-4,
-            gradient_clip=None,
-        ),
-    )
-
-
-def _vgg19(spec: DatasetSpec, scale: Scale) -> Recipe:
-    """A standard VGG-19 on clean images: the black-box source."""
-    sizes = SIZES[scale]
-    return _changed(
-        _softmax(spec, scale),
-        name="vgg19",
-        model="vgg19",
-        width=sizes.source_width,
-        schedule=_decaying(
-            sizes.schedule, sizes.source, sizes.source * 3 // 4, sizes.source * 9 // 10
-        ),
-    )
-
-
-def _advtrain(spec: DatasetSpec, scale: Scale) -> Recipe:
-    """Table 13's second row: a VGG-19 trained on clean and FGSM images [31]."""
-    return _changed(_vgg19(spec, scale), name="advtrain", defense=_against("fgsm", spec, scale))
-
-
-def _madry(spec: DatasetSpec, scale: Scale) -> Recipe:
-    """Min-max training against PGD [17] of the network that *ours* uses."""
-    steps = SIZES[scale].pgd_steps[1]
-    defense = Part(
-        name="min-max",
-        parameters={"eps": spec.eps, "steps": steps, "relative_step_size": _reach(steps)},
-    )
-    return _changed(_softmax(spec, scale), name="madry", defense=defense)
-
-
-def _tapped(*taps: int) -> Make:
-    """A row of Table 11: the loss at some layers only."""
-    return lambda spec, scale: _changed(
-        _ours(spec, scale, taps=taps), name="ours" + layers_suffix(taps)
-    )
-
-
-def _trained_against(attack: str) -> Make:
-    """A row of Table 3: ours with adversarial training."""
-    return lambda spec, scale: _changed(
-        _ours(spec, scale), name=f"ours-{attack}", defense=_against(attack, spec, scale)
-    )
-
-
-RECIPES: Mapping[str, Make] = {
-    "softmax": _softmax,
-    "ours": _ours,
-    "ours-fgsm": _trained_against("fgsm"),
-    "ours-pgd": _trained_against("pgd"),
-    "ours-l1": _tapped(1),
-    "ours-l2": _tapped(2),
-    "ours-l3": _tapped(3),
-    "ours-l4": _tapped(4),
-    "ours-l5": _tapped(5),
-    "ours-l45": _tapped(4, 5),
-    "ours-authors": _ours_authors,
-    "vgg19": _vgg19,
-    "advtrain": _advtrain,
-    "madry": _madry,
-}
+COMMON = ("ours-fgsm", "ours-pgd", "ours-nearest", "ours-l45", "ours-2d", "vgg19-advtrain")
+"""Composed names that suggestions know."""
+RESERVED = ("softmax", "ours", "ours-authors", "nearest", "2d")
+"""What else a word in a recipe's name can be."""
 
 
 def named_recipe(name: str, dataset: str, scale: Scale, seed: int = 0) -> Recipe:
     """The recipe with that name.
 
     Args:
-        name: one of ``RECIPES``.
+        name: a base and its changes.
         dataset: name in the catalogue.
         scale: how large.
         seed: of weights, order, augmentation and training attacks, also of the start's.
@@ -143,9 +44,24 @@ def named_recipe(name: str, dataset: str, scale: Scale, seed: int = 0) -> Recipe
     Raises:
         UserError: there is no such recipe or data set.
     """
-    if name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
-    return with_seed(RECIPES[name](dataset_spec(dataset), scale), seed)
+    parsed = _parse(name)
+    if parsed is None:
+        raise unknown_name("recipe", name, recipe_names())
+    spec, (make, words) = dataset_spec(dataset), parsed
+    recipe = make(spec, scale)
+    for kind, word in words:
+        recipe = CHANGES[kind].apply(recipe, word, spec)
+    return with_seed(changed(recipe, name=name), seed)
+
+
+def is_recipe(name: str) -> bool:
+    """Whether there is a recipe of that name."""
+    return _parse(name) is not None
+
+
+def recipe_names() -> list[str]:
+    """All bases and defences, and some of what can be composed of them."""
+    return [*bases(), *(name for name in DEFENSES if name != "none"), *COMMON]
 
 
 def composed_recipe(
@@ -170,70 +86,28 @@ def composed_recipe(
     Raises:
         UserError: a name is unknown, or layers are given for plain cross-entropy.
     """
-    spec = dataset_spec(dataset)
-    bases = {"cross-entropy": "softmax", "pcl": "ours", "pcl-authors": "ours-authors"}
-    if loss not in bases:
-        raise unknown_name("loss", loss, bases)
-    recipe = RECIPES[bases[loss]](spec, scale)
-    name = recipe.name
-    if layers and not recipe.taps:
+    name = base_of_loss(loss)
+    taps = named_recipe(name, dataset, scale).taps
+    if layers and not taps:
         raise UserError(
             "Plain cross-entropy does not act on layers.", "Leave --layers out, or add --loss pcl."
         )
-    taps = tuple(sorted(set(layers or recipe.taps)))
-    if taps != recipe.taps:
-        recipe, name = _changed(recipe, taps=taps), name + layers_suffix(taps)
+    if layers and set(layers) != set(taps):
+        name += layers_suffix(layers)
     if adversarial:
-        ATTACKS.check(adversarial)
-        recipe = _changed(recipe, defense=_against(adversarial, spec, scale))
-        name = f"{name}-{adversarial}"
-    return with_seed(_changed(recipe, name=name), seed)
+        name += f"-{ATTACKS.check(adversarial)}"
+    return named_recipe(name, dataset, scale, seed)
 
 
-def layers_suffix(layers: tuple[int, ...]) -> str:
+def layers_suffix(layers: Iterable[int]) -> str:
     """How a choice of layers is written in a recipe's name: ``-l45``."""
-    return "-l" + "".join(str(layer) for layer in sorted(layers))
+    return "-l" + "".join(str(layer) for layer in sorted(set(layers)))
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
     """The same recipe, and the one it starts from, with another seed."""
     start = with_seed(recipe.start, seed) if recipe.start else None
-    return _changed(recipe, seed=seed, start=start)
-
-
-def _against(attack: str, spec: DatasetSpec, scale: Scale) -> Part:
-    """Adversarial training with budgets from the paper's interval (Section 6.1)."""
-    low, high = spec.training_eps
-    steps = 1 if attack == "fgsm" else SIZES[scale].pgd_steps[0]
-    return Part(
-        name="adversarial-training",
-        parameters={
-            "attack": attack,
-            "steps": steps,
-            "relative_step_size": 1.0 if attack == "fgsm" else _reach(steps),
-            "low": low,
-            "high": high,
-        },
-    )
-
-
-def _reach(steps: int) -> float:
-    """Table 2's step size, eps/4 for 10 steps, so that fewer steps walk as far in all."""
-    return 2.5 / steps
-
-
-def _colour(spec: DatasetSpec) -> int:
-    """Index into pairs of (grey, colour)."""
-    return int(spec.shape[0] == 3)
-
-
-def _decaying(schedule: Schedule, epochs: int, *milestones: int) -> Schedule:
-    changed = {"epochs": epochs, "milestones": milestones}
-    return schedule.model_copy(update=changed)
-
-
-def _changed(recipe: Recipe, **changes: Any) -> Recipe:
-    return recipe.model_copy(update=changes)
+    return changed(recipe, seed=seed, start=start)
 
 
 def rescheduled(recipe: Recipe, epochs: int | None, learning_rate: float | None) -> Recipe:
@@ -251,4 +125,47 @@ def rescheduled(recipe: Recipe, epochs: int | None, learning_rate: float | None)
     if learning_rate not in (None, schedule.learning_rate):
         schedule = schedule.model_copy(update={"learning_rate": learning_rate})
         name += f"-lr{learning_rate:g}"
-    return Recipe.model_validate(_changed(recipe, name=name, schedule=schedule).model_dump())
+    return Recipe.model_validate(changed(recipe, name=name, schedule=schedule).model_dump())
+
+
+def _parse(name: str) -> tuple[Make, list[tuple[int, str]]] | None:
+    """The base of a name and its changes, each with its place in ``CHANGES``; None if it is none.
+
+    Names of families may have hyphens themselves, so the longest that fits is taken.
+    """
+    makes = bases()
+    _refuse_shared_names()
+    base = _head(name, makes)
+    if base is None:
+        base, rest = "softmax", f"-{name}"
+        if _head(name, DEFENSES) is None:
+            return None
+    else:
+        rest = name[len(base) :]
+    words: list[tuple[int, str]] = []
+    while rest:
+        word = _head(rest[1:], [*DEFENSES, *ATTACKS]) or rest[1:].partition("-")[0]
+        kinds = [kind for kind, change in enumerate(CHANGES) if change.names(word)]
+        if not kinds or (words and words[-1][0] >= kinds[0]):
+            return None
+        words.append((kinds[0], word))
+        rest = rest[1 + len(word) :]
+    return makes[base], words
+
+
+def _refuse_shared_names() -> None:
+    """Families know nothing of each other, but a word in a recipe's name must mean one thing."""
+    families = (MODELS, LOSSES, DEFENSES, ATTACKS, RESERVED)
+    counts = Counter(name for family in families for name in family)
+    for name, count in counts.items():
+        if count > 1:
+            raise UserError(
+                f"{name!r} is the name of two things, and a recipe's name could mean either.",
+                "Give yours another name.",
+            )
+
+
+def _head(text: str, names: Iterable[str]) -> str | None:
+    """The longest of the names that ``text`` is, or starts with before a hyphen."""
+    fitting = [name for name in names if f"{text}-".startswith(f"{name}-")]
+    return max(fitting, key=len, default=None)

@@ -30,6 +30,7 @@ class Sizes:
         attacked_images: test images attacked, the first ones; all if None.
         first: epochs of cross-entropy (T') for grey and for colour images.
         joint: epochs of the joint loss, for grey and for colour images.
+        metric: epochs of a loss on pairs or triplets alone, for grey and for colour images.
         source: epochs of VGG-19.
         schedule: what all trainings share; its epochs are a placeholder.
         pgd_steps: steps of PGD in adversarial training, for Algorithm 1 and for min-max.
@@ -43,6 +44,7 @@ class Sizes:
     attacked_images: int | None
     first: tuple[int, int]
     joint: tuple[int, int]
+    metric: tuple[int, int]
     source: int
     schedule: Schedule
     pgd_steps: tuple[int, int]
@@ -58,6 +60,7 @@ SIZES: dict[Scale, Sizes] = {
         attacked_images=None,
         first=(50, 200),
         joint=(300, 300),
+        metric=(400, 400),
         source=200,
         schedule=Schedule(epochs=1),
         pgd_steps=(10, 7),
@@ -70,6 +73,7 @@ SIZES: dict[Scale, Sizes] = {
         attacked_images=500,
         first=(8, 16),
         joint=(8, 12),
+        metric=(12, 20),
         source=10,
         schedule=Schedule(epochs=1, batch_size=128, learning_rate=0.05),
         pgd_steps=(3, 3),
@@ -83,6 +87,7 @@ SIZES: dict[Scale, Sizes] = {
         attacked_images=200,
         first=(12, 4),
         joint=(12, 4),
+        metric=(20, 6),
         source=8,
         schedule=Schedule(epochs=1, batch_size=64, learning_rate=0.05),
         pgd_steps=(3, 3),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from robustbench_pcl.specs.base import Part, Spec, digest
 from robustbench_pcl.specs.names import Scale
+
+Inference = Literal["softmax", "nearest"]
+"""How a class is decided: the largest logit, or the nearest prototype or class mean (Eq. 7)."""
 
 
 class Schedule(Spec):
@@ -45,9 +48,15 @@ class Recipe(Spec):
         dataset: name in the catalogue.
         model: name in the family of models.
         width: factor on the model's channel counts (1 is the published model).
+        members: networks trained together, whose mean probabilities are the prediction.
+        embedding: neurons of the penultimate layer; the model's own number if None. Figures 1
+            and 6 have two.
         loss: what is minimised beside cross-entropy, and its parameters.
         taps: layers whose features the loss acts on (Table 1's numbers).
+        inference: how a class is decided. It changes no weights, so it is not part of the id.
         defense: the training scheme, and its parameters.
+        adversarial_training: the attack whose images join each batch (Algorithm 1, lines 10-13;
+            the asterisks of Tables 4-7), with its steps and budgets; None for clean batches.
         schedule: how long and how fast.
         seed: of initial weights, order, augmentation and training attacks.
         train_images: use only the first so many training images; all if None.
@@ -60,9 +69,13 @@ class Recipe(Spec):
     dataset: str
     model: str
     width: Annotated[float, Field(gt=0, le=1)] = 1.0
+    members: Annotated[int, Field(ge=1)] = 1
+    embedding: Annotated[int, Field(ge=1)] | None = None
     loss: Part = Part(name="cross-entropy")
     taps: tuple[int, ...] = ()
+    inference: Inference = "softmax"
     defense: Part = Part(name="none")
+    adversarial_training: Part | None = None
     schedule: Schedule
     seed: int = 0
     train_images: Annotated[int, Field(ge=1)] | None = None
@@ -73,5 +86,5 @@ class Recipe(Spec):
         return digest({"recipe": self._identity(), "data": data_digest})
 
     def _identity(self) -> dict[str, object]:
-        content = self.content(exclude=("name", "scale", "start"))
+        content = self.content(exclude=("name", "scale", "inference", "start"))
         return {**content, "start": self.start._identity() if self.start else None}

@@ -54,7 +54,7 @@ class SetSpec(Spec):
         """The id: weights, attack, pixels, n and seed decide it; names do not."""
         return digest(
             {
-                "source": self.source.weights,
+                "source": self.source.key,
                 "attack": self.attack.content(),
                 "data": self.data.digest,
                 "n": self.n,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ class Checkpoint:
 
     path: Path
     record: ModelRecord
+
+    def standing_for(self, recipe: Recipe) -> Checkpoint:
+        """The same weights under another recipe that leads to them."""
+        return replace(self, record=self.record.model_copy(update={"recipe": recipe}))
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """The weights, by name.

@@ -37,6 +37,11 @@ class Home:
         """Adversarial images, one HDF5 file a set."""
         return self.results / "adversarial_sets"
 
+    @property
+    def embeddings(self) -> Path:
+        """Features as points in the plane, one safetensors file each."""
+        return self.results / "embeddings"
+
 
 def now() -> str:
     """The time in ISO 8601, UTC, to the second."""

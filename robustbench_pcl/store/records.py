@@ -35,6 +35,12 @@ class ModelRecord(Spec):
     weights: str
     recipe: Recipe
 
+    @property
+    def key(self) -> str:
+        """The same for models that classify alike: the weights, and how they decide a class."""
+        rule = self.recipe.inference
+        return self.weights if rule == "softmax" else f"{self.weights}-{rule}"
+
 
 class Environment(Spec):
     """Where the number was made."""

@@ -11,15 +11,22 @@ import numpy as np
 import torch
 
 from robustbench_pcl.data.catalogue import dataset_spec
+from robustbench_pcl.defenses import DEFENSES
+from robustbench_pcl.defenses.base import Defense
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses.criterion import build_criterion
 from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.models.classifier import build_classifier
+from robustbench_pcl.models.ensemble import Ensemble
+from robustbench_pcl.registry import build
 from robustbench_pcl.specs.recipe import Recipe
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.home import environment
 from robustbench_pcl.store.records import Environment
 from robustbench_pcl.store.tensors import Arrays
+
+MEMBER_SEED = 7_368_787
+"""Between the seeds of an ensemble's members, so that no recipe's seed meets another's."""
 
 
 def build_model(
@@ -31,24 +38,41 @@ def build_model(
         recipe: what to build.
         mean: of the pixels, a channel; None when a checkpoint will bring its own.
         std: of the pixels, a channel.
+
+    Raises:
+        UserError: its parts are unknown or do not go together.
     """
     spec = dataset_spec(recipe.dataset)
-    classifier = build_classifier(
-        recipe.model,
-        spec.shape,
-        len(spec.classes),
-        width=recipe.width,
-        taps=recipe.taps,
-        mean=mean,
-        std=std,
-        seed=recipe.seed,
-    )
+    if recipe.members > 1 and recipe.taps:
+        raise UserError(
+            f"{recipe.name} is an ensemble, and the loss {recipe.loss.name} acts on one network.",
+            "Take the defence by itself, or the loss without it.",
+        )
+    networks = [
+        build_classifier(
+            recipe.model,
+            spec.shape,
+            len(spec.classes),
+            width=recipe.width,
+            taps=recipe.taps,
+            mean=mean,
+            std=std,
+            embedding=recipe.embedding,
+            seed=recipe.seed + MEMBER_SEED * member,
+        )
+        for member in range(recipe.members)
+    ]
+    classifier = Ensemble(networks) if recipe.members > 1 else networks[0]
     classifier.eval()
     with torch.no_grad():
         _, features = classifier.features(torch.zeros(1, *spec.shape))
     dimensions = {layer: values.shape[1] for layer, values in features.items()}
     criterion = build_criterion(recipe.loss, dimensions, len(spec.classes), recipe.seed)
-    return SupervisedModel(classifier, criterion)
+    if not criterion.with_cross_entropy:
+        networks[0].head = torch.nn.Identity()  # Table 10: no final fully connected layer
+    defense: Defense = build(DEFENSES, recipe.defense)
+    memory = defense.memory(len(spec.classes))
+    return SupervisedModel(classifier, criterion, recipe.inference, memory)
 
 
 def restore(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> SupervisedModel:

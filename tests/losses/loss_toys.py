@@ -5,9 +5,19 @@ from torch import Tensor
 
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.base import FeatureLoss
+from robustbench_pcl.losses.metric import MetricLoss
+from robustbench_pcl.losses.tracked_centres import TrackedCentres
 
 CLASSES, DIMENSION, COUNT = 5, 4, 12
 ON_FEATURES = [name for name in LOSSES if name != CROSS_ENTROPY]
+ON_PAIRS = [name for name in ON_FEATURES if issubclass(LOSSES[name], MetricLoss)]
+"""Their batch's loss is over pairs or triplets of its images, not over its images one by one."""
+ON_IMAGES = [name for name in ON_FEATURES if name not in ON_PAIRS]
+TRACKED = [name for name in ON_FEATURES if issubclass(LOSSES[name], TrackedCentres)]
+"""Their centres move by Eq. 13, which is not the derivative of their value."""
+MINIMISED = [name for name in ON_FEATURES if name not in TRACKED]
+WITHOUT_ANCHORS = ["deep-softmax"]
+ANCHORED = [name for name in ON_FEATURES if name not in WITHOUT_ANCHORS]
 
 
 def batch(count: int = COUNT, size: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:

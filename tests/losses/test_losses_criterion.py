@@ -1,20 +1,16 @@
-"""Deep supervision: the sum over layers, and the model that carries it."""
+"""Deep supervision: the sum over layers."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_toys import CLASSES, COUNT, DIMENSION, ON_FEATURES, batch
-from torch import Tensor, nn
+from loss_toys import CLASSES, COUNT, DIMENSION, ON_FEATURES, ON_IMAGES, ON_PAIRS, batch
+from torch import Tensor
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.base import class_means
-from robustbench_pcl.losses.criterion import Criterion, build_criterion
-from robustbench_pcl.losses.supervised import SupervisedModel
-from robustbench_pcl.models.classifier import build_classifier
+from robustbench_pcl.losses.criterion import build_criterion
 from robustbench_pcl.specs.base import Part
-
-# The criterion
 
 DIMENSIONS = {4: DIMENSION, 2: DIMENSION}
 
@@ -26,17 +22,48 @@ def layered(seed: int = 0) -> tuple[Tensor, dict[int, Tensor], Tensor]:
     return logits, features, torch.arange(COUNT) % CLASSES
 
 
-@pytest.mark.parametrize("name", list(LOSSES))
+@pytest.mark.parametrize("name", [CROSS_ENTROPY, *ON_IMAGES])
 def test_the_criterion_s_terms_sum_to_the_mean_of_its_images(name):
     criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
     logits, features, labels = layered()
     terms = criterion(logits, features, labels)
     images = criterion.per_image(logits, features, labels)
-    assert images.shape == (COUNT,)
     assert sum(terms.values()).item() == pytest.approx(images.mean().item())
     assert terms["cross_entropy"].item() == pytest.approx(F.cross_entropy(logits, labels).item())
-    assert list(terms) == ["cross_entropy", *([] if name == CROSS_ENTROPY else [criterion.name])]
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_the_criterion_s_terms_are_scalars_by_name(name):
+    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+    terms = criterion(*layered())
+    final = [] if name in ON_PAIRS else ["cross_entropy"]
+    assert list(terms) == [*final, *([] if name == CROSS_ENTROPY else [criterion.name])]
+    assert criterion.with_cross_entropy == bool(final)
     assert all(value.ndim == 0 for value in terms.values())
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_an_image_s_joint_loss_is_cross_entropy_and_its_loss_at_each_layer(name):
+    """Also without a final layer: the logits are then those of the inference rule."""
+    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+    logits, features, labels = layered()
+    expected = [F.cross_entropy(row, label) for row, label in zip(logits, labels, strict=True)]
+    for layer, loss in criterion.losses.items():
+        expected = [
+            total + loss.per_image(row[None], label[None])[0]
+            for total, row, label in zip(expected, features[int(layer)], labels, strict=True)
+        ]
+    assert criterion.per_image(logits, features, labels).tolist() == pytest.approx(
+        [total.item() for total in expected]
+    )
+
+
+@pytest.mark.parametrize("name", ON_PAIRS)
+def test_what_a_missing_final_layer_gives_is_not_looked_at(name):
+    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+    logits, features, labels = layered()
+    embedding = torch.full((COUNT, 3), torch.nan)
+    assert criterion(embedding, features, labels) == criterion(logits, features, labels)
 
 
 @pytest.mark.parametrize("name", ON_FEATURES)
@@ -63,6 +90,28 @@ def test_initialise_reaches_every_layer():
         loss = criterion.losses[str(layer)]
         means = class_means(features[layer], labels, CLASSES)
         assert torch.allclose(loss.prototypes * loss.scale, means)
+
+
+@pytest.mark.parametrize("name", ON_PAIRS)
+def test_calibrate_reaches_every_layer(name):
+    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+    _, features, labels = layered()
+    criterion.calibrate(features, labels)
+    for layer in DIMENSIONS:
+        means = class_means(features[layer], labels, CLASSES)
+        assert torch.equal(criterion.losses[str(layer)].anchors(), means)
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_the_deepest_layer_is_the_one_with_the_highest_number(name):
+    criterion = build_criterion(Part(name=name), {12: 2, 4: 3, 9: 5}, CLASSES, seed=0)
+    layer, loss = criterion.deepest()
+    assert (layer, loss) == (12, criterion.losses["12"])
+
+
+def test_plain_cross_entropy_has_no_deepest_layer():
+    with pytest.raises(UserError, match=r"no points .* train with pcl"):
+        build_criterion(Part(name=CROSS_ENTROPY), {}, CLASSES, seed=0).deepest()
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
@@ -97,32 +146,3 @@ def test_parameters_reach_the_losses():
 def test_what_a_criterion_cannot_be_built_from(part, message):
     with pytest.raises(UserError, match=message):
         build_criterion(part, DIMENSIONS, CLASSES, seed=0)
-
-
-# The supervised model
-
-
-@pytest.fixture
-def supervised() -> SupervisedModel:
-    classifier = build_classifier("conv6", (1, 8, 8), CLASSES, width=0.125, taps=(3, 5))
-    criterion = build_criterion(Part(name="pcl"), {3: 16, 5: 8}, CLASSES, seed=0)
-    return SupervisedModel(classifier, criterion)
-
-
-def test_a_step_and_the_joint_loss_are_the_same_number(supervised):
-    images = torch.rand((6, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-    labels = supervised(images).argmax(dim=1)
-    labels[:2] = (labels[:2] + 1) % CLASSES
-    step = supervised.step(images, labels)
-    assert (step.count, step.correct.item()) == (6, 4)
-    assert not step.correct.requires_grad
-    joint = supervised.joint_loss(images, labels)
-    assert sum(step.terms.values()).item() == pytest.approx(joint.mean().item())
-    assert torch.equal(supervised(images), supervised.classifier(images))
-
-
-def test_prototypes_are_part_of_the_state(supervised):
-    names = set(supervised.state_dict())
-    assert {"criterion.losses.3.prototypes", "criterion.losses.5.scale"} <= names
-    assert isinstance(supervised, nn.Module)
-    assert isinstance(supervised.criterion, Criterion)

@@ -268,6 +268,23 @@ def test_width_scales_the_channels(name):
 # The table of layers
 
 
+@pytest.mark.parametrize("name", list(TABLE_1))
+def test_a_penultimate_layer_of_two_neurons(name):
+    images = some_images(3, COLOUR)
+    model = small(name, taps=(5,), embedding=2)
+    logits, features = model.features(images)
+    assert features[5].shape == (3, 2)
+    assert torch.equal(model.head(features[5]), logits)
+    assert logits.shape == (3, 7)
+    whole = small(name, taps=(5,))
+    assert [type(layer) for layer in model.layers] == [type(layer) for layer in whole.layers]
+
+
+def test_a_model_without_a_penultimate_layer_cannot_be_narrowed():
+    with pytest.raises(UserError, match="no fully connected layer"):
+        small("vgg19", embedding=2)
+
+
 def test_layer_table_of_conv6():
     model = build_classifier("conv6", GREY, 10, taps=(3, 4))
     rows = layer_table(model, GREY)

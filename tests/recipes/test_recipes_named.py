@@ -8,14 +8,16 @@ import torch
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.data.catalogue import DATASETS
 from robustbench_pcl.defenses import DEFENSES
+from robustbench_pcl.defenses.adversarial_training import build_adversarial_training
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.recipes.named import (
-    RECIPES,
     composed_recipe,
+    is_recipe,
     layers_suffix,
     named_recipe,
+    recipe_names,
     rescheduled,
     with_seed,
 )
@@ -24,8 +26,11 @@ from robustbench_pcl.registry import build
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.names import SCALES
 from robustbench_pcl.specs.recipe import Recipe, Schedule
+from robustbench_pcl.store.records import ModelRecord
+from robustbench_pcl.training.assemble import build_model
 
-EVERY = list(itertools.product(RECIPES, DATASETS, SCALES))
+NAMES = [*recipe_names(), "softmax-2d", "ours-l5", "ross-fgsm", "adp-pgd", "center-nearest"]
+EVERY = list(itertools.product(NAMES, DATASETS, SCALES))
 SETTINGS = list(itertools.product(DATASETS, SCALES))
 GREY = [name for name, spec in DATASETS.items() if spec.shape[0] == 1]
 COLOUR = [name for name in DATASETS if name not in GREY]
@@ -49,38 +54,54 @@ def test_it_is_valid_and_survives_json(name, dataset, scale):
 def test_what_it_names_exists_and_takes_its_parameters(name, dataset, scale):
     recipe = named_recipe(name, dataset, scale)
     assert recipe.model in MODELS
-    build(DEFENSES, recipe.defense)
+    assert recipe.members == build(DEFENSES, recipe.defense).members
+    if recipe.adversarial_training:
+        build_adversarial_training(recipe.adversarial_training)
     if recipe.loss.name == CROSS_ENTROPY:
         assert recipe.taps == ()
         assert recipe.start is None
     else:
-        build(LOSSES, recipe.loss, 8, 3)
+        loss = build(LOSSES, recipe.loss, 8, 3)
         assert recipe.taps
-        assert recipe.start.name == "softmax"
-        assert (recipe.start.model, recipe.start.width) == (recipe.model, recipe.width)
+        if loss.with_cross_entropy:
+            assert recipe.start.name == "softmax"
+            assert (recipe.start.model, recipe.start.width) == (recipe.model, recipe.width)
+        else:
+            assert recipe.inference == "nearest"
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_its_model_can_be_built_with_its_taps(name):
-    from robustbench_pcl.models.classifier import build_classifier
-
+@pytest.mark.parametrize("name", NAMES)
+def test_its_model_can_be_built_and_classifies(name):
     for dataset in ("digits", "cifar10"):
         recipe, spec = named_recipe(name, dataset, "demo"), DATASETS[dataset]
-        model = build_classifier(
-            recipe.model, spec.shape, 10, width=recipe.width, taps=recipe.taps
-        ).eval()
+        model = build_model(recipe).eval()
         with torch.no_grad():
-            _, features = model.features(torch.zeros(1, *spec.shape))
+            _, features = model.classifier.features(torch.zeros(1, *spec.shape))
+            logits = model(torch.zeros(2, *spec.shape))
         assert tuple(features) == recipe.taps
+        assert logits.shape == (2, 10)
 
 
 @pytest.mark.parametrize(("dataset", "scale"), SETTINGS)
 def test_different_names_are_different_trainings(dataset, scale):
-    ids = [named_recipe(name, dataset, scale).id("data") for name in RECIPES]
-    assert len(set(ids)) == len(ids)
+    names = [name for name in NAMES if not name.endswith("-nearest")]
+    ids = {named_recipe(name, dataset, scale).id("data"): name for name in names}
+    default = named_recipe("softmax", dataset, scale).model
+    assert set(names) - set(ids.values()) <= {default}  # softmax is also called after its model
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", ["ours", "center", "ours-authors", "ours-pgd"])
+def test_how_a_class_is_decided_changes_no_weights(name):
+    recipe, nearest = (named_recipe(n, "mnist", "paper") for n in (name, f"{name}-nearest"))
+    assert (recipe.inference, nearest.inference) == ("softmax", "nearest")
+    assert recipe.id("data") == nearest.id("data")
+    records = [
+        ModelRecord(checkpoint="c", weights="w", recipe=which) for which in (recipe, nearest)
+    ]
+    assert records[0].key != records[1].key
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_seeds_are_also_the_start_s(name):
     one, other = (named_recipe(name, "mnist", "quick", seed) for seed in (1, 2))
     assert (one.seed, other.seed) == (1, 2)
@@ -95,6 +116,69 @@ def test_unknown_names():
         named_recipe("ours-pdg", "mnist", "quick")
     with pytest.raises(UserError, match="Did you mean mnist"):
         named_recipe("ours", "minst", "quick")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "-",
+        "ours-",
+        "none",
+        "softmax-none",
+        "nearest",
+        "fgsm",
+        "ours-l",
+        "ours-ours",
+        "ours-pgd-l45",  # a recipe has one name
+        "ours-pgd-fgsm",
+        "ours-ross-yu",
+        "ours--pgd",
+        "ours-nearest-pgd",
+    ],
+)
+def test_what_is_no_recipe(name):
+    assert not is_recipe(name)
+    with pytest.raises(UserError, match="recipe"):
+        named_recipe(name, "mnist", "quick")
+
+
+@pytest.mark.parametrize("family", [LOSSES, MODELS, DEFENSES, ATTACKS], ids=lambda f: f.kind)
+@pytest.mark.parametrize("name", ["vgg19", "triplet", "ours", "nearest", "ross", "pgd"])
+def test_a_word_means_one_thing(family, name, monkeypatch):
+    monkeypatch.setattr(family, "_members", dict(family._members))
+    if name in family:
+        pytest.skip("it is the family's own")
+    family.add(name, "somewhere:Something")
+    with pytest.raises(UserError, match=f"'{name}' is the name of two things"):
+        named_recipe("ours", "mnist", "quick")
+
+
+def test_a_name_says_what_is_changed():
+    plain, changed = (
+        named_recipe(name, "mnist", "paper") for name in ("ours", "ours-2d-l45-ross-pgd-nearest")
+    )
+    assert is_recipe(changed.name)
+    assert (changed.embedding, changed.start.embedding) == (2, 2)
+    assert changed.taps == (4, 5)
+    assert changed.defense.name == "ross"
+    assert changed.adversarial_training.name == "pgd"
+    assert changed.inference == "nearest"
+    unchanged = {"model", "width", "loss", "schedule", "dataset", "members", "train_images"}
+    assert changed.content(set(Recipe.model_fields) - unchanged) == plain.content(
+        set(Recipe.model_fields) - unchanged
+    )
+    assert named_recipe("ross", "mnist", "paper").start is None
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENSES if name != "none"])
+def test_a_defence_s_name_is_a_recipe(name):
+    recipe, spec = named_recipe(name, "cifar10", "quick"), DATASETS["cifar10"]
+    assert recipe.defense.name == name
+    assert recipe.defense.parameters == DEFENSES[name].settings(spec, SIZES["quick"].pgd_steps[1])
+    assert named_recipe(f"softmax-{name}", "cifar10", "quick").id("") == recipe.id("")
+    against = named_recipe(f"{name}-fgsm", "cifar10", "quick").adversarial_training
+    assert against == named_recipe("ours-fgsm", "cifar10", "quick").adversarial_training
 
 
 # As published
@@ -120,18 +204,19 @@ def test_ours_at_paper_scale_is_section_6(dataset, first, model):
     ("dataset", "interval"), [("mnist", (0.1, 0.5)), ("cifar10", (0.01, 0.05))]
 )
 def test_adversarial_training_at_paper_scale_is_section_6(dataset, interval):
-    fgsm = named_recipe("ours-fgsm", dataset, "paper").defense.parameters
-    assert (fgsm["low"], fgsm["high"]) == interval
-    assert (fgsm["attack"], fgsm["steps"], fgsm["relative_step_size"]) == ("fgsm", 1, 1.0)
-    pgd = named_recipe("ours-pgd", dataset, "paper").defense.parameters
-    assert (pgd["low"], pgd["high"]) == interval
-    assert (pgd["attack"], pgd["steps"], pgd["relative_step_size"]) == ("pgd", 10, 0.25)
+    for attack, steps, step_size in (("fgsm", 1, 1.0), ("pgd", 10, 0.25)):
+        part = named_recipe(f"ours-{attack}", dataset, "paper").adversarial_training
+        parameters = part.parameters
+        assert part.name == attack
+        assert (parameters["low"], parameters["high"]) == interval
+        assert (parameters["steps"], parameters["relative_step_size"]) == (steps, step_size)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_fewer_steps_walk_as_far_in_all(scale):
-    for name in ("ours-pgd", "madry"):
-        parameters = named_recipe(name, "cifar10", scale).defense.parameters
+    ours, madry = (named_recipe(name, "cifar10", scale) for name in ("ours-pgd", "madry"))
+    for part in (ours.adversarial_training, madry.defense):
+        parameters = part.parameters
         assert parameters["steps"] * parameters["relative_step_size"] == pytest.approx(2.5)
 
 
@@ -191,6 +276,7 @@ def test_every_loss_of_the_family_can_be_composed():
     ("name", "flags"),
     [
         ("softmax-pgd", {"adversarial": "pgd"}),
+        ("triplet-l5", {"loss": "triplet", "layers": (5,)}),
         ("ours-l45-fgsm", {"loss": "pcl", "layers": (5, 4), "adversarial": "fgsm"}),
         ("ours-authors-l345", {"loss": "pcl-authors", "layers": (3, 4, 5)}),
         ("ours-authors-pgd", {"loss": "pcl-authors", "adversarial": "pgd"}),
@@ -201,7 +287,7 @@ def test_other_flags_make_other_names_and_ids(name, flags):
     recipe = composed_recipe("mnist", "quick", **flags)
     assert recipe.name == name
     assert Recipe.model_validate(recipe.model_dump()) == recipe
-    known = {named_recipe(other, "mnist", "quick").id("data") for other in RECIPES}
+    known = {named_recipe(other, "mnist", "quick").id("data") for other in NAMES}
     assert recipe.id("data") not in known
 
 
@@ -249,7 +335,7 @@ def test_a_rescheduled_recipe_is_not_taken_for_the_papers_row():
     assert rescheduled(ours, 30, 0.5).name == "ours-e30-lr0.5"
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", NAMES)
 def test_rescheduling_to_the_same_changes_nothing(name):
     recipe = named_recipe(name, "svhn", "quick")
     assert rescheduled(recipe, None, None) == recipe

@@ -1,5 +1,6 @@
 """Training: what is found, what is recorded, what is said, and what is refused."""
 
+import itertools
 import statistics
 
 import numpy as np
@@ -9,13 +10,17 @@ import torch
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.progress import Progress
+from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.recipe import Schedule
 from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.measurements import load_trainings
 from robustbench_pcl.store.tensors import save_arrays
 from robustbench_pcl.training import loop
-from robustbench_pcl.training.assemble import build_model, pick_device
-from robustbench_pcl.training.loop import Run, learning_rate, optimisers, warnings
+from robustbench_pcl.training.assemble import arrays_of, build_model, pick_device
+from robustbench_pcl.training.loop import Run
+from robustbench_pcl.training.optimisers import learning_rate, optimisers
+from robustbench_pcl.training.runaways import runaways
+from robustbench_pcl.training.update import Totals, Update
 
 
 @pytest.fixture
@@ -134,15 +139,15 @@ def test_the_learning_rate_decays_at_the_milestones():
 
 
 def test_the_learning_rate_reaches_the_optimiser(tiny, bench, monkeypatch):
-    used, step = [], Run._step
+    used, step = [], Update.__call__
 
-    def spy(run, state, *arguments):
+    def spy(update, state, *arguments):
         used.append({group["lr"] for group in state.momentum.param_groups})
         used[-1] |= {("prototypes", group["lr"]) for group in state.prototypes.param_groups}
-        return step(run, state, *arguments)
+        return step(update, state, *arguments)
 
     schedule = Schedule(epochs=3, batch_size=256, learning_rate=0.05, milestones=(1, 2), decay=0.5)
-    monkeypatch.setattr(Run, "_step", spy)
+    monkeypatch.setattr(Update, "__call__", spy)
     bench.train(tiny("ours", start=None, schedule=schedule))
     assert used == [{rate, ("prototypes", 0.5)} for rate in (0.05, 0.025, 0.0125)]
 
@@ -172,13 +177,13 @@ def entry(**terms):
 
 def test_a_run_that_gets_away_is_noticed():
     history = [entry(cross_entropy=2.3, pcl=-1.0, loss=1.3), entry(cross_entropy=0.4, pcl=-1.5)]
-    assert warnings(entry(cross_entropy=90.0, pcl=-99.0), []) == []
-    assert warnings(entry(cross_entropy=1.2, pcl=-1.9, loss=-500.0), history) == []
-    (words,) = warnings(entry(cross_entropy=1.4, pcl=-1.9), history)
+    assert runaways(entry(cross_entropy=90.0, pcl=-99.0), []) == []
+    assert runaways(entry(cross_entropy=1.2, pcl=-1.9, loss=-500.0), history) == []
+    (words,) = runaways(entry(cross_entropy=1.4, pcl=-1.9), history)
     assert words.startswith("cross-entropy rose from 0.40 to 1.40")
-    (words,) = warnings(entry(cross_entropy=0.4, pcl=-21.0), history)
+    (words,) = runaways(entry(cross_entropy=0.4, pcl=-21.0), history)
     assert words == "pcl went from -1.00 to -21.00 and may run away"
-    assert len(warnings(entry(cross_entropy=9.0, pcl=50.0), history)) == 2
+    assert len(runaways(entry(cross_entropy=9.0, pcl=50.0), history)) == 2
 
 
 def test_warnings_are_said_and_recorded(tiny, tmp_path, monkeypatch):
@@ -188,7 +193,7 @@ def test_warnings_are_said_and_recorded(tiny, tmp_path, monkeypatch):
         def say(self, message):
             said.append(message)
 
-    monkeypatch.setattr(loop, "warnings", lambda entry, history: ["mind this"] * len(history))
+    monkeypatch.setattr(loop, "runaways", lambda entry, history: ["mind this"] * len(history))
     bench = Bench(tmp_path, device="cpu", progress=Listener())
     bench.train(tiny("softmax", schedule=Schedule(epochs=2, batch_size=128)))
     assert said == ["train softmax on digits, epoch 2: mind this"]
@@ -199,7 +204,7 @@ def test_warnings_are_said_and_recorded(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("last_batch_only", [False, True])
 def test_an_infinite_loss_is_refused(tiny, bench, monkeypatch, last_batch_only):
     if last_batch_only:  # as on an accelerator, where only the epoch's mean is looked at
-        monkeypatch.setattr(loop._Totals, "last_loss", lambda total: 0.0)
+        monkeypatch.setattr(Totals, "last_loss", lambda total: 0.0)
     schedule = Schedule(epochs=3, batch_size=64, learning_rate=1e30, gradient_clip=None)
     with pytest.raises(UserError, match="became infinite in epoch 1") as raised:
         bench.train(tiny("softmax", schedule=schedule))
@@ -251,3 +256,93 @@ def test_no_such_device(name):
 def test_the_device_is_chosen():
     assert pick_device("cpu").type == "cpu"
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# What a training does beside its steps
+
+
+class Listening:
+    """A bench whose trainings say what they are looked at with."""
+
+    def __init__(self, bench, recipe, path):
+        self.heard = []
+        dataset = bench.dataset("digits")
+        self.run = Run(recipe, dataset, torch.device("cpu"), path, Progress(), self.hear)
+
+    def hear(self, model, epochs):
+        assert not any(module.training for module in model.modules())
+        self.heard.append((epochs, model.classifier.head.weight.detach().clone()))
+
+
+def test_after_each_epoch_the_model_is_shown(tiny, bench, tmp_path):
+    recipe = tiny("softmax", schedule=Schedule(epochs=3, batch_size=128))
+    listening = Listening(bench, recipe, tmp_path / "partial")
+    listening.run.execute(None)
+    assert [epochs for epochs, _ in listening.heard] == [0, 1, 2, 3]
+    weights = [weight for _, weight in listening.heard]
+    assert all(not torch.equal(*pair) for pair in itertools.pairwise(weights))
+
+
+def test_being_looked_at_changes_nothing(tiny, bench, tmp_path):
+    recipe = tiny("softmax", schedule=Schedule(epochs=2, batch_size=128))
+    listening = Listening(bench, recipe, tmp_path / "partial")
+    shown = arrays_of(listening.run.execute(None).model)
+    for name, value in bench.train(recipe).arrays().items():
+        assert (shown[name] == value).all(), name
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "triplet"])
+def test_without_a_final_layer_the_class_means_of_all_training_images_decide(tiny, bench, loss):
+    recipe = tiny(
+        loss,
+        loss=Part(name=loss),
+        taps=(3, 5),
+        start=None,
+        inference="nearest",
+        schedule=Schedule(epochs=3, batch_size=64),
+    )
+    model = bench.model(recipe)
+    assert isinstance(model.classifier.head, torch.nn.Identity)
+    train = bench.dataset("digits").train
+    images = torch.from_numpy(np.array(train.images[: recipe.train_images])) / 255
+    labels = torch.from_numpy(np.array(train.labels[: recipe.train_images]))
+    with torch.no_grad():
+        features = model.classifier.features(images)[1][5]
+        answers = model(images).argmax(dim=1)
+    means = torch.stack([features[labels == label].mean(dim=0) for label in range(10)])
+    torch.testing.assert_close(model.criterion.losses["5"].anchors(), means, rtol=1e-4, atol=1e-5)
+    nearest = torch.cdist(features.double(), means.double()).argmin(dim=1)
+    assert (answers == nearest).float().mean() > 0.99  # but for ties in the last bits
+    assert (answers == labels).float().mean() > 0.5  # chance is 0.1
+    (record,) = load_trainings(bench.home.results)
+    assert {loss} <= record.history[0].keys()
+    assert "cross_entropy" not in record.history[0]
+
+
+def test_an_ensemble_is_trained_and_restored(tiny, bench):
+    schedule = Schedule(epochs=1, batch_size=64)
+    recipe = tiny("softmax", defense=Part(name="adp"), members=3, schedule=schedule)
+    model = bench.model(recipe)
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model.classifier.member_logits(images)
+        assert logits.shape == (3, 4, 10)
+        assert not torch.allclose(logits[0], logits[1])
+        torch.testing.assert_close(model(images).exp(), logits.softmax(dim=2).mean(dim=0))
+    assert bench.checkpoint(recipe).record.recipe.members == 3
+
+
+def test_an_ensemble_has_no_layers_to_supervise(tiny):
+    with pytest.raises(UserError, match="is an ensemble"):
+        build_model(tiny("ours", defense=Part(name="adp"), members=3))
+
+
+def test_how_a_class_is_decided_takes_no_training(tiny, read_only):
+    softmax, nearest = (tiny("ours", inference=rule) for rule in ("softmax", "nearest"))
+    records = [read_only.train(recipe).record for recipe in (softmax, nearest)]
+    assert records[0].weights == records[1].weights
+    assert records[0].key != records[1].key
+    assert [record.recipe.inference for record in records] == ["softmax", "nearest"]
+    images = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    logits = [read_only.model(recipe)(images) for recipe in (softmax, nearest)]
+    assert not torch.allclose(*logits)

@@ -13,6 +13,7 @@ from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.store.tensors import load_description
 from robustbench_pcl.training import loop
+from robustbench_pcl.training.update import Update
 
 # Trains, saving its state after every epoch, and hangs in the middle of the third one.
 PROGRAM = """
@@ -24,6 +25,7 @@ from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.specs.recipe import Recipe
 from robustbench_pcl.training import loop
+from robustbench_pcl.training.update import Update
 
 home, marker, recipe = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 recipe = Recipe.model_validate_json(recipe)
@@ -113,7 +115,7 @@ def run_to_the_end(command):
 
 def test_ctrl_c_in_an_epoch_keeps_the_epochs_before(tiny, tiny_home, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "SAVE_SECONDS", -1)
-    recipe, step, calls = tiny("softmax"), loop.Run._step, []
+    recipe, step, calls = tiny("softmax"), Update.__call__, []
 
     def stop_at_the_tenth(*arguments):
         calls.append(arguments)
@@ -121,7 +123,7 @@ def test_ctrl_c_in_an_epoch_keeps_the_epochs_before(tiny, tiny_home, tmp_path, m
             raise KeyboardInterrupt
         return step(*arguments)
 
-    monkeypatch.setattr(loop.Run, "_step", stop_at_the_tenth)
+    monkeypatch.setattr(Update, "__call__", stop_at_the_tenth)
     with pytest.raises(KeyboardInterrupt):
         Bench(tmp_path, device="cpu").train(recipe)
     checkpoint = Bench(tmp_path, device="cpu").train(recipe)

@@ -1,0 +1,193 @@
+"""Embeddings: a model's features as points in the plane, in safetensors, for the figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.specs.base import Spec, digest
+from robustbench_pcl.specs.view import View
+from robustbench_pcl.store.records import DataRecord, Environment, ModelRecord
+from robustbench_pcl.store.tensors import (
+    load_arrays,
+    load_description,
+    save_arrays,
+    weights_digest,
+)
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Points in the plane and what is known of each.
+
+    Attributes:
+        points: float32 (N, 2).
+        labels: int64 (N,), true classes.
+        predictions: int64 (N,), the model's classes.
+        anchors: float32 (K, 2), the classes' prototypes or centres; None where there are none in
+            this plane.
+        head: float32 (K, 3), weights and bias of the linear layer that decides a class from a
+            point; None where no such layer does.
+    """
+
+    points: Array
+    labels: Array
+    predictions: Array
+    anchors: Array | None = None
+    head: Array | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of the images classified as their label."""
+        return float((self.predictions == self.labels).mean())
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays there are, by name."""
+        return {name: array for name, array in vars(self).items() if array is not None}
+
+
+class EmbeddingSpec(Spec):
+    """What an embedding is made from; its digest is the embedding's id.
+
+    Attributes:
+        model: whose features. Before the end of a training its weights are "": they are kept
+            nowhere, and follow from the checkpoint's id and the epoch.
+        view: which features, the attack with all its parameters.
+        data: the clean images.
+        adversarial_set: id of the attacked images, or None for clean ones.
+        classes: only images of these are shown.
+        n: the first so many of them; fewer where there are no more.
+        seed: of t-SNE.
+    """
+
+    model: ModelRecord
+    view: View
+    data: DataRecord
+    adversarial_set: str | None
+    classes: tuple[int, ...]
+    n: int
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """The id: weights, layer, method, pixels, classes, n and seed decide it; names do not."""
+        model = self.model.key if self.view.epoch is None else self.model.checkpoint
+        return digest(
+            {
+                "model": model,
+                "view": self.view.content(exclude=("attack",)),
+                "data": self.data.digest,
+                "set": self.adversarial_set,
+                "classes": self.classes,
+                "n": self.n,
+                "seed": self.seed,
+            }
+        )
+
+
+class EmbeddingRecord(Spec):
+    """What is kept beside the points.
+
+    Attributes:
+        spec: what they were made from.
+        content_digest: of the points and all that is known of them.
+        environment: where they were made.
+        created: ISO 8601 time, UTC.
+    """
+
+    spec: EmbeddingSpec
+    content_digest: str
+    environment: Environment
+    created: str
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A stored embedding; the points are read only when asked for."""
+
+    path: Path
+    record: EmbeddingRecord
+
+    @property
+    def spec(self) -> EmbeddingSpec:
+        """What it was made from."""
+        return self.record.spec
+
+    def layout(self) -> Layout:
+        """The points.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        arrays = load_arrays(self.path)
+        if weights_digest(arrays) != self.record.content_digest:
+            raise _damaged(self.path, "its points are not the ones that its header names")
+        return Layout(**arrays)
+
+
+def save_embedding(
+    folder: Path, spec: EmbeddingSpec, layout: Layout, environment: Environment, created: str
+) -> Embedding:
+    """Store points under the id of what they were made from."""
+    arrays = layout.arrays()
+    record = EmbeddingRecord(
+        spec=spec,
+        content_digest=weights_digest(arrays),
+        environment=environment,
+        created=created,
+    )
+    path = _path(folder, spec.id)
+    save_arrays(path, arrays, record.content())
+    return Embedding(path, record)
+
+
+def find_embedding(folder: Path, identity: str) -> Embedding | None:
+    """The stored embedding with that id, or None.
+
+    Raises:
+        UserError: the file is there but is not an embedding.
+    """
+    path = _path(folder, identity)
+    return open_embedding(path) if path.exists() else None
+
+
+def load_embeddings(folder: Path) -> list[Embedding]:
+    """All stored embeddings, oldest first.
+
+    Raises:
+        UserError: a file is not an embedding.
+    """
+    found = [open_embedding(path) for path in sorted(folder.glob("[!.]*.safetensors"))]
+    return sorted(found, key=lambda embedding: embedding.record.created)
+
+
+def open_embedding(path: Path) -> Embedding:
+    """An embedding by its file.
+
+    Raises:
+        UserError: the file is missing, truncated, or something else.
+    """
+    try:
+        return Embedding(path, EmbeddingRecord.model_validate(load_description(path)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise _damaged(path, f"{where}: {first['msg']}") from error
+
+
+def _path(folder: Path, identity: str) -> Path:
+    return folder / f"{identity}.safetensors"
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    return UserError(
+        f"{path} is not a whole embedding: {why}.",
+        f"Move it away (mv {path.name} {path.name}.bad) and run the command again to make it.",
+    )

@@ -1,0 +1,87 @@
+"""One training step, and the sums of an epoch's steps."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from robustbench_pcl.defenses import DEFENSES
+from robustbench_pcl.defenses.adversarial_training import build_adversarial_training
+from robustbench_pcl.defenses.base import Defense
+from robustbench_pcl.losses.supervised import Step
+from robustbench_pcl.registry import build
+from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.training.state import RunState
+
+
+class Update:
+    """What a recipe does with a batch.
+
+    Adversarial images join it, the defence gives the loss, and the optimisers take a step down.
+
+    Args:
+        recipe: what is trained.
+
+    Raises:
+        UserError: the recipe's defence or training attack cannot be made.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._defense: Defense = build(DEFENSES, recipe.defense)
+        part = recipe.adversarial_training
+        self._mixing = build_adversarial_training(part) if part else None
+        clip = recipe.schedule.gradient_clip
+        self._largest_norm = math.inf if clip is None else clip
+
+    def __call__(
+        self, state: RunState, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> Step:
+        """Take one step; returns its terms, the loss and the gradient's norm among them."""
+        with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
+            if self._mixing:
+                images, labels = self._mixing.mixed(state.model, images, labels, generator)
+            step = self._defense.step(state.model, images, labels, generator)
+            loss = torch.stack(list(step.terms.values())).sum()
+        optimisers = list(filter(None, (state.momentum, state.prototypes)))
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(
+            state.model.classifier.parameters(), self._largest_norm
+        )
+        for optimiser in optimisers:
+            optimiser.step()
+        terms = {name: value.detach() for name, value in step.terms.items()}
+        return Step(
+            {"loss": loss.detach(), **terms, "gradient_norm": norm}, step.correct, step.count
+        )
+
+
+class Totals:
+    """Sums over an epoch, kept on the device so that no step waits for a copy."""
+
+    def __init__(self) -> None:
+        self._terms: dict[str, Tensor] = {}
+        self._correct: Tensor | int = 0
+        self._count = self._batches = 0
+        self._last: Tensor | None = None
+
+    def add(self, step: Step) -> None:
+        """Take a step into account."""
+        for name, value in step.terms.items():
+            self._terms[name] = self._terms.get(name, torch.zeros_like(value)) + value
+        self._last = step.terms["loss"]
+        self._correct = self._correct + step.correct
+        self._count += step.count
+        self._batches += 1
+
+    def last_loss(self) -> float:
+        """The loss of the last step; waits for the device."""
+        return float(self._last) if self._last is not None else 0.0
+
+    def means(self) -> dict[str, float]:
+        """The mean of each term over the steps, and the share of images that were right."""
+        means = {name: float(value) / self._batches for name, value in self._terms.items()}
+        return {**means, "training_accuracy": float(self._correct) / self._count}
