@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from robustbench_pcl.losses.criterion import Criterion
 from robustbench_pcl.losses.inference import inference_rule
 from robustbench_pcl.models.classifier import Classifier
+from robustbench_pcl.models.ensemble import Ensemble
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SupervisedModel(nn.Module):
     The criterion's prototypes are part of the state, so that an adaptive attacker has them.
 
     Args:
-        classifier: from images to final logits and tapped features.
+        classifier: from images to final logits and tapped features, one network or several.
         criterion: what trains it.
         inference: how it answers: "softmax" by the final logits, "nearest" by Eq. 7.
         memory: what a defence keeps from step to step; part of the state, and not used here.
@@ -44,7 +45,7 @@ class SupervisedModel(nn.Module):
 
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: Classifier | Ensemble,
         criterion: Criterion,
         inference: str = "softmax",
         memory: nn.Module | None = None,

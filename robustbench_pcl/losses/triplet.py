@@ -36,10 +36,10 @@ class TripletLoss(MetricLoss):
 
         Over the list of positive pairs rather than all N^3 triplets, K times as many.
         """
-        squared, same = self.between_images(features), labels[:, None] == labels
-        anchors, positives = torch.nonzero(same.fill_diagonal_(False), as_tuple=True)
-        # An image of the anchor's own class, the anchor among them, is infinitely far a negative.
-        different = labels[:, None] != labels
+        squared, different = self.between_images(features), labels[:, None] != labels
+        alike = ~different & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        anchors, positives = torch.nonzero(alike, as_tuple=True)
+        # Infinitely far away, an image of the anchor's own class is no negative.
         to_negatives = squared.masked_fill(~different, torch.inf)
         hinges = F.relu(self.margin + squared[anchors, positives][:, None] - to_negatives[anchors])
         count = different.sum(dim=1)[anchors].sum()

@@ -48,12 +48,12 @@ def test_nearest_s_logits_are_squared_distances_in_units_of_those_between_anchor
     unit = sum(apart) / len(apart)
     logits = nearest(criterion, {7: features})
     for feature, found in zip(features, logits, strict=True):
-        expected = [-square(feature - anchor) / unit for anchor in anchors]
+        expected = [-16 * square(feature - anchor) / unit for anchor in anchors]
         assert found.tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
-def test_on_its_own_anchor_an_image_is_one_above_the_others_at_any_size(size):
+def test_on_its_own_anchor_an_image_is_16_above_the_others_at_any_size(size):
     criterion = criterion_of("center")
     loss = criterion.losses["7"]
     with torch.no_grad():
@@ -61,8 +61,8 @@ def test_on_its_own_anchor_an_image_is_one_above_the_others_at_any_size(size):
         loss.centres[CLASSES - 1] = (1 - 5**0.5) / 4 - 0.5  # as far from the others as they are
         loss.centres.mul_(size)
     logits = nearest(criterion, {7: loss.centres.detach()})
-    expected = torch.eye(CLASSES, dtype=torch.float64) - 1
-    assert torch.allclose(logits, expected, rtol=0, atol=1e-12)
+    expected = 16 * torch.eye(CLASSES, dtype=torch.float64) - 16
+    assert torch.allclose(logits, expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("size", [1.0, 1e3])
@@ -74,7 +74,7 @@ def test_cross_entropy_on_nearest_s_logits_has_a_gradient_at_any_size(size):
     (found,) = torch.autograd.grad(
         F.cross_entropy(nearest(criterion, {7: features}), labels), features
     )
-    assert (found.norm(dim=1) * size > 0.01).all()
+    assert (found.norm(dim=1) * size > 1e-8).all()
     raw = -torch.cdist(features, features.detach()).square()
     (lost,) = torch.autograd.grad(F.cross_entropy(raw, labels), features)
     assert bool((lost == 0).all()) == (size == 1e3)

@@ -73,7 +73,7 @@ def test_the_triplet_loss_is_the_mean_of_eq_15_over_all_triplets(margin):
 
 
 def test_an_image_s_contrastive_loss_pairs_it_with_every_centre():
-    loss, (features, labels) = placed("contrastive", size=UNIT), batch(size=UNIT)
+    loss, (features, labels) = placed("contrastive", size=UNIT, margin=1.0), batch(size=UNIT)
     loss.scale.fill_(UNIT)
     expected = [
         mean(
@@ -85,7 +85,7 @@ def test_an_image_s_contrastive_loss_pairs_it_with_every_centre():
 
 
 def test_an_image_s_triplet_loss_is_over_every_other_centre():
-    loss, (features, labels) = placed("triplet", size=UNIT), batch(size=UNIT)
+    loss, (features, labels) = placed("triplet", size=UNIT, margin=1.0), batch(size=UNIT)
     loss.scale.fill_(UNIT)
     expected = [
         mean(

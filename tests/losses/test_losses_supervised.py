@@ -69,11 +69,11 @@ def on_pixels(loss: str, inference: str) -> SupervisedModel:
 
 
 def rule_s_logits(inference: str) -> Tensor:
-    """By hand; the anchors' squared distances 1, 1 and 2 average to 4/3."""
+    """By hand; the anchors' squared distances 1, 1 and 2 average to 4/3, and 16 / (4/3) is 12."""
     pixels = IMAGES.view(4, 2)
     if inference == "softmax":
         return pixels @ HEAD.T
-    return -torch.stack([(pixels - anchor).square().sum(dim=1) for anchor in ANCHORS], dim=1) * 0.75
+    return -torch.stack([(pixels - anchor).square().sum(dim=1) for anchor in ANCHORS], dim=1) * 12
 
 
 EVERY = [(loss, "nearest") for loss in ("pcl", "center", *ON_PAIRS)]
@@ -85,7 +85,7 @@ def test_the_model_answers_by_its_rule(loss, inference):
     model = on_pixels(loss, inference)
     answers = NEAREST if inference == "nearest" else BY_HEAD
     logits = model(IMAGES)
-    assert torch.allclose(logits, rule_s_logits(inference), atol=1e-6)
+    assert torch.allclose(logits, rule_s_logits(inference), atol=1e-5)
     assert logits.argmax(dim=1).tolist() == answers
     labels = torch.tensor([*answers[:3], (answers[3] + 1) % 3])
     step = model.step(IMAGES, labels)
@@ -98,7 +98,7 @@ def test_the_joint_loss_is_cross_entropy_of_the_rule_s_answer_and_the_loss(loss,
     model, labels = on_pixels(loss, inference), torch.tensor([0, 2, 2, 1])
     own = model.criterion.losses["1"].per_image(IMAGES.view(4, 2), labels)
     expected = F.cross_entropy(rule_s_logits(inference), labels, reduction="none") + own
-    assert torch.allclose(model.joint_loss(IMAGES, labels), expected, atol=1e-6)
+    assert torch.allclose(model.joint_loss(IMAGES, labels), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("inference", ["softmax", "nearest"])
