@@ -1,37 +1,36 @@
-"""``pclbench report``: the paper's tables, measured beside published."""
+"""``pclbench report``: the paper's tables and figures, measured beside published."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from robustbench_pcl.cli.console import Format, print_rows, say
+from robustbench_pcl.cli.delivering import (
+    TableFormat,
+    deliver_described,
+    deliver_figure,
+    deliver_overview,
+    deliver_table,
+    deliver_text,
+)
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.specs.names import SCALES, Scale
-
-if TYPE_CHECKING:
-    from robustbench_pcl.report.model import ReportTable
-
-
-class TableFormat(StrEnum):
-    """How a table is written."""
-
-    text = "text"
-    md = "md"
-    latex = "latex"
-    html = "html"
-    csv = "csv"
-    json = "json"
 
 
 def report(
     *,
     table: Annotated[
         int | None, typer.Option(help="Number of a table in the paper.", show_default=False)
+    ] = None,
+    figure: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of a figure in the paper, as SVG, or PNG by --output's name.",
+            show_default=False,
+        ),
     ] = None,
     dataset: Annotated[
         list[str] | None,
@@ -40,6 +39,9 @@ def report(
     form: Annotated[
         TableFormat, typer.Option("--format", help="How to write the table.")
     ] = TableFormat.text,
+    interval: Annotated[
+        bool, typer.Option("--interval", help="With 95 % intervals; csv and json always are.")
+    ] = False,
     page: Annotated[
         bool, typer.Option("--page", help="One HTML page with all tables and figures.")
     ] = False,
@@ -65,26 +67,50 @@ def report(
     """Show what was measured beside what the paper prints.
 
     Nothing is trained or attacked: what is missing is shown as missing, with
-    the command that measures it. Without --table and --page, list the tables
-    and how much of each is measured.
+    the command that measures it. Tables 1, 2 and 10 describe the code itself.
+    Without --table, --figure and --page, list what there is and how much of it
+    is measured.
     """
+    from robustbench_pcl.report.described import TITLES, described_table
     from robustbench_pcl.report.evidence import Evidence
     from robustbench_pcl.report.full_page import full_page
     from robustbench_pcl.report.overview import overview
+    from robustbench_pcl.report.paper_figures import report_figure
     from robustbench_pcl.report.table import report_table
+    from robustbench_pcl.store.embeddings import load_embeddings
     from robustbench_pcl.store.home import Home
     from robustbench_pcl.store.measurements import load_measurements, load_trainings
 
-    results = Home(home).results
-    evidence = Evidence(load_measurements(results), load_trainings(results))
-    names = dataset or []
+    if figure is not None and (table is not None or page):
+        raise UserError("A figure is written by itself.", "Leave --table and --page out.")
+    if table in TITLES and not page:
+        if dataset or scale or seed is not None or interval:
+            raise UserError(
+                f"Table {table} describes the code, not measurements.",
+                "Leave --dataset, --scale, --seed and --interval out.",
+            )
+        deliver_described(described_table(table), form, output)
+        return
+    stored = Home(home)
+    evidence = Evidence(load_measurements(stored.results), load_trainings(stored.results))
+    names, size = dataset or [], _scale(scale)
+    if table is not None and not page:
+        found = report_table(table, evidence, names, size, seed)
+        deliver_table(replace(found, intervals=interval), form, output)
+        return
+    embeddings = load_embeddings(stored.embeddings)
     if page:
         numbers = [] if table is None else [table]
-        _deliver(full_page(evidence, numbers, names, _scale(scale), seed), output)
-    elif table is not None:
-        _deliver_table(report_table(table, evidence, names, _scale(scale), seed), form, output)
+        text = full_page(
+            evidence, embeddings, numbers, names, scale=size, seed=seed, intervals=interval
+        )
+        deliver_text(text, output)
+    elif figure is not None:
+        drawn = report_figure(figure, evidence, embeddings, names, scale=size, seed=seed)
+        deliver_figure(drawn, output)
     else:
-        _list(overview(evidence, names, _scale(scale), seed), form, output)
+        lines = overview(evidence, embeddings, names, scale=size, seed=seed)
+        deliver_overview(lines, form, output)
 
 
 def _scale(name: str | None) -> Scale | None:
@@ -94,39 +120,3 @@ def _scale(name: str | None) -> Scale | None:
     if name is not None:
         raise unknown_name("scale", name, SCALES)
     return None
-
-
-def _deliver_table(table: ReportTable, form: TableFormat, output: Path | None) -> None:
-    from rich.console import Console
-
-    from robustbench_pcl.report.render import render
-    from robustbench_pcl.report.text import terminal_text
-
-    terminal = Console(highlight=False)
-    if form is TableFormat.text and output is None and terminal.is_terminal:
-        terminal.print(terminal_text(table), soft_wrap=True, end="")
-    else:
-        _deliver(render(table, form), output)
-
-
-def _deliver(content: str, output: Path | None) -> None:
-    from robustbench_pcl.store.atomic import write_bytes
-
-    if output is None:
-        print(content, end="")
-    else:
-        write_bytes(output, content.encode())
-        say(f"Wrote {output}.")
-
-
-def _list(rows: Sequence[Mapping[str, Any]], form: TableFormat, output: Path | None) -> None:
-    from robustbench_pcl.report.overview import overview_text
-
-    if form is TableFormat.text and output is None:
-        print(overview_text(rows), end="")
-    elif form in (TableFormat.csv, TableFormat.json) and output is None:
-        print_rows(rows, Format(form.value))
-    else:
-        raise UserError(
-            "There is no table to write.", "Name one with --table 3, or ask for --page."
-        )

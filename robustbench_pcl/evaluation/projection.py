@@ -18,7 +18,7 @@ def tsne(features: Array, seed: int) -> Array:
     """Points float32 (N, 2) in which near features stay near.
 
     Args:
-        features: (N, D), in any unit.
+        features: (N, D), in any unit; equal features give equal points.
         seed: of the few choices that are left with a start from the principal components.
 
     Raises:
@@ -33,9 +33,11 @@ def tsne(features: Array, seed: int) -> Array:
             f"t-SNE needs at least {FEWEST} images, and there are {count}.",
             "Ask for more with --images.",
         )
-    spread = features.std()
-    centred = features.astype(np.float64) / (spread if spread > 0 else 1)
-    reduced = PCA(min(DIMENSIONS, count, width), svd_solver="full").fit_transform(centred)
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    spread = centred.std()
+    if spread == 0:
+        return np.zeros((count, 2), np.float32)
+    reduced = PCA(min(DIMENSIONS, count, width), svd_solver="full").fit_transform(centred / spread)
     perplexity = min(PERPLEXITY, max(count / 20, 1.0))
     points = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(reduced)
     return np.asarray(points, dtype=np.float32)

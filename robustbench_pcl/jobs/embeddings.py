@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.embedding import POINTS, embedding_spec, lay_out
 from robustbench_pcl.losses.supervised import SupervisedModel
-from robustbench_pcl.paper.figures import PENULTIMATE, epochs_looked_at
+from robustbench_pcl.paper.figure import PENULTIMATE
+from robustbench_pcl.paper.figures import epochs_looked_at
 from robustbench_pcl.specs.recipe import Recipe
 from robustbench_pcl.specs.view import View
 from robustbench_pcl.store import embeddings as store
@@ -69,9 +70,9 @@ def embed(bench: Bench, recipe: Recipe, view: View) -> Embedding:
 def keeper(bench: Bench, recipe: Recipe) -> AfterEpoch:
     """What a training does before its first epoch and after each: keep what figures look at.
 
-    Only features of two neurons are kept: they need no t-SNE, so they cost one forward pass.
+    That is the features of two neurons under a loss on features: a forward pass, and no t-SNE.
     """
-    epochs = epochs_looked_at(recipe) if recipe.embedding == 2 and recipe.members == 1 else ()
+    epochs = epochs_looked_at(recipe) if recipe.embedding == 2 and recipe.taps else ()
 
     def keep(model: SupervisedModel, epoch: int) -> None:
         if epoch in epochs:

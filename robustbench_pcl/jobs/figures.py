@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from robustbench_pcl.jobs.plan import Embed, Job, Measure, plan
-from robustbench_pcl.paper.figures import FeatureFigure, SweepFigure, paper_figure
+from robustbench_pcl.paper.figure import FeatureFigure, SweepFigure
+from robustbench_pcl.paper.figures import paper_figure
 from robustbench_pcl.recipes.named import named_recipe
 from robustbench_pcl.specs.names import Scale
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from robustbench_pcl.specs.names import SCALES, Scale
 from robustbench_pcl.specs.recipe import Recipe
 from robustbench_pcl.store.records import DataRecord, Environment, Measurement, TrainingRecord
 
-# Table 2 of the paper.
-PAPER_STEPS = {"fgsm": 1, "bim": 10, "mim": 10, "pgd": 10, "cw": 1000}
+PAPER_STEPS = {"fgsm": 1, "bim": 10, "mim": 10, "cw": 1000, "pgd": 10}
+"""The paper's attacks and their steps, in the order of its Table 2."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Answer:
 
     Attributes:
         value: per cent, seconds or epochs, as the cell asks.
-        weights: digest of the target's weights.
+        model: the same for targets that classify alike (:attr:`ModelRecord.key`).
         recipe: of the target.
         data: the images measured, or trained on.
         environment: where the number was made.
@@ -34,7 +34,7 @@ class Answer:
     """
 
     value: float
-    weights: str
+    model: str
     recipe: Recipe
     data: DataRecord
     environment: Environment
@@ -96,6 +96,35 @@ class Evidence:
             reverse=True,
         )
 
+    def consistent_answers(
+        self, cells: Sequence[Cell], scale: Scale | None, seed: int | None = None
+    ) -> list[Answer | None]:
+        """An answer to each cell, those about a target all from one model, or None.
+
+        That model answers most of the cells about the target; the newest does if several do.
+
+        Args:
+            cells: the questions.
+            scale: of targets and sources; None where no scale answers anything.
+            seed: of the targets' training; any if None.
+        """
+        found = [self.answers(cell, scale, seed) if scale else [] for cell in cells]
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        newest: dict[str, str] = defaultdict(str)
+        for cell, answers in zip(cells, found, strict=True):
+            counts[cell.target].update({answer.model for answer in answers})
+            for answer in answers:
+                newest[answer.model] = max(newest[answer.model], answer.created)
+        chosen = {
+            target: max(count, key=lambda model: (count[model], newest[model]))
+            for target, count in counts.items()
+            if count
+        }
+        return [
+            next((answer for answer in answers if answer.model == chosen[cell.target]), None)
+            for cell, answers in zip(cells, found, strict=True)
+        ]
+
     def scales(self, cells: Sequence[Cell], seed: int | None = None) -> dict[Scale, int]:
         """How many of the cells each scale answers, the most faithful scale first."""
         counts = {
@@ -120,7 +149,7 @@ def _same_source(record: Measurement, cell: Cell, scale: Scale | None) -> bool:
     if record.source is None or cell.source is None:
         return record.source is None and cell.source is None
     if cell.source == cell.target:
-        return record.source.weights == record.target.weights
+        return record.source.key == record.target.key
     return record.source.recipe.name == cell.source and _trained(record.source.recipe, scale, None)
 
 
@@ -145,7 +174,7 @@ def _accuracy(record: Measurement) -> Answer:
     low, high = record.interval
     return Answer(
         value=100 * record.accuracy,
-        weights=record.target.weights,
+        model=record.target.key,
         recipe=record.target.recipe,
         data=record.data,
         environment=record.environment,
@@ -160,7 +189,7 @@ def _training_figure(record: TrainingRecord, cell: Cell) -> Answer:
     seconds = cell.quantity == "seconds_per_epoch"
     return Answer(
         value=record.seconds_per_epoch if seconds else record.recipe.schedule.epochs,
-        weights=record.weights,
+        model=record.weights,
         recipe=record.recipe,
         data=record.data,
         environment=record.environment,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from robustbench_pcl.report.drawing import COLOURS, INK, LINES, Drawing, ink
 from robustbench_pcl.report.formatting import MISSING, attack_label, show_measured
 from robustbench_pcl.report.model import Entry, ReportSection, Row
 from robustbench_pcl.store.records import TrainingRecord
@@ -15,16 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.container import Container
     from matplotlib.figure import Figure
-
-# Okabe and Ito's palette: told apart with any colour vision, on white and on black.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-LINES = ("-", "--", ":")
-# matplotlib writes colours as numbers; this one is replaced by the page's own text colour.
-INK = "#123456"
-STYLE = (
-    "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}"
-    "text{font-family:system-ui,sans-serif}</style>"
-)
 
 
 class Bar(NamedTuple):
@@ -170,10 +160,8 @@ def training_curves(trainings: Sequence[TrainingRecord]) -> str:
 
     def draw(left: Axes, right: Axes) -> None:
         for number, record in enumerate(trainings):
-            colour, line = (
-                COLOURS[number % len(COLOURS)],
-                LINES[number // len(COLOURS) % len(LINES)],
-            )
+            colour = COLOURS[number % len(COLOURS)]
+            line = LINES[number // len(COLOURS) % len(LINES)]
             entropy, accuracy = (
                 _curve(record, name) for name in ("cross_entropy", "training_accuracy")
             )
@@ -201,40 +189,14 @@ def _curve(record: TrainingRecord, name: str) -> tuple[list[float], list[float]]
 def _svg(
     draw: Callable[..., None], size: tuple[float, float], columns: int = 1, grid: bool = True
 ) -> str:
-    """Draw on new axes and return the figure as SVG that takes the page's text colour."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
+    """Draw on axes side by side and return the figure as SVG."""
 
-    settings: dict[Any, Any] = {
-        "svg.hashsalt": "pclbench",
-        "svg.fonttype": "none",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-    }
-    with mpl.rc_context(settings):
-        figure: Figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
+    def paint(figure: Figure) -> None:
         panels = figure.subplots(1, columns, squeeze=False)[0]
         draw(*panels)
         for axes in panels:
-            _ink(axes)
+            ink(axes)
             if grid:
                 axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    drawing = out.getvalue()
-    drawing = drawing[drawing.index("<svg") :].replace(INK, "currentColor")
-    head, body = drawing.split(">", 1)
-    return f"{head}>{STYLE}{body}"
 
-
-def _ink(axes: Axes) -> None:
-    """Draw everything that is not data in the page's text colour."""
-    axes.tick_params(colors=INK)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
+    return Drawing(paint, size).svg()

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from robustbench_pcl.paper.independent import independent_results
+from robustbench_pcl.paper.table import Position
 from robustbench_pcl.report.evidence import PAPER_STEPS, Answer, differing_steps
 from robustbench_pcl.report.formatting import (
     attack_label,
@@ -28,16 +29,30 @@ def evidence_notes(answers: Sequence[Answer]) -> Iterator[str]:
     yield scale_note(recipes)
     yield from _data_notes(answers)
     yield from _loss_notes(recipes)
+    yield from _decision_notes(recipes)
     yield from _attack_notes(answers)
     yield from _precision_note(answers)
     devices = sorted({answer.environment.device for answer in answers})
     yield f"Measured on {listed(devices)}."
 
 
-def unbuilt_note(recipes: Sequence[str]) -> Iterator[str]:
-    """Which recipes a table asks for that nothing here can train."""
-    if recipes:
-        yield f"No recipe to train yet: {', '.join(recipes)}."
+def adaptive_note(positions: Sequence[Position]) -> Iterator[str]:
+    """Which attacks know the defence's own loss, and what the others maximise."""
+    attacked = [(position, position.cell.attack) for position in positions]
+    names = {attack.name for _, attack in attacked if attack}
+    adaptive = dict.fromkeys(
+        (position.column if position.column.attack else position.row).name
+        for position, attack in attacked
+        if attack and attack.parameters.get("loss") == "joint"
+    )
+    if adaptive:
+        yield (
+            f"Adaptive, maximising the joint loss with its prototypes: {listed(adaptive)}. The "
+            "other attacks maximise cross-entropy."
+        )
+    elif names:
+        others = ", C&W the logit margin" if "cw" in names else ""
+        yield f"Not adaptive: the attacks maximise cross-entropy{others}, not the joint loss."
 
 
 def other_scales_note(shown: Scale, scales: Mapping[Scale, int]) -> Iterator[str]:
@@ -47,23 +62,24 @@ def other_scales_note(shown: Scale, scales: Mapping[Scale, int]) -> Iterator[str
             yield f"{counted(count, 'cell')} measured at {scale} scale too: --scale {scale}."
 
 
-def worst_case_note(worst: Mapping[str, WorstCase]) -> Iterator[str]:
-    """Accuracy over all stored white-box attacks, recipes with the same attacks together.
+def worst_case_note(cases: Mapping[str, WorstCase]) -> Iterator[str]:
+    """What the worst cases withstood, recipes with the same attacks together.
 
     Args:
-        worst: recipe's label -> its worst case.
+        cases: recipe -> its worst case.
     """
     groups: dict[tuple[tuple[str, ...], int], list[str]] = defaultdict(list)
-    for label, case in worst.items():
-        groups[case.attacks, case.n].append(f"{label} {percent(case.accuracy)}")
+    for recipe, case in cases.items():
+        groups[case.attacks, case.n].append(recipe)
     if groups:
-        cases = "; ".join(
-            f"{', '.join(rows)} ({listed(attacks)}; n = {n})"
-            for (attacks, n), rows in groups.items()
+        budget = show_budget(next(iter(cases.values())).eps, None)
+        attacked = "; ".join(
+            listed(attacks) + (f" on {listed(recipes)}" if len(groups) > 1 else "") + f" (n = {n})"
+            for (attacks, n), recipes in groups.items()
         )
         yield (
-            "Worst case over the stored white-box attacks within eps, where an image counts only "
-            f"if it withstands all of them: {cases}."
+            "Worst case: an image counts only if it withstands every stored white-box attack "
+            f"within {budget}: {attacked}."
         )
 
 
@@ -91,7 +107,21 @@ def _loss_notes(recipes: Iterable[Recipe]) -> Iterator[str]:
         names[loss].add(recipe.name)
     names.pop("cross-entropy", None)
     for loss, users in names.items():
+        if users == {loss}:
+            continue  # the recipe's name says it
         yield f"Loss of {listed(sorted(users))}: {loss}."
+
+
+def _decision_notes(recipes: Iterable[Recipe]) -> Iterator[str]:
+    """Whose class is not the one with the largest logit of one network."""
+    rules: dict[str, set[str]] = defaultdict(set)
+    for recipe in recipes:
+        if recipe.inference == "nearest":
+            rules["the nearest prototype or class mean, not the largest logit"].add(recipe.name)
+        if recipe.members > 1:
+            rules[f"the largest mean probability of {recipe.members} networks"].add(recipe.name)
+    for rule, users in rules.items():
+        yield f"Class predicted by {listed(sorted(users))}: {rule}."
 
 
 def _data_notes(answers: Sequence[Answer]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Quantity
 
 MISSING = "–"
+MINUS = "\N{MINUS SIGN}"
 _ATTACKS = {"cw": "C&W"}
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -22,7 +23,7 @@ def show_measured(value: float | None, quantity: Quantity = "accuracy") -> str:
     if quantity == "epochs":
         return f"{value:.0f}"
     if quantity == "seconds_per_epoch" and 0 < value < 10:
-        return f"{value:.2g}"
+        return f"{value:#.2g}".rstrip(".")
     return f"{value:.1f}".replace("100.0", "100")  # one column narrower
 
 
@@ -33,6 +34,21 @@ def show_published(value: float | None, quantity: Quantity = "accuracy") -> str:
     if quantity == "epochs":
         return f"{value:.0f}"
     return f"{value:.1f}" if value == round(value, 1) else f"{value:.2f}"
+
+
+def show_difference(value: float | None, quantity: Quantity = "accuracy") -> str:
+    """How far a measured number is from the published one, with its sign; "" if one is missing."""
+    if value is None:
+        return ""
+    size = show_measured(abs(value), quantity)
+    if float(size) == 0:
+        return size
+    return f"{'+' if value > 0 else MINUS}{size}"
+
+
+def show_interval(interval: tuple[float, float]) -> str:
+    """An interval in per cent, "86.9 to 88.2"."""
+    return " to ".join(map(show_measured, interval))
 
 
 def show_budget(eps: float | None, c: float | None) -> str:

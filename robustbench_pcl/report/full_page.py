@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from robustbench_pcl.paper.table import published_numbers
+from robustbench_pcl.report.described import TITLES, described_table
 from robustbench_pcl.report.evidence import Evidence
 from robustbench_pcl.report.figures import attack_bars, training_curves, transfer_heat_map
 from robustbench_pcl.report.formatting import percent
 from robustbench_pcl.report.model import ReportTable
 from robustbench_pcl.report.page import Figure, render_page
+from robustbench_pcl.report.paper_figures import paper_figures
 from robustbench_pcl.report.table import report_table
 from robustbench_pcl.specs.names import Scale
+from robustbench_pcl.store.embeddings import Embedding
 
 
 def full_page(
     evidence: Evidence,
+    embeddings: Sequence[Embedding],
     numbers: Sequence[int] = (),
     datasets: Sequence[str] = (),
+    *,
     scale: Scale | None = None,
     seed: int | None = None,
+    intervals: bool = False,
 ) -> str:
     """The page for what was measured, with the figures the evidence allows.
 
     Args:
         evidence: all records there are.
-        numbers: of the paper's tables; by default all with a measurement, or all if none has.
+        embeddings: all there are, oldest first.
+        numbers: of the paper's tables; by default all with a measurement, or all if none has, and
+            the paper's figures with them.
         datasets: sections to show; by default all with a measurement.
         scale: of the recipes; by default the most faithful one measured.
         seed: of the recipes' training; any by default.
+        intervals: show each measured number's interval.
 
     Raises:
-        UserError: there is no such table or data set.
+        UserError: there is no such table or data set, or a file is damaged.
     """
     tables = [
-        report_table(number, evidence, datasets, scale, seed)
+        replace(report_table(number, evidence, datasets, scale, seed), intervals=intervals)
         for number in numbers or published_numbers()
+        if number not in TITLES
     ]
+    figures: list[Figure] = []
     if not numbers:
         tables = [t for t in tables if any(s.measured for s in t.sections)] or tables
-    return render_page(tables, [*_table_figures(tables), *_training_figures(tables, evidence)])
+        figures = paper_figures(evidence, embeddings, datasets, scale=scale, seed=seed)
+    return render_page(
+        tables,
+        [*_table_figures(tables), *figures, *_training_figures(tables, evidence)],
+        [described_table(number) for number in numbers or TITLES if number in TITLES],
+    )
 
 
 def _table_figures(tables: Sequence[ReportTable]) -> Iterator[Figure]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from robustbench_pcl.report.formatting import show_measured, show_published
-from robustbench_pcl.report.model import Entry, ReportTable, Row
+from robustbench_pcl.report.described import DescribedTable
+from robustbench_pcl.report.formatting import MINUS
+from robustbench_pcl.report.lines import Shown, legend, lines_of
+from robustbench_pcl.report.model import ReportTable, Row
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -14,42 +16,84 @@ _ESCAPES = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "–": "--",
+    MINUS: "$-$",
+    "→": r"$\rightarrow$",
+    "∞": r"$\infty$",
+    "ℓ": r"$\ell$",
+    "α": r"$\alpha$",
+    "ε": r"$\epsilon$",
+    "κ": r"$\kappa$",
+    "μ": r"$\mu$",
     "\N{NO-BREAK SPACE}": "~",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
-_SPECIAL = re.compile("|".join(map(re.escape, _ESCAPES)))
+_SPECIAL = re.compile(r"\bL_(\w+)|" + "|".join(map(re.escape, _ESCAPES)))
+LONG = 40
+"""Entries of more characters are broken into lines."""
 
 
 def escaped(text: str) -> str:
-    """Text whose characters mean themselves in LaTeX."""
-    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], text)
+    """Text whose characters mean themselves in LaTeX; losses are written as the paper does."""
+    return _SPECIAL.sub(_meant, text)
+
+
+def _meant(match: re.Match[str]) -> str:
+    loss = match[1]
+    return rf"$\mathcal{{L}}_{{\mathrm{{{loss}}}}}$" if loss else _ESCAPES[match[0]]
 
 
 def render_latex(table: ReportTable) -> str:
     """One ``table*`` environment with all data sets; needs the booktabs package.
 
-    Measured numbers stand above the paper's, which are small; the best measured are bold.
+    Measured numbers stand above the paper's and their difference, which are small; the best
+    measured are bold.
     """
-    columns = len(table.columns)
+    width = len(table.columns) + 1
+    body = list(_head(table))
+    for section in table.sections:
+        body += [
+            r"\midrule",
+            rf"\multicolumn{{{width}}}{{c}}{{{escaped(section.heading)}}} \\",
+            r"\midrule",
+            *(line for row in section.rows for line in _row(table, row)),
+        ]
+    caption = f"{table.caption} {legend(table, 'bold:')}"
+    return _environment(table, caption, f"l{'r' * (width - 1)}", body, _notes(table))
+
+
+def described_latex(table: DescribedTable) -> str:
+    """A table of words, long entries in columns that break lines."""
+    columns = zip(table.columns, *table.rows, strict=True)
+    alignment = "".join(
+        r"p{.42\textwidth}" if max(map(len, column)) > LONG else "l" for column in columns
+    )
+    body = [_line(map(escaped, row)) for row in (table.columns, *table.rows)]
+    body.insert(1, r"\midrule")
+    notes = [rf"\par\footnotesize {escaped(note)}" for note in table.footnotes]
+    return _environment(table, table.caption, alignment, body, notes)
+
+
+def _environment(
+    table: ReportTable | DescribedTable,
+    caption: str,
+    alignment: str,
+    body: Iterable[str],
+    notes: Iterable[str],
+) -> str:
     lines = [
         "% \\usepackage{booktabs}",
         r"\begin{table*}",
         r"\centering",
-        rf"\caption{{{escaped(table.title)}. {escaped(table.caption)} Upper line: measured; lower "
-        r"line: the paper's; bold: best of the recipes compared.}",
+        rf"\caption{{{escaped(f'{table.title}. {caption}')}}}",
         rf"\label{{tab:pcl-{table.number}}}",
-        rf"\begin{{tabular}}{{l{'r' * columns}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
-        *_head(table),
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        *notes,
+        r"\end{table*}",
     ]
-    for section in table.sections:
-        lines += [
-            r"\midrule",
-            rf"\multicolumn{{{columns + 1}}}{{c}}{{{escaped(section.heading)}}} \\",
-            r"\midrule",
-            *(line for row in section.rows for line in _row(table, row)),
-        ]
-    lines += [r"\bottomrule", r"\end{tabular}", *_notes(table), r"\end{table*}"]
     return "\n".join(lines) + "\n"
 
 
@@ -67,28 +111,24 @@ def _head(table: ReportTable) -> Iterator[str]:
 
 
 def _row(table: ReportTable, row: Row) -> Iterator[str]:
-    yield _line([escaped(row.heading.label), *(_measured(table, entry) for entry in row.entries)])
-    if any(entry.published is not None for entry in row.entries):
-        yield _line([r"\quad\scriptsize paper", *(_published(table, e) for e in row.entries)])
+    for line in lines_of(table, row):
+        cells = map(_shown, line.cells)
+        if line.label:
+            yield _line([rf"\quad\scriptsize {line.label}", *(rf"\scriptsize {c}" for c in cells)])
+        else:
+            yield _line([escaped(row.heading.name), *cells])
 
 
-def _measured(table: ReportTable, entry: Entry) -> str:
-    shown = escaped(show_measured(entry.measured, entry.cell.quantity))
-    if entry.best:
-        shown = rf"\textbf{{{shown}}}"
-    if table.is_matrix and entry.white_box:
-        shown = rf"\underline{{{shown}}}"
-    return shown
+def _shown(shown: Shown) -> str:
+    text = escaped(shown.text)
+    if shown.best:
+        text = rf"\textbf{{{text}}}"
+    if shown.white_box:
+        text = rf"\underline{{{text}}}"
+    return text + (rf"\textsuperscript{{{shown.remark}}}" if shown.remark else "")
 
 
-def _published(table: ReportTable, entry: Entry) -> str:
-    shown = escaped(show_published(entry.published, entry.cell.quantity))
-    number = table.remark_number(entry)
-    mark = rf"\textsuperscript{{{number}}}" if number else ""
-    return rf"\scriptsize {shown}{mark}"
-
-
-def _line(cells: list[str]) -> str:
+def _line(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 

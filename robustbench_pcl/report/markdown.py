@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from robustbench_pcl.report.formatting import show_measured, show_published, superscript
-from robustbench_pcl.report.model import Entry, ReportSection, ReportTable
+from collections.abc import Iterable, Sequence
 
-LEGEND = "Measured, with the paper's number in parentheses; **bold**: best of the recipes compared."
+from robustbench_pcl.report.described import DescribedTable
+from robustbench_pcl.report.formatting import (
+    percent,
+    show_difference,
+    show_interval,
+    show_measured,
+    show_published,
+    superscript,
+)
+from robustbench_pcl.report.model import Entry, ReportTable
 
 
 def render_markdown(table: ReportTable) -> str:
     """The table with its footnotes, one Markdown table a data set."""
-    parts = [f"## {table.heading}", f"{table.caption} {LEGEND}"]
+    headings = ["", *(column.name for column in table.columns)]
+    parts = [f"## {table.heading}", f"{_escaped(table.caption)} {_legend(table)}"]
     for section in table.sections:
-        parts.append(f"### {section.heading}")
-        parts.append(_grid(table, section))
-        parts.append("\n".join(f"- {_escaped(note)}" for note in section.footnotes))
+        rows = [
+            [_escaped(row.heading.name), *(_entry(table, entry) for entry in row.entries)]
+            for row in section.rows
+        ]
+        parts += [f"### {section.heading}", _grid(headings, rows, "right")]
+        parts.append(_notes(section.footnotes))
     parts.append(
         "\n".join(
             f"- {superscript(number)} {_escaped(remark)}"
@@ -27,19 +39,36 @@ def render_markdown(table: ReportTable) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _grid(table: ReportTable, section: ReportSection) -> str:
+def described_markdown(table: DescribedTable) -> str:
+    """A table of words with its footnotes."""
+    rows = [list(map(_escaped, row)) for row in table.rows]
+    grid = _grid(table.columns, rows, "left")
+    parts = [f"## {table.heading}", _escaped(table.caption), grid, _notes(table.footnotes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _legend(table: ReportTable) -> str:
+    interval = f" [its {percent('95')} interval]" if table.intervals else ""
+    return (
+        f"Measured{interval} (the paper's number, measured less the paper's); **bold**: best of "
+        "the recipes compared."
+    )
+
+
+def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
     from tabulate import tabulate
 
     return tabulate(
-        [
-            [_escaped(row.heading.label), *(_entry(table, entry) for entry in row.entries)]
-            for row in section.rows
-        ],
-        headers=["", *(_escaped(column.name) for column in table.columns)],
+        rows,
+        headers=list(map(_escaped, headings)),
         tablefmt="github",
         disable_numparse=True,
-        colalign=["left", *["right"] * len(table.columns)],
+        colalign=["left", *[align] * (len(headings) - 1)],
     )
+
+
+def _notes(notes: Iterable[str]) -> str:
+    return "\n".join(f"- {_escaped(note)}" for note in notes)
 
 
 def _entry(table: ReportTable, entry: Entry) -> str:
@@ -48,11 +77,15 @@ def _entry(table: ReportTable, entry: Entry) -> str:
         measured = f"**{measured}**"
     if table.is_matrix and entry.white_box:
         measured = f"<u>{measured}</u>"
+    if table.intervals and entry.interval:
+        measured += f" [{show_interval(entry.interval)}]"
     if entry.published is None:
         return measured
     number = table.remark_number(entry)
-    mark = superscript(number) if number else ""
-    return f"{measured} ({show_published(entry.published, entry.cell.quantity)}{mark})"
+    published = show_published(entry.published, entry.cell.quantity)
+    published += superscript(number) if number else ""
+    difference = show_difference(entry.difference, entry.cell.quantity)
+    return f"{measured} ({', '.join(filter(None, (published, difference)))})"
 
 
 def _escaped(text: str) -> str:

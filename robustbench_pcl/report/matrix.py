@@ -27,7 +27,7 @@ def with_measured_recipes(
         (record.source.recipe.name, record.target.recipe.name)
         for record in evidence.measurements
         if record.source
-        and record.source.weights != record.target.weights
+        and record.source.key != record.target.key
         and record.attack
         and record.attack.name in attacks
         and (not datasets or record.data.dataset in datasets)

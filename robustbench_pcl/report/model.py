@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from robustbench_pcl.paper.table import Heading
@@ -11,6 +12,9 @@ from robustbench_pcl.report.worst_case import WorstCase
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.store.records import Environment
+
+WORST_CASE = "worst-case"
+"""The attack that stands for the strongest of all stored ones, image by image."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,21 @@ class Entry:
     best: bool = False
 
     @property
+    def difference(self) -> float | None:
+        """Measured less published, or None where one of them is missing."""
+        if self.measured is None or self.published is None:
+            return None
+        return self.measured - self.published
+
+    @property
     def white_box(self) -> bool:
         """Whether the images are crafted on the model that is measured."""
         return self.cell.attack is not None and self.cell.source == self.cell.target
+
+    @property
+    def is_worst_case(self) -> bool:
+        """Whether it is over all stored attacks, and not at a position of the paper's table."""
+        return self.cell.attack is not None and self.cell.attack.name == WORST_CASE
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,8 @@ class ReportSection:
         missing: cells that nothing answers.
         command: fills them; "" if there are none, or none whose recipes can be trained.
         environments: where the numbers were made.
+        worst_cases: recipe -> its accuracy over the stored white-box attacks within the largest
+            budget that the section asks about.
     """
 
     dataset: str
@@ -79,6 +97,7 @@ class ReportSection:
     missing: int
     command: str
     environments: tuple[Environment, ...]
+    worst_cases: Mapping[str, WorstCase] = field(default_factory=dict)
 
     @property
     def heading(self) -> str:
@@ -100,7 +119,18 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table ready to be rendered."""
+    """A table ready to be rendered.
+
+    Attributes:
+        number: the paper's.
+        title: what it is about.
+        caption: what the numbers are.
+        columns: from left to right.
+        sections: one a data set.
+        is_matrix: rows are sources and columns targets.
+        targets_in_rows: a row is a recipe, else a column is one.
+        intervals: readers want to see each measured number's interval.
+    """
 
     number: int
     title: str
@@ -108,6 +138,8 @@ class ReportTable:
     columns: tuple[Heading, ...]
     sections: tuple[ReportSection, ...]
     is_matrix: bool
+    targets_in_rows: bool
+    intervals: bool = False
 
     @property
     def heading(self) -> str:

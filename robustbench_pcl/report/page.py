@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.paper.independent import independent_results
+from robustbench_pcl.report.claims import with_worst_cases
+from robustbench_pcl.report.described import DescribedTable
 from robustbench_pcl.report.formatting import percent, show_budget
-from robustbench_pcl.report.html import render_html
+from robustbench_pcl.report.html import described_html, render_html
 from robustbench_pcl.report.model import ReportTable
 
 TITLE = "Prototype Conformity Loss: measured beside published"
@@ -35,12 +37,17 @@ class Figure(NamedTuple):
     caption: str
 
 
-def render_page(tables: Sequence[ReportTable], figures: Sequence[Figure]) -> str:
+def render_page(
+    tables: Sequence[ReportTable],
+    figures: Sequence[Figure],
+    described: Sequence[DescribedTable] = (),
+) -> str:
     """The page as HTML, with style and drawings inside it.
 
     Args:
         tables: from top to bottom.
         figures: shown before the tables.
+        described: shown after them.
     """
     style = (resources.files(__package__) / "page.css").read_text(encoding="utf-8")
     parts = [
@@ -57,12 +64,13 @@ def render_page(tables: Sequence[ReportTable], figures: Sequence[Figure]) -> str
         f"<h1>{escape(TITLE)}</h1>",
         f'<p class="lead">{escape(LEAD)}</p>',
         *_facts(tables),
-        *_navigation(tables, figures),
         "</header>",
+        *_navigation(figures, [*tables, *described]),
         "<main>",
         *_independent(tables),
         *_figures(figures),
-        *(render_html(table) for table in tables),
+        *(render_html(with_worst_cases(table)) for table in tables),
+        *map(described_html, described),
         *_environments(tables),
         *_reproduction(tables),
         "</main>",
@@ -87,12 +95,21 @@ def _facts(tables: Sequence[ReportTable]) -> Iterator[str]:
     yield f'<dl class="facts">{items}</dl>'
 
 
-def _navigation(tables: Sequence[ReportTable], figures: Sequence[Figure]) -> Iterator[str]:
-    links = [
-        *(f'<a href="#figure-{i}">{escape(f.title)}</a>' for i, f in enumerate(figures, 1)),
-        *(f'<a href="#table-{table.number}">{escape(table.heading)}</a>' for table in tables),
-        '<a href="#reproduce">How to reproduce</a>',
+def _navigation(
+    figures: Sequence[Figure], tables: Sequence[ReportTable | DescribedTable]
+) -> Iterator[str]:
+    """Links in a column; where there is no room, in a line, without the figures' and spans."""
+    links = ['<a href="#figures">Figures</a>'] if figures else []
+    links += [
+        f'<a class="figure" href="#figure-{number}">{escape(figure.title)}</a>'
+        for number, figure in enumerate(figures, 1)
     ]
+    links += [
+        f'<a href="#table-{table.number}">Table {table.number}'
+        f"<span>. {escape(table.title)}</span></a>"
+        for table in tables
+    ]
+    links.append('<a href="#reproduce">Reproduce</a>')
     yield f'<nav aria-label="Contents">{"".join(links)}</nav>'
 
 
@@ -118,11 +135,11 @@ def _independent(tables: Sequence[ReportTable]) -> Iterator[str]:
 
 
 def _figures(figures: Sequence[Figure]) -> Iterator[str]:
-    yield '<div class="figures">'
+    yield '<div class="figures" id="figures">'
     for number, figure in enumerate(figures, 1):
         yield f'<figure class="card" id="figure-{number}">'
         yield f"<h2>{escape(figure.title)}</h2>"
-        yield _with_own_ids(figure.svg, f"f{number}-")
+        yield f'<div class="scroll" tabindex="0">{_with_own_ids(figure.svg, f"f{number}-")}</div>'
         yield f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
     yield "</div>"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from robustbench_pcl.registry import Family
+from robustbench_pcl.report.claims import with_worst_cases
+from robustbench_pcl.report.described import DescribedTable
 from robustbench_pcl.report.model import ReportTable
 
-Renderer = Callable[[ReportTable], str]
-
-FORMATS: Family[Renderer] = Family(
+FORMATS: Family[Callable[[ReportTable], str]] = Family(
     "format",
     {
         "text": "robustbench_pcl.report.text:render_text",
@@ -20,12 +20,32 @@ FORMATS: Family[Renderer] = Family(
         "json": "robustbench_pcl.report.tidy:render_json",
     },
 )
+DESCRIBED_FORMATS: Family[Callable[[DescribedTable], str]] = Family(
+    "format",
+    {
+        "text": "robustbench_pcl.report.text:described_text",
+        "md": "robustbench_pcl.report.markdown:described_markdown",
+        "latex": "robustbench_pcl.report.latex:described_latex",
+        "html": "robustbench_pcl.report.html:described_html",
+        "csv": "robustbench_pcl.report.tidy:described_csv",
+        "json": "robustbench_pcl.report.tidy:described_json",
+    },
+)
 
 
 def render(table: ReportTable, form: str) -> str:
-    """The table in the named format, ending in a newline.
+    """The table with its worst cases in the named format, ending in a newline.
 
     Raises:
         UserError: there is no such format.
     """
-    return FORMATS[form](table)
+    return FORMATS[form](with_worst_cases(table))
+
+
+def render_described(table: DescribedTable, form: str) -> str:
+    """A table of words in the named format, ending in a newline.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    return DESCRIBED_FORMATS[form](table)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.recipes.named import RECIPES, named_recipe
+from robustbench_pcl.recipes.named import is_recipe, named_recipe
 from robustbench_pcl.report.formatting import listed, span
+from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.recipe import Recipe
 
 Pair = tuple[Recipe, Recipe]
@@ -29,7 +30,7 @@ def scale_note(recipes: Sequence[Recipe]) -> str:
 
 def _published(recipe: Recipe) -> Recipe:
     """The recipe at paper scale; the recipe itself where it has no name there."""
-    if recipe.name not in RECIPES:
+    if not is_recipe(recipe.name):
         return recipe
     return named_recipe(recipe.name, recipe.dataset, "paper", recipe.seed)
 
@@ -70,9 +71,16 @@ def _all_epochs(recipe: Recipe) -> int:
 def _training_attacks(pairs: Iterable[Pair]) -> Iterator[str]:
     cut = {}
     for used, paper in pairs:
-        steps, published = (recipe.defense.parameters.get("steps") for recipe in (used, paper))
-        if used.defense.name == paper.defense.name and steps != published:
-            name = used.defense.name
-            cut[name, steps, published] = f"{name} with {steps} attack steps (paper: {published})"
+        for part, published in zip(_parts(used), _parts(paper), strict=True):
+            steps, wanted = part.parameters.get("steps"), published.parameters.get("steps")
+            if part.name == published.name and steps != wanted:
+                cut[part.name, steps, wanted] = (
+                    f"{part.name} with {steps} attack steps (paper: {wanted})"
+                )
     if cut:
         yield listed(cut.values())
+
+
+def _parts(recipe: Recipe) -> tuple[Part, Part]:
+    """What may attack the training images: the defence, and the attack they are trained against."""
+    return recipe.defense, recipe.adversarial_training or Part(name="none")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from robustbench_pcl.report.described import DescribedTable
 from robustbench_pcl.report.model import Entry, ReportSection, ReportTable, Row
 
 
@@ -41,9 +42,7 @@ def render_json(table: ReportTable) -> str:
                 "scale": section.scale,
                 "footnotes": section.footnotes,
                 "worst_cases": {
-                    row.heading.label: asdict(row.worst_case)
-                    for row in section.rows
-                    if row.worst_case
+                    recipe: asdict(case) for recipe, case in section.worst_cases.items()
                 },
                 "missing": section.missing,
                 "command": section.command,
@@ -55,13 +54,34 @@ def render_json(table: ReportTable) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
+def described_csv(table: DescribedTable) -> str:
+    """A table of words as CSV, with a line of column names."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(table.rows), columns=list(table.columns), dtype=object)
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def described_json(table: DescribedTable) -> str:
+    """A table of words as JSON: one mapping a row."""
+    content = {
+        "table": table.number,
+        "title": table.title,
+        "caption": table.caption,
+        "rows": [dict(zip(table.columns, row, strict=True)) for row in table.rows],
+        "footnotes": table.footnotes,
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def _records(table: ReportTable, section: ReportSection, row: Row) -> Iterator[dict[str, Any]]:
     for entry in row.entries:
         yield {
             "table": table.number,
             "dataset": section.dataset,
             "scale": section.scale,
-            "row": row.heading.label,
+            "row": row.heading.name,
             "group": entry.column.group,
             "column": entry.column.label,
             **_question(entry),
@@ -71,6 +91,7 @@ def _records(table: ReportTable, section: ReportSection, row: Row) -> Iterator[d
             "n": entry.n,
             "best": entry.best,
             "published": entry.published,
+            "difference": entry.difference,
             "remark": entry.remark,
         }
 

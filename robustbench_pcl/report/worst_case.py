@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import and_
 
+from robustbench_pcl.evaluation.intervals import wilson
 from robustbench_pcl.report.formatting import attack_label
 from robustbench_pcl.store.records import Measurement
 
@@ -20,17 +21,21 @@ class WorstCase:
     """Accuracy when an image counts only if it withstands every attack.
 
     Attributes:
+        eps: L-infinity budget in pixels of [0, 1].
         accuracy: per cent.
+        interval: 95 % interval in per cent.
         n: images.
         attacks: what they were attacked with.
     """
 
+    eps: float
     accuracy: float
+    interval: tuple[float, float]
     n: int
     attacks: tuple[str, ...]
 
 
-def worst_case(measurements: Iterable[Measurement], weights: str, eps: float) -> WorstCase | None:
+def worst_case(measurements: Iterable[Measurement], model: str, eps: float) -> WorstCase | None:
     """The accuracy of one model against all its stored white-box attacks within a budget.
 
     A mean over images hides which images an attack breaks; here an image counts as correct only
@@ -39,7 +44,7 @@ def worst_case(measurements: Iterable[Measurement], weights: str, eps: float) ->
 
     Args:
         measurements: any.
-        weights: digest of the model's weights.
+        model: which (:attr:`ModelRecord.key`).
         eps: L-infinity budget in pixels of [0, 1].
 
     Returns:
@@ -47,17 +52,21 @@ def worst_case(measurements: Iterable[Measurement], weights: str, eps: float) ->
     """
     by_images: dict[tuple[str, int], list[Measurement]] = defaultdict(list)
     for record in measurements:
-        white_box = record.source is None or record.source.weights == weights
+        white_box = record.source is None or record.source.key == model
         within = record.largest_linf <= eps + ROUNDING
-        if record.target.weights == weights and white_box and within:
+        if record.target.key == model and white_box and within:
             by_images[record.data.digest, record.n].append(record)
     groups = [records for records in by_images.values() if any(r.attack for r in records)]
     if not groups:
         return None
     records = max(groups, key=lambda group: (len({r.adversarial_set for r in group}), group[0].n))
-    withstood = reduce(and_, (int(record.verdicts, 16) for record in records))
+    n = records[0].n
+    withstood = reduce(and_, (int(record.verdicts, 16) for record in records)).bit_count()
+    low, high = wilson(withstood, n)
     return WorstCase(
-        accuracy=100 * withstood.bit_count() / records[0].n,
-        n=records[0].n,
+        eps=eps,
+        accuracy=100 * (withstood / n),
+        interval=(100 * low, 100 * high),
+        n=n,
         attacks=tuple(sorted({attack_label(r.attack) for r in records if r.attack})),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ class Layout:
     def accuracy(self) -> float:
         """Fraction of the images classified as their label."""
         return float((self.predictions == self.labels).mean())
+
+    def with_anchors(self, classes: Sequence[int]) -> Array:
+        """The points and the anchors of some classes, (M, 2)."""
+        if self.anchors is None:
+            return self.points
+        return np.concatenate([self.points, self.anchors[list(classes)]])
 
     def arrays(self) -> dict[str, Array]:
         """The arrays there are, by name."""
@@ -178,8 +185,7 @@ def open_embedding(path: Path) -> Embedding:
         return Embedding(path, EmbeddingRecord.model_validate(load_description(path)))
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _damaged(path, f"{where}: {first['msg']}") from error
+        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def _path(folder: Path, identity: str) -> Path:

@@ -10,10 +10,11 @@ from robustbench_pcl import plugins
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.jobs import worker
 from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.jobs.plan import KINDS, Craft, Measure, Train
+from robustbench_pcl.jobs.plan import KINDS, Craft, Embed, Measure, Train
 from robustbench_pcl.jobs.ticket import Ticket
 from robustbench_pcl.recipes.named import named_recipe, recipe_names
 from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.view import View
 
 PGD = Part(name="pgd", parameters={"eps": 8 / 255, "steps": 3, "loss": "margin"})
 
@@ -23,7 +24,14 @@ def jobs():
         named_recipe("ours-pgd", "digits", "demo"),
         named_recipe("vgg19", "cifar10", "paper"),
     )
-    return [Train(ours), Craft(source, PGD), Measure(ours, source, PGD), Measure(ours)]
+    return [
+        Train(ours),
+        Craft(source, PGD),
+        Measure(ours, source, PGD),
+        Measure(ours),
+        Embed(ours, View(layer=5, method="tsne", attack=PGD)),
+        Embed(ours, View(layer=5, epoch=3)),
+    ]
 
 
 def test_every_kind_of_job_is_among_them():
@@ -75,6 +83,12 @@ def test_keys_tell_artefacts_apart_and_names_do_not_matter(tiny):
             Measure(recipe),
             Measure(recipe, recipe, PGD),
             Measure(other, recipe, PGD),
+            Embed(recipe, View(layer=5)),
+            Embed(other, View(layer=5)),
+            Embed(recipe, View(layer=4)),
+            Embed(recipe, View(layer=5, method="tsne")),
+            Embed(recipe, View(layer=5, attack=PGD)),
+            Embed(recipe, View(layer=5, epoch=0)),
         )
     ]
     assert len(set(keys)) == len(keys)

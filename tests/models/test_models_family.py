@@ -1,7 +1,5 @@
 """The classifiers: shapes, Table 1's facts, taps, weights."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -11,12 +9,10 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.models.classifier import (
     Classifier,
-    GlobalAveragePool,
     Normalise,
     build_classifier,
     scaled,
 )
-from robustbench_pcl.models.summary import describe, layer_table
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 NARROW = 0.125
@@ -283,58 +279,3 @@ def test_a_penultimate_layer_of_two_neurons(name):
 def test_a_model_without_a_penultimate_layer_cannot_be_narrowed():
     with pytest.raises(UserError, match="no fully connected layer"):
         small("vgg19", embedding=2)
-
-
-def test_layer_table_of_conv6():
-    model = build_classifier("conv6", GREY, 10, taps=(3, 4))
-    rows = layer_table(model, GREY)
-    assert [row["layer"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
-    assert [row["output"] for row in rows] == ["32x14x14", "64x7x7", "128", "512", "64", "10"]
-    assert [row["tap"] for row in rows] == ["", "", "GAP -> 128", "GAP -> 512", "", "logits"]
-    assert rows[0]["modules"] == "[Conv(32, 5x5) + PReLU] x 2 + MaxPool"
-    assert rows[2]["modules"] == "[Conv(128, 5x5) + PReLU] x 2 + MaxPool + GAP"
-    assert [row["modules"] for row in rows[3:]] == ["FC(512)", "FC(64)", "FC(10)"]
-    assert rows[5]["parameters"] == 64 * 10 + 10
-    total = sum(value.numel() for value in model.parameters())
-    assert sum(row["parameters"] for row in rows) == total
-
-
-def test_layer_table_of_resnet110():
-    rows = layer_table(build_classifier("resnet110", COLOUR, 10, taps=(3, 4, 5)), COLOUR)
-    assert rows[0]["modules"] == "Conv(16, 3x3) + BN + ReLU + MaxPool"
-    assert rows[2]["modules"] == (
-        "[Conv(32, 1x1) + BN + Conv(32, 3x3) + BN + Conv(128, 1x1) + BN + ReLU] x 12"
-    )
-    assert [row["output"] for row in rows] == [
-        "16x16x16",
-        "64x16x16",
-        "128x8x8",
-        "256",
-        "1024",
-        "10",
-    ]
-    assert [row["tap"] for row in rows] == [
-        "",
-        "",
-        "GAP + FC(512) -> 512",
-        "GAP -> 256",
-        "GAP -> 1024",
-        "logits",
-    ]
-
-
-@pytest.mark.parametrize("name", list(MODELS))
-def test_layer_table_has_a_row_a_layer_and_one_for_the_head(name):
-    model = small(name)
-    before = copy.deepcopy(model.state_dict())
-    rows = layer_table(model, COLOUR)
-    assert len(rows) == len(model.layers) + 1
-    assert all(row["modules"] for row in rows)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-
-
-def test_describe_folds_the_longest_repeat():
-    blocks = [nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)) for _ in range(3)]
-    blocks.insert(2, nn.Identity())
-    assert describe(nn.Sequential(*blocks)) == "[ReLU + BN] x 3"
-    assert describe(nn.Sequential(nn.ReLU(), nn.ReLU(), GlobalAveragePool())) == "[ReLU] x 2 + GAP"

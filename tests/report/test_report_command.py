@@ -13,7 +13,8 @@ import typer
 from fabricated import make_answer, make_training
 from typer.testing import CliRunner
 
-from robustbench_pcl.cli.report import TableFormat, report
+from robustbench_pcl.cli.delivering import TableFormat
+from robustbench_pcl.cli.report import report
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.report.render import FORMATS
 from robustbench_pcl.specs.cell import Cell
@@ -71,8 +72,11 @@ def test_the_overview_lists_tables_and_commands(home, capsys):
     report(home=home, form=TableFormat.json)
     rows = json.loads(capsys.readouterr().out)
     report(home=home, form=TableFormat.csv)
-    assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == len(rows) == 8
-    assert rows[1]["measured"] == 1
+    assert len(list(csv.DictReader(io.StringIO(capsys.readouterr().out)))) == len(rows)
+    third = [row for row in rows if (row["kind"], row["number"]) == ("table", 3)]
+    assert [row["measured"] for row in third] == [0, 1, 0, 0, 0]
+    seventh = [row for row in rows if (row["kind"], row["number"]) == ("figure", 7)]
+    assert "pclbench run --figure 7 --dataset mnist" in [row["measure_with"] for row in seventh]
 
 
 def test_an_empty_home_shows_the_paper(tmp_path, capsys):
@@ -87,6 +91,10 @@ def test_an_empty_home_shows_the_paper(tmp_path, capsys):
         ({"table": 3, "dataset": ["cifar11"]}, "no data set called 'cifar11'"),
         ({"table": 3, "scale": "papre"}, "no scale called 'papre'.*paper"),
         ({"form": TableFormat.latex}, "no table to write"),
+        ({"table": 1, "dataset": ["cifar10"]}, "Table 1 describes the code.*Leave --dataset"),
+        ({"table": 2, "seed": 0}, "Table 2 describes the code"),
+        ({"figure": 7, "page": True}, "figure is written by itself"),
+        ({"figure": 2}, "no figure 2"),
     ],
 )
 def test_mistakes_are_raised_for_the_command_line_to_print(home, options, complaint):
@@ -108,11 +116,28 @@ def test_options_reach_the_function(home, monkeypatch):
     assert content["cells"][11]["measured"] == 87.6
 
 
-def test_reporting_never_imports_torch(home):
+@pytest.mark.parametrize(
+    "options",
+    ["table=3", "table=9, interval=True, form='csv'", "figure=7", "page=True, table=3", ""],
+)
+def test_what_is_stored_is_reported_without_torch(home, options):
     program = (
         "import sys; from pathlib import Path; from robustbench_pcl.cli.report import report; "
-        f"home = Path({str(home)!r}); report(table=3, home=home); "
-        "report(page=True, home=home, output=home / 'page.html'); "
+        f"report(home=Path({str(home)!r}), {options}); "
         "assert not {'torch', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_a_figure_is_printed_or_written_as_its_name_says(home, tmp_path, capsys):
+    report(figure=7, dataset=["cifar10"], home=home)
+    captured = capsys.readouterr()
+    assert captured.out.startswith("<svg")
+    assert "Figure 7. " in captured.err
+    svg, png = tmp_path / "figure.svg", tmp_path / "figure.png"
+    report(figure=7, dataset=["cifar10"], home=home, output=svg)
+    report(figure=7, dataset=["cifar10"], home=home, output=png)
+    assert svg.read_text(encoding="utf-8") == captured.out
+    assert png.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match=r"cannot be written as figure\.jpg.*\.svg or \.png"):
+        report(figure=7, home=home, output=tmp_path / "figure.jpg")

@@ -16,8 +16,10 @@ from fabricated import (
     make_recipe,
     make_training,
 )
-from test_report_formats import parsed
+from fabricated_embeddings import make_embedding
+from reading import parsed
 
+from robustbench_pcl.paper.figures import paper_figure
 from robustbench_pcl.paper.table import published, published_numbers
 from robustbench_pcl.report.figures import (
     INK,
@@ -101,22 +103,39 @@ def evidence():
 
 
 def test_the_page_is_whole_and_needs_nothing_from_outside():
-    text = full_page(evidence())
+    text = full_page(evidence(), [])
     cells = parsed(text.removeprefix("<!DOCTYPE html>"))
     assert text.startswith("<!DOCTYPE html>")
     assert all(reference.startswith("#") for reference in cells.references)
     assert {reference[1:] for reference in cells.references} <= set(cells.ids)
     assert "@import" not in text
     assert {f"table-{number}" for number in published_numbers()} <= set(cells.ids)
-    assert text.count("<svg") == 3
+    titles = ("White-box attacks on CIFAR-10", "Transfer on CIFAR-10", "Training on CIFAR-10")
+    assert all(f"<h2>{title}</h2>" in text for title in titles)
+    assert {"table-1", "table-2", "table-10"} <= set(cells.ids)
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
     assert f"<td>{ENVIRONMENT.torch}</td>" in text
     assert "pclbench run --table 3 --dataset cifar10 --scale quick" in text
 
 
+def test_the_papers_figures_stand_among_the_others(tmp_path):
+    panels = paper_figure(6).panels
+    embeddings = [make_embedding(tmp_path, panel, "cifar10", "quick") for panel in panels]
+    text = full_page(evidence(), embeddings)
+    cells = parsed(text.removeprefix("<!DOCTYPE html>"))
+    assert {reference[1:] for reference in cells.references} <= set(cells.ids)
+    headings = re.findall(r"<h2>(.*?)</h2>", text)
+    places = [
+        next(place for place, words in enumerate(headings) if words.startswith(start))
+        for start in ("Does the claim", "White-box attacks", "Figure 6.", "Table 3.", "Table 1.")
+    ]
+    assert places == sorted(places)
+    assert "Figure 6." not in full_page(evidence(), embeddings, [3])
+
+
 def test_a_drawings_own_references_still_point_at_its_parts():
-    text = full_page(evidence())
+    text = full_page(evidence(), [])
     ids = set(re.findall(r'\bid="([^"]+)"', text))
     used = set(re.findall(r"url\(#([^)]+)\)", text))
     assert used
@@ -124,9 +143,14 @@ def test_a_drawings_own_references_still_point_at_its_parts():
 
 
 def test_a_page_without_measurements_says_so_and_keeps_the_papers_numbers():
-    text = full_page(make_evidence([]))
+    text = full_page(make_evidence([]), [])
     parsed(text.removeprefix("<!DOCTYPE html>"))
-    assert "0 of 270" in text
+    cells = sum(
+        len(published(number).positions(name))
+        for number in published_numbers()
+        for name in published(number).datasets
+    )
+    assert f"0 of {cells}" in text
     assert "none yet" in text
     assert "67.7" in text
     assert "<svg" not in text
@@ -134,9 +158,10 @@ def test_a_page_without_measurements_says_so_and_keeps_the_papers_numbers():
 
 
 def test_a_page_may_hold_one_table():
-    text = full_page(evidence(), [11])
-    assert 'id="table-11"' in text
-    assert 'id="table-3"' not in text
+    for number in (1, 11):
+        text = full_page(evidence(), [], [number])
+        assert re.findall(r'id="table-(\d+)"', text) == [str(number)]
+        assert "Figure 7" not in text
 
 
 def test_what_others_wrote_is_escaped():

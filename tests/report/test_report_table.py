@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fabricated import (
     make_answer,
+    make_answers,
     make_data,
     make_evidence,
     make_measurement,
@@ -15,7 +16,7 @@ from fabricated import (
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.table import published, published_numbers
-from robustbench_pcl.recipes.named import RECIPES, named_recipe
+from robustbench_pcl.recipes.named import is_recipe, named_recipe
 from robustbench_pcl.report.overview import overview, overview_text
 from robustbench_pcl.report.scale_note import scale_note
 from robustbench_pcl.report.table import report_table
@@ -38,16 +39,16 @@ def notes(table) -> str:
 @pytest.mark.parametrize("dataset", ["cifar10", "digits"])
 def test_every_position_shows_its_own_record(number, dataset):
     positions = published(number).positions(dataset)
-    answers = [make_answer(p.cell, 5 + 2 * i) for i, p in enumerate(positions)]
-    if number == 12:  # one run gives both figures
-        answers = [make_training(make_recipe(p.cell.target, dataset)) for p in positions]
+    answers = make_answers(number, [dataset])
     (section,) = report_table(number, make_evidence(answers), [dataset]).sections
     measured = [entry.measured for entry in section.entries]
-    if number == 12:
-        assert measured == [2.5] * 5 + [12] * 5
+    if number == 12:  # one run gives both figures
+        assert measured[:5] == [record.seconds_per_epoch for record in answers]
+        assert measured[5:] == [record.recipe.schedule.epochs for record in answers]
     else:
-        assert measured == pytest.approx([5 + 2 * i for i in range(len(positions))])
+        assert measured == [100 * record.accuracy for record in answers]
     assert [entry.published for entry in section.entries] == [p.published for p in positions]
+    assert [row.heading for row in section.rows] == list(published(number).rows_for(dataset))
     assert section.missing == 0
     assert section.command == ""
 
@@ -61,17 +62,28 @@ def test_with_nothing_measured_the_papers_numbers_and_commands_are_shown():
 
 
 def test_sections_without_a_measurement_are_dropped_once_there_is_one():
-    evidence = make_evidence([clean("ours", 90.0), clean("softmax", 95.0, "digits")])
+    evidence = make_evidence([clean("ours", 90.0), clean("softmax", 95.0, "svhn")])
     table = report_table(3, evidence)
-    assert [section.dataset for section in table.sections] == ["cifar10", "digits"]
+    assert [section.dataset for section in table.sections] == ["cifar10", "svhn"]
     assert [section.missing for section in table.sections] == [43, 43]
     assert table.commands == (
         "pclbench run --table 3 --dataset cifar10 --scale quick",
-        "pclbench run --table 3 --dataset digits --scale quick",
+        "pclbench run --table 3 --dataset svhn --scale quick",
     )
-    asked = report_table(3, evidence, ["svhn"], seed=4)
-    assert [section.dataset for section in asked.sections] == ["svhn"]
-    assert asked.commands == ("pclbench run --table 3 --dataset svhn --seed 4",)
+    asked = report_table(3, evidence, ["mnist"], seed=4)
+    assert [section.dataset for section in asked.sections] == ["mnist"]
+    assert asked.commands == ("pclbench run --table 3 --dataset mnist --seed 4",)
+
+
+def test_other_data_sets_are_shown_once_half_of_the_table_is_measured():
+    few, half = make_answers(11, ["digits"])[:3], make_answers(11, ["digits"])[:12]
+
+    def shown(*answers):
+        return [s.dataset for s in report_table(11, make_evidence(answers)).sections]
+
+    assert shown(*few) == ["digits"]
+    assert shown(clean("ours", 90), *few) == ["cifar10"]
+    assert shown(clean("ours", 90), *half) == ["cifar10", "digits"]
 
 
 def test_the_best_of_a_column_is_marked_with_all_ties():
@@ -145,7 +157,30 @@ def test_footnotes_say_how_the_numbers_were_made():
     assert "C&W with 100 steps (the paper's Table 2: 1000)." in text
     assert "n = 100 to 400 images; the widest 95 % interval is ±9.8 points." in text
     assert "Measured on CPU." in text
-    assert "Ours 50.0 % (C&W; n = 100)." in text
+    assert "Not adaptive: the attacks maximise cross-entropy, C&W the logit margin, not" in text
+    assert "Worst case" not in text  # C&W has no L-infinity budget
+
+
+def test_footnotes_say_which_attacks_know_the_loss():
+    text = notes(report_table(4, make_evidence([clean("ours", 90)])))
+    assert (
+        "Adaptive, maximising the joint loss with its prototypes: Adaptive FGSM, Adaptive BIM, "
+        "Adaptive MIM and Adaptive PGD. The other attacks maximise cross-entropy."
+    ) in text
+    assert "daptive" not in notes(report_table(12, make_evidence([make_training()])))
+
+
+def test_footnotes_say_who_decides_otherwise_than_by_one_networks_logits():
+    records = [clean("contrastive", 90), clean("ours", 90), clean("triplet", 80)]
+    text = notes(report_table(9, make_evidence(records)))
+    assert (
+        "Class predicted by contrastive and triplet: the nearest prototype or class mean, not the "
+        "largest logit."
+    ) in text
+    assert "Loss of ours: pcl." in text
+    assert "Loss of triplet" not in text
+    text = notes(report_table(7, make_evidence([clean("adp", 90, "cifar100")])))
+    assert "Class predicted by adp: the largest mean probability of 3 networks." in text
 
 
 def test_a_data_sets_own_note_is_quoted():
@@ -163,7 +198,12 @@ def test_a_scale_says_what_it_cut():
     assert scale_note([make_recipe("vgg19", schedule=Schedule(epochs=10)), madry]) == (
         "Quick scale: vgg19 at 0.25 of its width; resnet20 in place of resnet110; "
         "the first 8000 training images; 10 to 12 epochs (paper: 200); "
-        "min-max with 5 attack steps (paper: 7)."
+        "madry with 5 attack steps (paper: 7)."
+    )
+    cut = Part(name="pgd", parameters={"steps": 3})
+    trained = [make_recipe("ours-pgd", "digits", width=1.0, adversarial_training=cut)]
+    assert scale_note(trained) == (
+        "Quick scale: 12 epochs (paper: 350); pgd with 3 attack steps (paper: 10)."
     )
     assert scale_note([make_recipe("softmax", "digits", width=1.0)]) == (
         "Quick scale: 12 epochs (paper: 50)."  # 8000 images are more than there are
@@ -173,13 +213,11 @@ def test_a_scale_says_what_it_cut():
     )
 
 
-def test_recipes_that_cannot_be_trained_yet_get_no_command(monkeypatch):
-    monkeypatch.delitem(RECIPES, "madry")
-    table = report_table(13, NOTHING)
-    assert "No recipe to train yet: madry." in notes(table)
-    assert table.commands == ("pclbench run --table 13 --dataset cifar10",)
-    monkeypatch.setattr("robustbench_pcl.report.table.RECIPES", {})
-    assert report_table(13, NOTHING).commands == ()
+@pytest.mark.parametrize("number", published_numbers())
+def test_every_table_can_be_filled(number):
+    for position in published(number).positions("cifar10"):
+        assert is_recipe(position.cell.target)
+        assert position.cell.source is None or is_recipe(position.cell.source)
 
 
 def test_the_independent_result_stands_beside_the_papers_claim():
@@ -214,13 +252,26 @@ def test_unknown_tables_and_data_sets_are_refused():
         report_table(3, NOTHING, ["cifar11"])
 
 
-def test_the_overview_counts_every_table_and_data_set():
-    rows = overview(make_evidence([clean("ours", 90.0), clean("ours", 95.0, "digits")]))
-    counts = {(row["table"], row["data_set"]): (row["measured"], row["missing"]) for row in rows}
-    assert counts[3, "CIFAR-10"] == (1, 43)
-    assert counts[3, "Digits"] == (1, 43)
-    assert counts[3, "MNIST"] == (0, 44)
-    assert counts[11, "CIFAR-10"] == (1, 23)
-    text = overview_text(rows)
+def test_the_overview_counts_every_part_of_the_paper_and_data_set():
+    evidence = make_evidence([clean("ours", 90.0), clean("ours", 95.0, "digits")])
+    lines = overview(evidence, [])
+    counts = {
+        (line["kind"], line["number"], line["data_set"]): (line["measured"], line["missing"])
+        for line in lines
+    }
+    assert counts["table", 3, "CIFAR-10"] == (1, 43)
+    assert counts["table", 3, "Digits"] == (1, 43)
+    assert counts["table", 3, "MNIST"] == (0, 44)
+    assert counts["table", 11, "CIFAR-10"] == (1, 23)
+    assert ("table", 12, "Digits") not in counts
+    assert counts["figure", 5, "SVHN"][0] == 0
+    assert ("figure", 5, "Digits") not in counts
+    tables = dict.fromkeys(line["number"] for line in lines if line["kind"] == "table")
+    assert list(tables) == list(range(1, 14))
+    text = overview_text(lines)
     assert "CIFAR-10  1 of 44   pclbench run --table 3 --dataset cifar10 --scale quick" in text
+    assert "Table 2. Attacks\n  printed from the code\nTable 3." in text
+    assert "\nFigure 7. " in text
     assert max(map(len, text.splitlines())) <= 80
+    asked = overview(evidence, [], ["svhn"])
+    assert {line["data_set"] for line in asked} == {None, "SVHN"}
