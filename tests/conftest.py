@@ -46,9 +46,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Recipe]:
     """Make a small recipe on digits: "softmax", "ours" or "ours-pgd", with changes."""
-    against = Part(
-        name="pgd", parameters={"steps": 2, "relative_step_size": 0.5, "high": 0.1}
-    )
+    against = Part(name="pgd", parameters={"steps": 2, "relative_step_size": 0.5, "high": 0.1})
 
     def make(name: str = "softmax", **changes: object) -> Recipe:
         recipe = TINY

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from robustbench_pcl.cli.console import Format, FormatOption, print_rows
+from robustbench_pcl.cli.console import Format, FormatOption, first_line, print_rows
 
 app = typer.Typer(help="List attacks and show their parameters.", no_args_is_help=True)
 
@@ -18,7 +18,7 @@ def list_attacks(form: FormatOption = Format.table) -> None:
     from robustbench_pcl.attacks import ATTACKS
 
     rows = [
-        {"name": name, "norm": ATTACKS[name].norm, "what": _first_line(ATTACKS[name])}
+        {"name": name, "norm": ATTACKS[name].norm, "what": first_line(ATTACKS[name])}
         for name in ATTACKS
     ]
     print_rows(rows, form)
@@ -40,8 +40,4 @@ def show(
         }
         for entry in fields(attack)
     ]
-    print_rows(rows, form, title=_first_line(attack))
-
-
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+    print_rows(rows, form, title=first_line(attack))

@@ -66,3 +66,8 @@ def print_rows(
         for row in rows:
             table.add_row(*("" if value is None else str(value) for value in row.values()))
         Console(highlight=False).print(table)
+
+
+def first_line(thing: object) -> str:
+    """The first line of a thing's docstring, or "" where it has none."""
+    return next(iter((thing.__doc__ or "").strip().splitlines()), "")

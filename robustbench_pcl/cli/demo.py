@@ -11,6 +11,7 @@ from robustbench_pcl.cli.console import say
 from robustbench_pcl.cli.options import DeviceOption, HomeOption, open_bench
 
 TABLES = (3, 11, 12, 13)
+FIGURES = (1, 5, 6, 7)
 
 
 def demo(
@@ -27,10 +28,13 @@ def demo(
     """
     from robustbench_pcl.cli.report import report
     from robustbench_pcl.cli.working import work
+    from robustbench_pcl.jobs.figures import figure_jobs
     from robustbench_pcl.jobs.tables import table_jobs
 
     bench = open_bench(home, device)
-    work([job for number in TABLES for job in table_jobs(number, "digits", "demo")], bench)
+    tables = [job for number in TABLES for job in table_jobs(number, "digits", "demo")]
+    figures = [job for number in FIGURES for job in figure_jobs(number, "digits", "demo")]
+    work([*tables, *figures], bench)
     for number in TABLES:
         report(table=number, dataset=["digits"], scale="demo", home=home)
         print()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_pcl.cli.console import Format, FormatOption, print_rows
+from robustbench_pcl.cli.console import Format, FormatOption, first_line, print_rows
 from robustbench_pcl.cli.options import DatasetOption
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def list_models(form: FormatOption = Format.table) -> None:
     """List the models there are."""
     from robustbench_pcl.models import MODELS
 
-    print_rows([{"name": name, "what": _first_line(MODELS[name])} for name in MODELS], form)
+    print_rows([{"name": name, "what": first_line(MODELS[name])} for name in MODELS], form)
 
 
 @app.command()
@@ -55,7 +55,3 @@ def _row(layer: Layer) -> dict[str, str | int]:
         "parameters": layer.parameters,
         "tap": taken,
     }
-
-
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]

@@ -48,10 +48,14 @@ COMMANDS = (
     Command("ablate", f"--scale --images --seed {WHERE}"),
     Command(
         "run",
-        "--table --suite --dataset --scale --images --seed --executor --executor-option "
+        "--table --figure --suite --dataset --scale --images --seed --executor --executor-option "
         f"--dry-run --format {WHERE}",
     ),
-    Command("report", "--table --dataset --format --page --output --scale --seed --home", " "),
+    Command(
+        "report",
+        "--table --figure --dataset --format --interval --page --output --scale --seed --home",
+        " ",
+    ),
     Command("data list", "--format", " "),
     Command("data add", "--data-root"),
     Command("data verify", "--format", " "),

@@ -121,8 +121,8 @@ def assert_complaint(code, out, err, *expected):
         ("data verify cifar10", "data add cifar10"),
         ("report --format latex", "There is no table to write"),
         # what to run
-        ("run", "Write --table 3, or --suite my.toml."),
-        ("run --table 3 --suite my.toml", "one of the two"),
+        ("run", "Write --table 3, --figure 7, or --suite my.toml."),
+        ("run --table 3 --suite my.toml", "or a suite"),
         ("run --suite missing.toml", "Cannot read missing.toml"),
     ],
 )

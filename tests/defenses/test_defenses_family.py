@@ -2,74 +2,59 @@
 
 import copy
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
-from torch import Tensor, nn
+from defense_toys import (
+    CLASSES,
+    COUNT,
+    generator,
+    some_images,
+    some_labels,
+    total,
+    watched,
+)
+from torch import nn
 
-from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import SignGradientAttack
-from robustbench_pcl.attacks.victim import Victim
+from robustbench_pcl.data.catalogue import DATASETS
 from robustbench_pcl.defenses import DEFENSES
-from robustbench_pcl.defenses.adversarial_training import AdversarialTraining
-from robustbench_pcl.defenses.base import Standard, craft, training_attack
-from robustbench_pcl.defenses.min_max import MinMax
+from robustbench_pcl.defenses.base import Standard
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.losses.criterion import build_criterion
-from robustbench_pcl.losses.supervised import Step, SupervisedModel
-from robustbench_pcl.models.classifier import build_classifier
 from robustbench_pcl.registry import build
 from robustbench_pcl.specs.base import Part
 
-CLASSES, COUNT = 4, 40
-ADVERSARIAL = [name for name in DEFENSES if DEFENSES[name] is not Standard]
-LAST_BITS = 1e-6
-"""Of float32 pixels around 1, when a budget is added and taken away again."""
-
-
-class Watched(SupervisedModel):
-    """A network with batch normalisation that remembers each batch it is trained on."""
-
-    def __init__(self) -> None:
-        classifier = build_classifier("resnet20", (3, 8, 8), CLASSES, width=0.1, taps=(3, 5))
-        criterion = build_criterion(Part(name="pcl"), {3: 51, 5: 102}, CLASSES, seed=0)
-        super().__init__(classifier, criterion)
-        self.steps: list[tuple[Tensor, Tensor]] = []
-        self.modes: list[tuple[str, bool]] = []
-
-    def step(self, images: Tensor, labels: Tensor) -> Step:
-        self.steps.append((images, labels))
-        self.modes.append(("step", self.training))
-        return super().step(images, labels)
-
-    def joint_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        self.modes.append(("attack", any(module.training for module in self.modules())))
-        return super().joint_loss(images, labels)
+TERMS = {
+    "none": [],
+    "advtrain": ["adversarial_cross_entropy"],
+    "madry": [],
+    "ross": ["input_gradient"],
+    "yu": ["slope", "curvature"],
+    "adp": ["entropy", "diversity"],
+    "atda": [
+        "adversarial_cross_entropy",
+        "mean_discrepancy",
+        "covariance_discrepancy",
+        "margin",
+    ],
+}
+"""What each defence minimises beside the cross-entropy of the batch, or of its clean images."""
+CRAFTING = ["advtrain", "madry", "atda"]
+RANDOM = ["advtrain", "madry", "yu"]
+COUNTED = {"atda": 2 * COUNT}
+SINGLE = [name for name in DEFENSES if DEFENSES[name].members == 1]
+CASES = [(name, "cross-entropy") for name in DEFENSES] + [(name, "pcl") for name in SINGLE]
 
 
 @pytest.fixture
-def model() -> Watched:
-    return Watched().train()
+def images():
+    return some_images()
 
 
 @pytest.fixture
-def images() -> Tensor:
-    drawn = torch.rand((COUNT, 3, 8, 8), generator=torch.Generator().manual_seed(1))
-    drawn[:8] = drawn[:8].round()
-    return drawn
-
-
-@pytest.fixture
-def labels() -> Tensor:
-    return torch.arange(COUNT) % CLASSES
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def largest_change(changed: Tensor, clean: Tensor) -> Tensor:
-    return (changed - clean).abs().flatten(1).amax(dim=1)
+def labels():
+    return some_labels()
 
 
 def batches_seen(model: nn.Module) -> set[int]:
@@ -80,52 +65,93 @@ def batches_seen(model: nn.Module) -> set[int]:
     }
 
 
-# Every defence
+def test_every_defence_is_described_here():
+    assert list(TERMS) == list(DEFENSES)
 
 
-@pytest.mark.parametrize("name", list(DEFENSES))
-def test_a_step_leaves_the_model_in_train_mode_and_passes_it_once(name, model, images, labels):
+@pytest.mark.parametrize(("name", "loss"), CASES)
+def test_a_step_gives_named_terms(name, loss, images, labels):
+    defense = DEFENSES[name]()
+    step = defense.step(watched(defense, loss), images, labels, generator())
+    expected = {"cross_entropy", *TERMS[name], *({"pcl"} if loss == "pcl" else ())}
+    if loss == "pcl" and "adversarial_cross_entropy" in TERMS[name]:
+        expected.add("adversarial_pcl")
+    assert set(step.terms) == expected
+    assert all(value.ndim == 0 for value in step.terms.values())
+    assert all(value.requires_grad for value in step.terms.values())
+    assert all(bool(value.isfinite()) for value in step.terms.values())
+    assert step.count == COUNTED.get(name, COUNT)
+    assert 0 <= int(step.correct) <= step.count
+
+
+@pytest.mark.parametrize(("name", "loss"), CASES)
+def test_a_step_leaves_the_model_in_train_mode_and_passes_it_once(name, loss, images, labels):
+    """Crafting moves no batch-norm statistics, and no image is shown twice."""
+    defense = DEFENSES[name]()
+    model = watched(defense, loss)
     weights = copy.deepcopy(dict(model.named_parameters()))
-    step = DEFENSES[name]().step(model, images, labels, generator())
+    step = defense.step(model, images, labels, generator())
     assert all(module.training for module in model.modules())
     assert all(value.requires_grad for value in model.parameters())
     assert all(value.grad is None for value in model.parameters())
     assert all(torch.equal(value, weights[key]) for key, value in model.named_parameters())
-    assert batches_seen(model) == {1}  # crafting moved no statistics
-    assert len(model.steps) == 1
-    assert step.count == len(model.steps[0][0])
-    total = sum(step.terms.values())
-    total.backward()
-    assert all(value.grad is not None for value in model.classifier.parameters())
+    assert batches_seen(model) == {1}
+    sum(step.terms.values()).backward()
+    assert all(value.grad is not None for value in model.parameters())
 
 
 @pytest.mark.parametrize("name", list(DEFENSES))
-def test_a_step_follows_from_its_generator(name, model, images, labels):
+def test_a_step_follows_from_its_generator(name, images, labels):
     state = torch.random.get_rng_state()
-    models = [copy.deepcopy(model) for _ in range(3)]
-    for one, seed in zip(models, (1, 1, 2), strict=True):
-        DEFENSES[name]().step(one, images, labels, generator(seed))
+    defense = DEFENSES[name]()
+    models = [watched(defense) for _ in range(3)]
+    sums = [
+        total(defense.step(one, images, labels, generator(seed)).terms.values())
+        for one, seed in zip(models, (1, 1, 2), strict=True)
+    ]
     assert torch.equal(torch.random.get_rng_state(), state)
-    first, again, other = (one.steps[0][0] for one in models)
+    first, again, other = (one.trained_on for one in models)
     assert torch.equal(first, again)
-    assert torch.equal(first, other) == (name == "none")
+    assert sums[0] == sums[1]
+    assert torch.equal(first, other) == (name not in RANDOM)
+    assert (sums[0] == sums[2]) == (name not in RANDOM)
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
-def test_adversarial_images_are_crafted_in_eval_mode(name, model, images, labels):
-    DEFENSES[name]().step(model, images, labels, generator())
-    assert ("attack", False) in model.modes
-    assert ("attack", True) not in model.modes
-    assert model.modes[-1] == ("step", True)
+@pytest.mark.parametrize("name", list(DEFENSES))
+def test_adversarial_images_are_crafted_in_eval_mode_before_the_training_pass(name, images, labels):
+    defense = DEFENSES[name]()
+    model = watched(defense)
+    defense.step(model, images, labels, generator())
+    modes = [training for training, _ in model.passes]
+    assert modes.count(True) == 1
+    assert modes[-1]
+    assert (False in modes) == (name in CRAFTING)
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
-def test_what_is_trained_on_is_in_the_pixel_range_and_detached(name, model, images, labels):
-    DEFENSES[name]().step(model, images, labels, generator())
-    batch, _ = model.steps[0]
-    assert batch.min() >= 0
-    assert batch.max() <= 1
-    assert not batch.requires_grad
+@pytest.mark.parametrize("name", list(DEFENSES))
+def test_what_is_trained_on_is_in_the_pixel_range_and_the_batch_is_left_alone(name, images, labels):
+    defense = DEFENSES[name]()
+    before, model = images.clone(), watched(defense)
+    defense.step(model, images, labels, generator())
+    assert model.trained_on.min() >= 0
+    assert model.trained_on.max() <= 1
+    assert torch.equal(images, before)
+    assert not images.requires_grad
+
+
+@pytest.mark.parametrize("name", list(DEFENSES))
+def test_a_batch_of_two_is_enough(name):
+    defense = DEFENSES[name]()
+    images, labels = some_images(2), some_labels(2)
+    step = defense.step(watched(defense, model="conv6"), images, labels, generator())
+    assert all(bool(value.isfinite()) for value in step.terms.values())
+
+
+@pytest.mark.parametrize("name", ["advtrain", "ross", "yu", "atda"])
+def test_defences_on_logits_need_a_final_layer(name, images, labels):
+    defense = DEFENSES[name]()
+    with pytest.raises(UserError, match="contrastive has no final layer"):
+        defense.step(watched(defense, "contrastive"), images, labels, generator())
 
 
 @pytest.mark.parametrize("name", list(DEFENSES))
@@ -138,113 +164,68 @@ def test_members_document_their_fields_and_cannot_be_changed(name):
     assert type(defense).__doc__
 
 
+@pytest.mark.parametrize("name", [name for name in DEFENSES if name != "none"])
+def test_members_name_their_authors_year_and_number(name):
+    authors, year, number = DEFENSES[name].citation.rsplit(" ", 2)
+    assert authors[0].isupper()
+    assert 2010 < int(year) < 2020
+    assert 1 <= int(number.strip("[]")) <= 60
+
+
+def test_one_defence_is_an_ensemble():
+    assert {name: DEFENSES[name].members for name in DEFENSES if name not in SINGLE} == {"adp": 3}
+
+
+# Settings
+
+
+@pytest.mark.parametrize("dataset", list(DATASETS))
+@pytest.mark.parametrize("name", list(DEFENSES))
+def test_settings_are_parameters_of_the_defence(name, dataset):
+    settings = DEFENSES[name].settings(DATASETS[dataset], 3)
+    made = build(DEFENSES, Part(name=name, parameters=settings))
+    assert {key: getattr(made, key) for key in settings} == settings
+
+
+def test_settings_take_budgets_from_the_data_set_and_steps_from_the_scale():
+    mnist, cifar = DATASETS["mnist"], DATASETS["cifar10"]
+    assert DEFENSES["none"].settings(mnist, 7) == {}
+    assert DEFENSES["adp"].settings(mnist, 7) == {}
+    assert DEFENSES["advtrain"].settings(mnist, 7) == {"high": 0.5}
+    assert DEFENSES["advtrain"].settings(cifar, 7) == {"high": 0.05}
+    assert DEFENSES["yu"].settings(cifar, 7) == {"eps": 0.03}
+    madry = DEFENSES["madry"].settings(mnist, 5)
+    assert madry == {"eps": 0.3, "steps": 5, "relative_step_size": 0.5}
+
+
+def test_settings_need_no_torch():
+    """Recipes are made, and reports written, without it."""
+    program = """
+import sys
+from robustbench_pcl.data.catalogue import DATASETS
+from robustbench_pcl.defenses import DEFENSES, adversarial_training
+for name in DEFENSES:
+    for data in DATASETS.values():
+        DEFENSES[name](**DEFENSES[name].settings(data, 3))
+adversarial_training.AdversarialTraining()
+print(*sorted({"torch", "numpy"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
 # The plain one
 
 
-def test_standard_training_is_on_the_clean_images(model, images, labels):
-    Standard().step(model, images, labels, generator())
-    ((batch, theirs),) = model.steps
-    assert torch.equal(batch, images)
-    assert torch.equal(theirs, labels)
-    assert model.modes == [("step", True)]
-
-
-# Algorithm 1
-
-
-@pytest.mark.parametrize("attack", ["fgsm", "pgd"])
-def test_adversarial_training_is_on_both_halves(attack, model, images, labels):
-    defense = AdversarialTraining(attack=attack, steps=2, low=0.02, high=0.08)
-    defense.step(model, images, labels, generator())
-    ((batch, theirs),) = model.steps
-    assert torch.equal(batch[:COUNT], images)
-    assert torch.equal(theirs, torch.cat([labels, labels]))
-    change = largest_change(batch[COUNT:], images)
-    assert change.max() <= 0.08 + LAST_BITS
-    assert change.max() > 0.06
-
-
-def test_each_image_has_a_budget_of_its_own_from_the_interval(model, labels):
-    """FGSM moves a pixel off the bounds by exactly its image's budget."""
-    images = torch.full((COUNT, 3, 8, 8), 0.5) + 0.01 * torch.rand(
-        (COUNT, 3, 8, 8), generator=generator()
-    )
-    drawn = []
-    for seed in range(5):
-        AdversarialTraining(low=0.1, high=0.3).step(model, images, labels, generator(seed))
-        change = (model.steps[-1][0][COUNT:] - images).abs().flatten(1)
-        budget = change.amax(dim=1)
-        moved = change > 0
-        assert moved.double().mean() > 0.99
-        assert torch.allclose(change, budget[:, None] * moved, atol=LAST_BITS)
-        drawn.append(budget)
-    budgets = torch.cat(drawn)
-    assert len(budgets.unique()) > 190
-    assert budgets.min() >= 0.1 - LAST_BITS
-    assert budgets.max() <= 0.3 + LAST_BITS
-    assert budgets.min() < 0.11
-    assert budgets.max() > 0.29
-    assert budgets.mean().item() == pytest.approx(0.2, abs=0.015)
-
-
-def test_equal_ends_are_one_budget(model, labels):
-    images = torch.full((COUNT, 3, 8, 8), 0.4)
-    AdversarialTraining(low=0.1, high=0.1).step(model, images, labels, generator())
-    change = largest_change(model.steps[0][0][COUNT:], images)
-    assert torch.allclose(change, torch.full((COUNT,), 0.1), atol=LAST_BITS)
-
-
-def test_the_adversarial_half_raises_the_joint_loss(model, images, labels):
-    AdversarialTraining(attack="pgd", steps=5, relative_step_size=0.5).step(
-        model, images, labels, generator()
-    )
-    batch, _ = model.steps[0]
-    with Victim(model), torch.no_grad():
-        clean, adversarial = (
-            model.joint_loss(half, labels) for half in (batch[:COUNT], batch[COUNT:])
-        )
-    assert (adversarial > clean).double().mean() > 0.9
-
-
-# Min-max
-
-
-def test_min_max_training_is_on_adversarial_images_only(model, images, labels):
-    MinMax(eps=0.1, steps=3).step(model, images, labels, generator())
-    ((batch, theirs),) = model.steps
-    assert batch.shape == images.shape
-    assert torch.equal(theirs, labels)
-    change = largest_change(batch, images)
-    assert change.min() > 0.05
-    assert change.max() <= 0.1 + LAST_BITS
-
-
-def test_min_max_starts_at_random(model, images, labels):
-    """With steps too small to matter, what is left is the start: uniform in the ball."""
-    grey = torch.full_like(images, 0.5)
-    MinMax(eps=0.2, steps=1, relative_step_size=1e-9).step(model, grey, labels, generator())
-    share = (model.steps[0][0] - grey) / 0.2
-    assert share.std().item() == pytest.approx(3**-0.5, abs=0.02)
-    assert share.mean().item() == pytest.approx(0, abs=0.02)
-    assert share.abs().max() <= 1 + 1e-5
-
-
-# Crafting
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in ATTACKS if issubclass(ATTACKS[name], SignGradientAttack)]
-)
-def test_every_sign_attack_can_be_trained_against(name, model, images, labels):
-    attack = training_attack(name, 3, 0.5)
-    assert (attack.steps, attack.relative_step_size, attack.loss) == (3, 0.5, "joint")
-    budgets = torch.linspace(0.01, 0.2, COUNT).view(-1, 1, 1, 1)
-    before = copy.deepcopy(model.state_dict())
-    adversarial = craft(attack, model, images, labels, eps=budgets, generator=generator())
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-    change = largest_change(adversarial, images)
-    assert (change <= budgets.flatten() + LAST_BITS).all()
-    assert (change >= budgets.flatten() / 2).all()
+def test_standard_training_is_on_the_clean_images(images, labels):
+    model = watched(Standard())
+    step = Standard().step(model, images, labels, generator())
+    assert torch.equal(model.trained_on, images)
+    assert Standard().memory(CLASSES) is None
+    right = (model(images).argmax(dim=1) == labels).sum()
+    assert int(step.correct) == int(right)
 
 
 # What is refused
@@ -253,17 +234,25 @@ def test_every_sign_attack_can_be_trained_against(name, model, images, labels):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        (Part(name="adversarial-training", parameters={"attack": "cw"}), "no L-infinity budget"),
-        (Part(name="adversarial-training", parameters={"attack": "pdg"}), "Did you mean pgd"),
-        (Part(name="adversarial-training", parameters={"low": 0.2, "high": 0.1}), "above high"),
-        (Part(name="adversarial-training", parameters={"high": 8}), "8/255"),
-        (Part(name="adversarial-training", parameters={"steps": 0}), "at least one"),
-        (Part(name="adversarial-training", parameters={"epsilon": 0.1}), "no parameter of defense"),
-        (Part(name="min-max", parameters={"eps": 8}), "8/255"),
-        (Part(name="min-max", parameters={"eps": -0.1}), "negative"),
-        (Part(name="min-max", parameters={"steps": 0}), "at least one"),
+        (Part(name="madry", parameters={"eps": 8}), "8/255"),
+        (Part(name="madry", parameters={"eps": -0.1}), "negative"),
+        (Part(name="madry", parameters={"steps": 0}), "at least one"),
+        (Part(name="madry", parameters={"relative_step_size": 0}), "not positive"),
+        (Part(name="advtrain", parameters={"weight": 0}), "weight is 0"),
+        (Part(name="advtrain", parameters={"high": 16}), "16/255"),
+        (Part(name="advtrain", parameters={"low": 0.1}), "no parameter of defense advtrain"),
+        (Part(name="ross", parameters={"weight": -1}), "weight is -1"),
+        (Part(name="ross", parameters={"wieght": 1}), "Did you mean weight"),
+        (Part(name="yu", parameters={"weight": "much"}), "cannot be made"),
+        (Part(name="yu", parameters={"eps": 8}), "8/255"),
+        (Part(name="adp", parameters={"alpha": 0}), "alpha is 0"),
+        (Part(name="adp", parameters={"beta": -1}), "beta is -1"),
+        (Part(name="atda", parameters={"eps": 4}), "4/255"),
+        (Part(name="atda", parameters={"weight": 0}), "weight is 0"),
+        (Part(name="atda", parameters={"rate": 0}), "rate is 0"),
+        (Part(name="atda", parameters={"rate": 1.5}), "overshoot"),
         (Part(name="none", parameters={"eps": 0.1}), "no parameter of defense none"),
-        (Part(name="minmax"), "Did you mean min-max"),
+        (Part(name="mardy"), "Did you mean madry"),
     ],
     ids=str,
 )
@@ -272,8 +261,26 @@ def test_what_a_defence_cannot_be_built_from(part, message):
         build(DEFENSES, part)
 
 
-def test_budgets_may_be_fractions(model, images, labels):
-    assert MinMax(eps="8/255").eps == 8 / 255
-    defense = AdversarialTraining(low="2/255", high="8/255")
-    assert (defense.low, defense.high) == (2 / 255, 8 / 255)
-    defense.step(model, images, labels, generator())
+def test_budgets_may_be_fractions():
+    parts = [("madry", "eps"), ("yu", "eps"), ("atda", "eps"), ("advtrain", "high")]
+    for name, field in parts:
+        made = build(DEFENSES, Part(name=name, parameters={field: "8/255"}))
+        assert getattr(made, field) == 8 / 255
+
+
+# The accelerator
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize(("name", "loss"), CASES)
+def test_a_step_in_mixed_precision(name, loss, images, labels):
+    """As training runs there: the forward pass in bfloat16, the terms in float32."""
+    defense = DEFENSES[name]()
+    model = watched(defense, loss).cuda()
+    with torch.autocast("cuda", torch.bfloat16):
+        step = defense.step(model, images.cuda(), labels.cuda(), generator())
+    sum(step.terms.values()).backward()
+    assert all(value.dtype == torch.float32 for value in step.terms.values())
+    assert all(bool(value.isfinite()) for value in step.terms.values())
+    assert all(bool(value.grad.isfinite().all()) for value in model.parameters())

@@ -104,7 +104,7 @@ def test_remarks_are_numbered_where_they_apply():
         (show_published(164, "epochs"), "164"),
         (show_budget(0.03, 0.1), "eps = 0.03, c = 0.1"),
         (show_budget(8 / 255, None), "eps = 8/255"),
-        (show_budget(0.0123456, None), "eps = 0.0123456"),
+        (show_budget(0.0123456, None), "eps = 0.0123"),
         (show_budget(None, None), ""),
         (listed([]), ""),
         (listed(["a"]), "a"),

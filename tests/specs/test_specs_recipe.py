@@ -28,17 +28,17 @@ OURS = SOFTMAX.model_copy(
         "start": SOFTMAX,
     }
 )
-NOT_IN_THE_ID = {"name", "scale"}
+NOT_IN_THE_ID = {"name", "scale", "inference"}
 
 
 def others(value: object) -> list[object]:
     """Values unlike this one; a field takes the first that it accepts."""
     if value is None:
-        return [7, 0.5, "x", SOFTMAX]
+        return [7, 0.5, "x", SOFTMAX, Part(name="x")]
     if isinstance(value, int | float):
         return [value + 1, value / 2]
     if isinstance(value, str):
-        return [f"{value}x", "paper"]
+        return [f"{value}x", "paper", "nearest"]
     if isinstance(value, tuple):
         return [(*value, 1)]
     changes = {Recipe: {"seed": 99}, Part: {"parameters": {"x": 1}}, Schedule: {"epochs": 99}}
@@ -59,7 +59,7 @@ def changed(spec: BaseModel, field: str) -> BaseModel:
 
 @pytest.mark.parametrize("recipe", [SOFTMAX, OURS], ids=lambda recipe: recipe.name)
 @pytest.mark.parametrize("field", Recipe.model_fields)
-def test_everything_but_the_name_and_the_scale_is_in_the_id(recipe, field):
+def test_everything_that_changes_the_weights_is_in_the_id(recipe, field):
     other = changed(recipe, field)
     assert other != recipe
     assert (other.id("data") == recipe.id("data")) == (field in NOT_IN_THE_ID)
@@ -72,7 +72,7 @@ def test_all_of_the_schedule_is_in_the_id(field):
 
 
 @pytest.mark.parametrize("field", Recipe.model_fields)
-def test_so_is_all_of_what_it_starts_from_but_name_and_scale(field):
+def test_so_is_all_that_changes_the_weights_it_starts_from(field):
     other = OURS.model_copy(update={"start": changed(SOFTMAX, field)})
     assert (other.id("data") == OURS.id("data")) == (field in NOT_IN_THE_ID)
 

@@ -1,0 +1,117 @@
+"""Models that remember what passes through them, and small ones whose gradients are known."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_pcl.defenses.base import Defense
+from robustbench_pcl.losses.criterion import build_criterion
+from robustbench_pcl.losses.supervised import SupervisedModel
+from robustbench_pcl.models.classifier import Architecture, Classifier, build_classifier
+from robustbench_pcl.models.ensemble import Ensemble
+from robustbench_pcl.specs.base import Part
+
+CLASSES, COUNT = 4, 40
+LAST_BITS = 1e-6
+"""Of float32 pixels around 1, when a budget is added and taken away again."""
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def some_images(count: int = COUNT) -> Tensor:
+    """Images (3, 8, 8); the first eight are black and white."""
+    drawn = torch.rand((count, 3, 8, 8), generator=generator(1))
+    drawn[:8] = drawn[:8].round()
+    return drawn
+
+
+def some_labels(count: int = COUNT) -> Tensor:
+    return torch.arange(count) % CLASSES
+
+
+class Watched(SupervisedModel):
+    """A model that remembers the images of each pass and whether it was in train mode."""
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*parts)
+        self.passes: list[tuple[bool, Tensor]] = []
+        first = self.classifier
+        if isinstance(first, Ensemble):
+            first = first.members[0]
+        first.normalise.register_forward_pre_hook(self._remember)
+
+    def _remember(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert len({part.training for part in self.modules()}) == 1
+        self.passes.append((module.training, inputs[0].detach().clone()))
+
+    @property
+    def trained_on(self) -> Tensor:
+        """The images of the only training pass."""
+        ((_, images),) = [one for one in self.passes if one[0]]
+        return images
+
+
+def watched(defense: Defense, loss: str = "cross-entropy", model: str = "resnet20") -> Watched:
+    """A small network for images (3, 8, 8) in train mode, or the three that the defence wants."""
+    taps = () if loss == "cross-entropy" else (3, 5)
+    networks = [
+        build_classifier(model, (3, 8, 8), CLASSES, width=0.1, taps=taps, seed=seed)
+        for seed in range(defense.members)
+    ]
+    classifier = Ensemble(networks) if len(networks) > 1 else networks[0]
+    with torch.no_grad():
+        _, features = classifier.eval().features(torch.zeros(1, 3, 8, 8))
+    dimensions = {layer: values.shape[1] for layer, values in features.items()}
+    criterion = build_criterion(Part(name=loss), dimensions, CLASSES, seed=0)
+    inference = "softmax" if criterion.with_cross_entropy else "nearest"
+    return Watched(classifier, criterion, inference, defense.memory(CLASSES)).train()
+
+
+def tiny(defense: Defense, layer: nn.Module | None = None, pixels: int = 4) -> Watched:
+    """One linear layer in float64 on images (1, 2, pixels / 2), after ``layer`` if there is one.
+
+    Its logits are W x + b for flattened pixels x, and its answers to :func:`tiny_batch` differ.
+    """
+    networks = []
+    for number in range(defense.members):
+        source = generator(5 + number)
+        head = nn.Linear(pixels, CLASSES)
+        with torch.no_grad():
+            for value in head.parameters():
+                value.copy_(torch.randn(value.shape, generator=source))
+        layers = [nn.Sequential(layer or nn.Identity(), nn.Flatten())]
+        networks.append(Classifier(Architecture(layers, head), (), [0.0], [1.0]))
+    classifier = Ensemble(networks) if len(networks) > 1 else networks[0]
+    criterion = build_criterion(Part(name="cross-entropy"), {}, CLASSES, seed=0)
+    parts = classifier, criterion, "softmax", defense.memory(CLASSES)
+    return Watched(*parts).double().train()
+
+
+def tiny_batch(count: int = 12, pixels: int = 4) -> tuple[Tensor, Tensor]:
+    """Images away from 0 and 1, so that nothing is clipped."""
+    shape = (count, 1, 2, pixels // 2)
+    drawn = torch.rand(shape, generator=generator(5), dtype=torch.float64)
+    return 0.3 + 0.4 * drawn, some_labels(count)
+
+
+def largest_change(changed: Tensor, clean: Tensor) -> Tensor:
+    return (changed - clean).abs().flatten(1).amax(dim=1)
+
+
+def minimised(
+    defense: Defense, model: SupervisedModel, images: Tensor, labels: Tensor, *, steps: int
+) -> None:
+    """Gradient descent on a single batch, with the gradient clipped as in the recipes."""
+    descent, source = torch.optim.SGD(model.parameters(), lr=0.05), generator()
+    for _ in range(steps):
+        descent.zero_grad()
+        sum(defense.step(model, images, labels, source).terms.values()).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        descent.step()
+
+
+def total(terms: Iterable[Tensor]) -> float:
+    return sum(float(value.detach()) for value in terms)
