@@ -27,7 +27,7 @@ class DecisionSurface(Defense):
     other one; it crosses 0 at the decision boundary. By Taylor's theorem its first two derivatives
     in the pixels, J and H, bound how far a perturbation moves it. [45] trains with both small
     instead of with adversarial images. Its formula and weights could not be consulted; the variant
-    here minimises
+    here, whose weight is this project's choice, minimises
 
         L + weight * eps^2 * P * mean over images of (|J(x)|^2 + |J(x + delta) - J(x)|^2)
 
@@ -40,7 +40,7 @@ class DecisionSurface(Defense):
 
     citation: ClassVar[str] = "Yu et al. 2018 [45]"
 
-    weight: float = field(default=0.02, metadata={"doc": "of the squared change of the surface"})
+    weight: float = field(default=0.005, metadata={"doc": "of the squared change of the surface"})
     eps: float = field(default=8 / 255, metadata={"doc": "budget, pixels in [0, 1]"})
 
     def __post_init__(self) -> None:

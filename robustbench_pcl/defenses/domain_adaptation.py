@@ -32,7 +32,7 @@ class DomainAdaptation(Defense):
 
     ``mean_discrepancy``: the L1 distance between the halves' means, divided by K.
     ``covariance_discrepancy``: the L1 distance between their covariances, divided by K^2. The
-    authors' code does not divide the covariances by the number of images; the paper's are.
+    authors' code sums over images where a covariance averages, so its term grows with the batch.
     ``margin``: softplus of how much nearer a logit vector is to another class's centre than to its
     own, over both halves; the centres, which start at 0, follow the logits at a rate.
     """

@@ -24,8 +24,8 @@ class EnsembleDiversity(Defense):
 
         sum over members of L_CE - alpha * H(mean prediction) - beta * log(ensemble diversity).
 
-    H is Shannon's entropy; the diversity is the squared volume that the
-    members' predictions of the other classes span.
+    H is Shannon's entropy; the diversity is the squared volume that the members' predictions of
+    the other classes span.
     """
 
     citation: ClassVar[str] = "Pang et al. 2019 [16]"
