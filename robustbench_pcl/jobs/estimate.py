@@ -23,7 +23,8 @@ from robustbench_pcl.training.state import RunState
 from robustbench_pcl.training.update import Update
 
 PROBE_IMAGES = 16
-ANY_SCHEDULE = Schedule(epochs=1)
+NO_MATTER = {"schedule": Schedule(epochs=1), "seed": 0, "start": None, "train_images": None}
+"""What of a recipe does not change the time that an image takes."""
 FORWARD_SHARE = 1 / 3
 """A forward pass as a share of a forward and a backward pass."""
 TSNE_SECONDS = 4e-3
@@ -63,12 +64,12 @@ class Estimator:
 
     def _per_image(self, recipe: Recipe) -> float:
         """Seconds of a training step an image."""
-        kind = recipe.model_copy(update={"schedule": ANY_SCHEDULE, "seed": 0, "start": None})
+        kind = recipe.model_copy(update=NO_MATTER)
         return self._once(kind.id("step"), lambda: self._probe_step(kind))
 
     def _per_pass(self, recipe: Recipe) -> float:
         """Seconds of a forward and backward pass of one image."""
-        kind = recipe.model_copy(update={"schedule": ANY_SCHEDULE, "seed": 0, "start": None})
+        kind = recipe.model_copy(update=NO_MATTER)
         return self._once(kind.id("pass"), lambda: self._probe_pass(kind))
 
     def _once(self, key: str, probe: Callable[[], float]) -> float:

@@ -8,6 +8,8 @@ from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Quantity
 
 MISSING = "–"
+USUAL_STEPS = 17
+"""Budgets up to 16/255 are commonly written so; larger ones that happen to fit are not."""
 MINUS = "\N{MINUS SIGN}"
 _ATTACKS = {"cw": "C&W"}
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -56,8 +58,8 @@ def show_budget(eps: float | None, c: float | None) -> str:
     parts = []
     if eps is not None:
         steps = eps * 255
-        exact = len(f"{eps:g}") <= 5 or abs(steps - round(steps)) > 1e-6
-        parts.append(f"eps = {eps:g}" if exact else f"eps = {steps:.0f}/255")
+        usual = steps < USUAL_STEPS and abs(steps - round(steps)) < 1e-6 and len(f"{eps:g}") > 5
+        parts.append(f"eps = {steps:.0f}/255" if usual else f"eps = {eps:.3g}")
     if c is not None:
         parts.append(f"c = {c:g}")
     return ", ".join(parts)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.paper.figure import SweepFigure
-from robustbench_pcl.report.evidence import Answer, Evidence
+from robustbench_pcl.report.evidence import Evidence
 from robustbench_pcl.report.figure_section import FigureSection
 from robustbench_pcl.report.formatting import attack_label, listed
 from robustbench_pcl.report.sweep import Curve, Point, Sweep, weaker_than_one_step
 from robustbench_pcl.specs.base import Part
-from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
 
 
@@ -38,7 +36,8 @@ def sweep_section(
     asked = {attack: list(figure.cells(dataset, attack)) for attack in figure.attacks}
     cells = [cell for pairs in asked.values() for _, cell in pairs]
     scale = scale or next(iter(evidence.scales(cells, seed)), None)
-    answers = dict(zip(map(repr, cells), _answers(evidence, cells, scale, seed), strict=True))
+    found = evidence.consistent_answers(cells, scale, seed)
+    answers = dict(zip(map(repr, cells), found, strict=True))
     images: dict[str, int] = {}
     missing: dict[str, str] = {}
     curves = []
@@ -63,19 +62,6 @@ def sweep_section(
         missing=tuple(missing.values()),
         notes=tuple(_notes(curves, complete=not missing)),
     )
-
-
-def _answers(
-    evidence: Evidence, cells: Sequence[Cell], scale: Scale | None, seed: int | None
-) -> list[Answer | None]:
-    """For every cell the first answer by the model that answers most of them."""
-    found = [evidence.answers(cell, scale, seed) if scale else [] for cell in cells]
-    counts = Counter(model for answers in found for model in {answer.model for answer in answers})
-    newest = {answer.model: answer.created for answers in found for answer in answers}
-    chosen = max(counts, key=lambda model: (counts[model], newest[model]), default=None)
-    return [
-        next((answer for answer in answers if answer.model == chosen), None) for answers in found
-    ]
 
 
 def _notes(curves: Sequence[Curve], *, complete: bool) -> Iterator[str]:
