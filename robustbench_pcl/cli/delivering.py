@@ -11,9 +11,9 @@ from robustbench_pcl.cli.console import Format, print_rows, say
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
-    from robustbench_pcl.report.described import DescribedTable
-    from robustbench_pcl.report.model import ReportTable
-    from robustbench_pcl.report.paper_figures import ReportFigure
+    from robustbench_pcl.report.figures.paper_figures import ReportFigure
+    from robustbench_pcl.report.tables.described import DescribedTable
+    from robustbench_pcl.report.tables.model import ReportTable
 
 
 class TableFormat(StrEnum):
@@ -39,9 +39,9 @@ def deliver_table(table: ReportTable, form: TableFormat, output: Path | None) ->
     """Print a table, in colour on a terminal, or write it to a file."""
     from rich.console import Console
 
-    from robustbench_pcl.report.claims import with_worst_cases
-    from robustbench_pcl.report.render import render
-    from robustbench_pcl.report.text import terminal_text
+    from robustbench_pcl.report.formats.render import render
+    from robustbench_pcl.report.formats.text import terminal_text
+    from robustbench_pcl.report.tables.claims import with_worst_cases
 
     terminal = Console(highlight=False)
     if form is TableFormat.text and output is None and terminal.is_terminal:
@@ -52,7 +52,7 @@ def deliver_table(table: ReportTable, form: TableFormat, output: Path | None) ->
 
 def deliver_described(table: DescribedTable, form: TableFormat, output: Path | None) -> None:
     """Print a table of words, or write it to a file."""
-    from robustbench_pcl.report.render import render_described
+    from robustbench_pcl.report.formats.render import render_described
 
     deliver_text(render_described(table, form), output)
 

@@ -71,12 +71,12 @@ def report(
     Without --table, --figure and --page, list what there is and how much of it
     is measured.
     """
-    from robustbench_pcl.report.described import TITLES, described_table
     from robustbench_pcl.report.evidence import Evidence
-    from robustbench_pcl.report.full_page import full_page
+    from robustbench_pcl.report.figures.paper_figures import report_figure
     from robustbench_pcl.report.overview import overview
-    from robustbench_pcl.report.paper_figures import report_figure
-    from robustbench_pcl.report.table import report_table
+    from robustbench_pcl.report.page.contents import full_page
+    from robustbench_pcl.report.tables.described import TITLES, described_table
+    from robustbench_pcl.report.tables.table import report_table
     from robustbench_pcl.store.embeddings import load_embeddings
     from robustbench_pcl.store.home import Home
     from robustbench_pcl.store.measurements import load_measurements, load_trainings

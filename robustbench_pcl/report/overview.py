@@ -10,10 +10,10 @@ from typing import Any
 from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
 from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.table import published, published_numbers
-from robustbench_pcl.report.described import TITLES
 from robustbench_pcl.report.evidence import Evidence
-from robustbench_pcl.report.paper_figures import report_figure
-from robustbench_pcl.report.table import datasets_of, report_table
+from robustbench_pcl.report.figures.paper_figures import report_figure
+from robustbench_pcl.report.tables.described import TITLES
+from robustbench_pcl.report.tables.table import datasets_of, report_table
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.store.embeddings import Embedding
 

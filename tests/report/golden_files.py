@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from robustbench_pcl.cli import app
 from robustbench_pcl.paper.table import published, published_numbers
-from robustbench_pcl.report.described import TITLES
+from robustbench_pcl.report.tables.described import TITLES
 from robustbench_pcl.store.home import Home
 from robustbench_pcl.store.measurements import save_measurement, save_training
 from robustbench_pcl.store.records import Measurement

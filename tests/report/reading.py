@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 from fabricated import make_answer, make_evidence
 
 from robustbench_pcl.paper.table import published
-from robustbench_pcl.report.claims import with_worst_cases
 from robustbench_pcl.report.formatting import show_difference, show_measured, show_published
-from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.tables.claims import with_worst_cases
+from robustbench_pcl.report.tables.table import report_table
 
 
 def filled(number=3, *datasets, skip=(), intervals=False):

@@ -6,9 +6,9 @@ import pytest
 from fabricated import make_answers, make_evidence, make_measurement, make_model
 
 from robustbench_pcl.paper.table import published
-from robustbench_pcl.report.claims import CLAIM, largest_eps, with_worst_cases
-from robustbench_pcl.report.render import render
-from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.formats.render import render
+from robustbench_pcl.report.tables.claims import CLAIM, largest_eps, with_worst_cases
+from robustbench_pcl.report.tables.table import report_table
 from robustbench_pcl.specs.base import Part
 
 PGD = Part(name="pgd", parameters={"eps": 0.03, "steps": 10})

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from robustbench_pcl.cli.delivering import TableFormat
 from robustbench_pcl.cli.report import report
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.report.render import FORMATS
+from robustbench_pcl.report.formats.render import FORMATS
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.store.home import Home
 from robustbench_pcl.store.measurements import save_measurement, save_training

@@ -13,8 +13,8 @@ from reading import parsed
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import SignGradientAttack
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.report.described import TITLES, described_table
-from robustbench_pcl.report.render import DESCRIBED_FORMATS, FORMATS, render_described
+from robustbench_pcl.report.formats.render import DESCRIBED_FORMATS, FORMATS, render_described
+from robustbench_pcl.report.tables.described import TITLES, described_table
 
 
 def test_table_1_is_the_papers_but_for_the_pooling():
@@ -93,7 +93,7 @@ def test_every_format_has_every_entry(number):
 
 def test_the_titles_are_known_without_torch():
     program = (
-        "import sys; from robustbench_pcl.report.described import TITLES; "
+        "import sys; from robustbench_pcl.report.tables.described import TITLES; "
         "from robustbench_pcl.report.overview import overview; assert TITLES; "
         "assert 'torch' not in sys.modules"
     )

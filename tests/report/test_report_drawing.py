@@ -11,11 +11,11 @@ import pytest
 from fabricated_embeddings import make_layout, with_regions
 from PIL import Image
 
-from robustbench_pcl.report.drawing import CLASS_COLOURS, COLOURS, INK, Drawing, dots
-from robustbench_pcl.report.places import REACH, number_places
-from robustbench_pcl.report.regions import Window, class_regions, window_of
-from robustbench_pcl.report.scatter import Block, scatter
-from robustbench_pcl.report.scatter_plot import Plot
+from robustbench_pcl.report.figures.drawing import CLASS_COLOURS, COLOURS, INK, Drawing, dots
+from robustbench_pcl.report.figures.places import REACH, number_places
+from robustbench_pcl.report.figures.regions import Window, class_regions, window_of
+from robustbench_pcl.report.figures.scatter import Block, scatter
+from robustbench_pcl.report.figures.scatter_plot import Plot
 
 DIGITS = tuple("0123456789")
 ALL = tuple(range(10))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fabricated import make_evidence, make_measurement, make_model, make_recipe, make_training
 
-from robustbench_pcl.report.worst_case import worst_case
+from robustbench_pcl.report.tables.worst_case import worst_case
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Cell
 

@@ -13,14 +13,14 @@ from reading import filled, parsed, shown
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.table import published, published_numbers
-from robustbench_pcl.report.claims import with_worst_cases
+from robustbench_pcl.report.formats.latex import escaped
+from robustbench_pcl.report.formats.render import FORMATS, render
 from robustbench_pcl.report.formatting import (
     MINUS,
     MISSING,
 )
-from robustbench_pcl.report.latex import escaped
-from robustbench_pcl.report.render import FORMATS, render
-from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.tables.claims import with_worst_cases
+from robustbench_pcl.report.tables.table import report_table
 
 
 def digits_of(cells):

@@ -10,8 +10,8 @@ from fabricated import make_answers, make_evidence
 from golden_files import FOLDER, cases, datasets_of, fill, number_of, printed
 
 from robustbench_pcl.paper.table import PaperTable, published, published_numbers
-from robustbench_pcl.report.render import render
-from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.formats.render import render
+from robustbench_pcl.report.tables.table import report_table
 from robustbench_pcl.store.records import Measurement, TrainingRecord
 
 CASES = dict(cases())
@@ -100,7 +100,7 @@ def test_a_published_number_that_moves_to_the_next_cell_is_seen(number, monkeypa
     swaps = [swapped for swapped in swaps if swapped is not None]
     assert len(swaps) > len(paper.rows)
     for swapped in swaps:
-        monkeypatch.setattr("robustbench_pcl.report.table.published", {number: swapped}.get)
+        monkeypatch.setattr("robustbench_pcl.report.tables.table.published", {number: swapped}.get)
         assert text_of(number, answers) != golden_text(number)
 
 

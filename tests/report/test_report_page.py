@@ -21,15 +21,15 @@ from reading import parsed
 
 from robustbench_pcl.paper.figures import paper_figure
 from robustbench_pcl.paper.table import published, published_numbers
-from robustbench_pcl.report.figures import (
+from robustbench_pcl.report.figures.table_figures import (
     INK,
     attack_bars,
     training_curves,
     transfer_heat_map,
 )
-from robustbench_pcl.report.full_page import full_page
-from robustbench_pcl.report.page import Figure, render_page
-from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.page.contents import full_page
+from robustbench_pcl.report.page.document import Figure, render_page
+from robustbench_pcl.report.tables.table import report_table
 
 
 def section(number, dataset="cifar10", skip=()):

@@ -12,10 +12,10 @@ from fabricated_embeddings import make_embedding, make_embeddings, make_layout, 
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FIGURES
-from robustbench_pcl.report.feature_section import feature_section
-from robustbench_pcl.report.paper_figures import paper_figures, report_figure
-from robustbench_pcl.report.sweep import Curve, Point, weaker_than_one_step
-from robustbench_pcl.report.sweep_section import sweep_section
+from robustbench_pcl.report.figures.feature_section import feature_section
+from robustbench_pcl.report.figures.paper_figures import paper_figures, report_figure
+from robustbench_pcl.report.figures.sweep import Curve, Point, weaker_than_one_step
+from robustbench_pcl.report.figures.sweep_section import sweep_section
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.store.embeddings import load_embeddings
 
@@ -255,7 +255,7 @@ def test_figures_are_drawn_without_torch(tmp_path):
     program = (
         "import sys, pathlib\n"
         "from robustbench_pcl.report.evidence import Evidence\n"
-        "from robustbench_pcl.report.paper_figures import paper_figures\n"
+        "from robustbench_pcl.report.figures.paper_figures import paper_figures\n"
         "from robustbench_pcl.store.embeddings import load_embeddings\n"
         "found = load_embeddings(pathlib.Path(sys.argv[1]))\n"
         "assert paper_figures(Evidence([], []), found)\n"

@@ -9,6 +9,8 @@ import pytest
 from fabricated import make_evidence, make_training
 from reading import filled
 
+from robustbench_pcl.report.formats.render import FORMATS, render
+from robustbench_pcl.report.formats.text import terminal_text
 from robustbench_pcl.report.formatting import (
     MINUS,
     listed,
@@ -19,9 +21,7 @@ from robustbench_pcl.report.formatting import (
     span,
     superscript,
 )
-from robustbench_pcl.report.render import FORMATS, render
-from robustbench_pcl.report.table import report_table
-from robustbench_pcl.report.text import terminal_text
+from robustbench_pcl.report.tables.table import report_table
 
 
 def test_intervals_are_shown_on_demand():

@@ -18,8 +18,8 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.table import published, published_numbers
 from robustbench_pcl.recipes.named import is_recipe, named_recipe
 from robustbench_pcl.report.overview import overview, overview_text
-from robustbench_pcl.report.scale_note import scale_note
-from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.tables.scale_note import scale_note
+from robustbench_pcl.report.tables.table import report_table
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.recipe import Schedule

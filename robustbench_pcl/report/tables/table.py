@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from robustbench_pcl.data.catalogue import DATASETS
 from robustbench_pcl.paper.table import PaperTable, published
 from robustbench_pcl.report.evidence import Evidence
-from robustbench_pcl.report.matrix import with_measured_recipes
-from robustbench_pcl.report.model import ReportSection, ReportTable
-from robustbench_pcl.report.section import Assembly
+from robustbench_pcl.report.tables.matrix import with_measured_recipes
+from robustbench_pcl.report.tables.model import ReportSection, ReportTable
+from robustbench_pcl.report.tables.section import Assembly
 from robustbench_pcl.specs.names import Scale
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from robustbench_pcl.report.described import DescribedTable
 from robustbench_pcl.report.formatting import (
     percent,
     show_difference,
@@ -14,7 +13,8 @@ from robustbench_pcl.report.formatting import (
     show_measured,
     show_published,
 )
-from robustbench_pcl.report.model import Entry, ReportSection, ReportTable, Row
+from robustbench_pcl.report.tables.described import DescribedTable
+from robustbench_pcl.report.tables.model import Entry, ReportSection, ReportTable, Row
 
 UNITS = {"accuracy": " %", "seconds_per_epoch": " s", "epochs": " epochs"}
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.paper.figure import SweepFigure
 from robustbench_pcl.report.evidence import Evidence
-from robustbench_pcl.report.figure_section import FigureSection
+from robustbench_pcl.report.figures.figure_section import FigureSection
+from robustbench_pcl.report.figures.sweep import Curve, Point, Sweep, weaker_than_one_step
 from robustbench_pcl.report.formatting import attack_label, listed
-from robustbench_pcl.report.sweep import Curve, Point, Sweep, weaker_than_one_step
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.names import Scale
 

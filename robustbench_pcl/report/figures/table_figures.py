@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from robustbench_pcl.report.drawing import COLOURS, INK, LINES, Drawing, ink
+from robustbench_pcl.report.figures.drawing import COLOURS, INK, LINES, Drawing, ink
 from robustbench_pcl.report.formatting import MISSING, attack_label, show_measured
-from robustbench_pcl.report.model import Entry, ReportSection, Row
+from robustbench_pcl.report.tables.model import Entry, ReportSection, Row
 from robustbench_pcl.store.records import TrainingRecord
 
 if TYPE_CHECKING:

@@ -6,14 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from robustbench_pcl.paper.table import published_numbers
-from robustbench_pcl.report.described import TITLES, described_table
 from robustbench_pcl.report.evidence import Evidence
-from robustbench_pcl.report.figures import attack_bars, training_curves, transfer_heat_map
+from robustbench_pcl.report.figures.paper_figures import paper_figures
+from robustbench_pcl.report.figures.table_figures import (
+    attack_bars,
+    training_curves,
+    transfer_heat_map,
+)
 from robustbench_pcl.report.formatting import percent
-from robustbench_pcl.report.model import ReportTable
-from robustbench_pcl.report.page import Figure, render_page
-from robustbench_pcl.report.paper_figures import paper_figures
-from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.page.document import Figure, render_page
+from robustbench_pcl.report.tables.described import TITLES, described_table
+from robustbench_pcl.report.tables.model import ReportTable
+from robustbench_pcl.report.tables.table import report_table
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.store.embeddings import Embedding
 

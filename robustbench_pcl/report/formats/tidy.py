@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from robustbench_pcl.report.described import DescribedTable
-from robustbench_pcl.report.model import Entry, ReportSection, ReportTable, Row
+from robustbench_pcl.report.tables.described import DescribedTable
+from robustbench_pcl.report.tables.model import Entry, ReportSection, ReportTable, Row
 
 
 def tidy(table: ReportTable) -> list[dict[str, Any]]:

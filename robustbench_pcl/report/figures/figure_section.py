@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from robustbench_pcl.data.catalogue import dataset_spec
+from robustbench_pcl.report.figures.scatter import Block
+from robustbench_pcl.report.figures.sweep import Sweep
 from robustbench_pcl.report.formatting import listed, span
-from robustbench_pcl.report.scatter import Block
-from robustbench_pcl.report.sweep import Sweep
 from robustbench_pcl.specs.names import Scale
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from robustbench_pcl.report.drawing import COLOURS, INK, Drawing, ink
+from robustbench_pcl.report.figures.drawing import COLOURS, INK, Drawing, ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

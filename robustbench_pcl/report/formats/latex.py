@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from robustbench_pcl.report.described import DescribedTable
+from robustbench_pcl.report.formats.lines import Shown, legend, lines_of
 from robustbench_pcl.report.formatting import MINUS
-from robustbench_pcl.report.lines import Shown, legend, lines_of
-from robustbench_pcl.report.model import ReportTable, Row
+from robustbench_pcl.report.tables.described import DescribedTable
+from robustbench_pcl.report.tables.model import ReportTable, Row
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",

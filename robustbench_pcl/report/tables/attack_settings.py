@@ -10,9 +10,9 @@ from typing import Any
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.recipes.scales import SIZES
-from robustbench_pcl.report.described import DescribedTable
 from robustbench_pcl.report.evidence import PAPER_STEPS
 from robustbench_pcl.report.formatting import attack_label
+from robustbench_pcl.report.tables.described import DescribedTable
 from robustbench_pcl.specs.base import Part
 
 NOTATION = {

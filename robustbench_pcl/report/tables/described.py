@@ -47,9 +47,9 @@ class DescribedTable:
 _MAKERS: Family[Callable[[], DescribedTable]] = Family(
     "table",
     {
-        "1": "robustbench_pcl.report.networks:conformity_networks",
-        "2": "robustbench_pcl.report.attack_settings:attack_settings",
-        "10": "robustbench_pcl.report.networks:other_networks",
+        "1": "robustbench_pcl.report.tables.networks:conformity_networks",
+        "2": "robustbench_pcl.report.tables.attack_settings:attack_settings",
+        "10": "robustbench_pcl.report.tables.networks:other_networks",
     },
 )
 

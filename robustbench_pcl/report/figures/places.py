@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from robustbench_pcl.report.regions import Window
+from robustbench_pcl.report.figures.regions import Window
 from robustbench_pcl.store.embeddings import Array
 
 REACH = 0.042

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.paper.independent import independent_results
-from robustbench_pcl.report.claims import with_worst_cases
-from robustbench_pcl.report.described import DescribedTable
+from robustbench_pcl.report.formats.html import described_html, render_html
 from robustbench_pcl.report.formatting import percent, show_budget
-from robustbench_pcl.report.html import described_html, render_html
-from robustbench_pcl.report.model import ReportTable
+from robustbench_pcl.report.tables.claims import with_worst_cases
+from robustbench_pcl.report.tables.described import DescribedTable
+from robustbench_pcl.report.tables.model import ReportTable
 
 TITLE = "Prototype Conformity Loss: measured beside published"
 LEAD = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from robustbench_pcl.report.described import DescribedTable
 from robustbench_pcl.report.formatting import (
     percent,
     show_difference,
@@ -13,7 +12,8 @@ from robustbench_pcl.report.formatting import (
     show_published,
     superscript,
 )
-from robustbench_pcl.report.model import Entry, ReportTable
+from robustbench_pcl.report.tables.described import DescribedTable
+from robustbench_pcl.report.tables.model import Entry, ReportTable
 
 
 def render_markdown(table: ReportTable) -> str:

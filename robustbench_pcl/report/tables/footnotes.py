@@ -16,8 +16,8 @@ from robustbench_pcl.report.formatting import (
     show_budget,
     span,
 )
-from robustbench_pcl.report.scale_note import scale_note
-from robustbench_pcl.report.worst_case import WorstCase
+from robustbench_pcl.report.tables.scale_note import scale_note
+from robustbench_pcl.report.tables.worst_case import WorstCase
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.specs.recipe import Recipe

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.paper.table import PaperTable, Position
-from robustbench_pcl.report import footnotes
-from robustbench_pcl.report.best import with_best
-from robustbench_pcl.report.claims import largest_eps
 from robustbench_pcl.report.evidence import Answer, Evidence
-from robustbench_pcl.report.model import Entry, ReportSection, Row
-from robustbench_pcl.report.worst_case import WorstCase, worst_case
+from robustbench_pcl.report.tables import footnotes
+from robustbench_pcl.report.tables.best import with_best
+from robustbench_pcl.report.tables.claims import largest_eps
+from robustbench_pcl.report.tables.model import Entry, ReportSection, Row
+from robustbench_pcl.report.tables.worst_case import WorstCase, worst_case
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
 

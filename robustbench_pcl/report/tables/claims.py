@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from robustbench_pcl.paper.table import Heading
-from robustbench_pcl.report.best import with_best
 from robustbench_pcl.report.formatting import show_budget
-from robustbench_pcl.report.model import WORST_CASE, Entry, ReportSection, ReportTable, Row
+from robustbench_pcl.report.tables.best import with_best
+from robustbench_pcl.report.tables.model import WORST_CASE, Entry, ReportSection, ReportTable, Row
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Cell
 

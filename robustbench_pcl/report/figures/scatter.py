@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from robustbench_pcl.report.drawing import CLASS_COLOURS, INK, Drawing
-from robustbench_pcl.report.scatter_plot import Plot, paint_plot
+from robustbench_pcl.report.figures.drawing import CLASS_COLOURS, INK, Drawing
+from robustbench_pcl.report.figures.scatter_plot import Plot, paint_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure

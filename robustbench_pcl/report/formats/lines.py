@@ -11,7 +11,7 @@ from robustbench_pcl.report.formatting import (
     show_measured,
     show_published,
 )
-from robustbench_pcl.report.model import Entry, ReportTable, Row
+from robustbench_pcl.report.tables.model import Entry, ReportTable, Row
 
 
 class Shown(NamedTuple):

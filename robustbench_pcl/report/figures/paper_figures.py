@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
 from robustbench_pcl.paper.figure import FeatureFigure, PaperFigure
 from robustbench_pcl.paper.figures import FIGURES, paper_figure
-from robustbench_pcl.report.drawing import Drawing
 from robustbench_pcl.report.evidence import Evidence
-from robustbench_pcl.report.feature_section import feature_section
-from robustbench_pcl.report.figure_section import FigureSection
+from robustbench_pcl.report.figures.drawing import Drawing
+from robustbench_pcl.report.figures.feature_section import feature_section
+from robustbench_pcl.report.figures.figure_section import FigureSection
+from robustbench_pcl.report.figures.scatter import Block, scatter
+from robustbench_pcl.report.figures.sweep import Sweep, sweep
+from robustbench_pcl.report.figures.sweep_section import sweep_section
 from robustbench_pcl.report.formatting import listed
-from robustbench_pcl.report.page import Figure
-from robustbench_pcl.report.scatter import Block, scatter
-from robustbench_pcl.report.sweep import Sweep, sweep
-from robustbench_pcl.report.sweep_section import sweep_section
+from robustbench_pcl.report.page.document import Figure
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.store.embeddings import Embedding
 

@@ -11,8 +11,8 @@ from robustbench_pcl.models import MODELS
 from robustbench_pcl.models.classifier import Classifier
 from robustbench_pcl.models.summary import Layer, describe, layers_of
 from robustbench_pcl.recipes.named import named_recipe
-from robustbench_pcl.report.described import DescribedTable
 from robustbench_pcl.report.formatting import listed
+from robustbench_pcl.report.tables.described import DescribedTable
 from robustbench_pcl.training.assemble import build_model
 
 ARROW = "→"

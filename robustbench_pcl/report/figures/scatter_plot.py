@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from robustbench_pcl.report.drawing import CLASS_COLOURS, INK, dots, ink
-from robustbench_pcl.report.places import number_places
-from robustbench_pcl.report.regions import Window, class_regions, window_of
+from robustbench_pcl.report.figures.drawing import CLASS_COLOURS, INK, dots, ink
+from robustbench_pcl.report.figures.places import number_places
+from robustbench_pcl.report.figures.regions import Window, class_regions, window_of
 from robustbench_pcl.store.embeddings import Array, Layout
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from itertools import groupby, zip_longest
 
 from rich.text import Text
 
-from robustbench_pcl.report.described import DescribedTable
+from robustbench_pcl.report.formats.lines import Line, Shown, legend, lines_of
 from robustbench_pcl.report.formatting import counted, superscript
-from robustbench_pcl.report.lines import Line, Shown, legend, lines_of
-from robustbench_pcl.report.model import ReportSection, ReportTable
+from robustbench_pcl.report.tables.described import DescribedTable
+from robustbench_pcl.report.tables.model import ReportSection, ReportTable
 
 WIDTH = 80
 SHORT = 12

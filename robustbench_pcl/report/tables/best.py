@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from robustbench_pcl.report.model import Entry
+from robustbench_pcl.report.tables.model import Entry
 
 
 def with_best(rivals: Sequence[Entry]) -> list[Entry]:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from robustbench_pcl.paper.table import Heading
 from robustbench_pcl.report.formatting import show_budget
-from robustbench_pcl.report.worst_case import WorstCase
+from robustbench_pcl.report.tables.worst_case import WorstCase
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.store.records import Environment

@@ -10,11 +10,11 @@ import numpy as np
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.paper.figure import FeatureFigure, Panel
 from robustbench_pcl.recipes.named import named_recipe
-from robustbench_pcl.report.figure_section import FigureSection
+from robustbench_pcl.report.figures.figure_section import FigureSection
+from robustbench_pcl.report.figures.regions import Window, window_of
+from robustbench_pcl.report.figures.scatter import Block
+from robustbench_pcl.report.figures.scatter_plot import Plot
 from robustbench_pcl.report.formatting import MISSING, percent
-from robustbench_pcl.report.regions import Window, window_of
-from robustbench_pcl.report.scatter import Block
-from robustbench_pcl.report.scatter_plot import Plot
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.names import SCALES, Scale
 from robustbench_pcl.store.embeddings import Embedding, Layout

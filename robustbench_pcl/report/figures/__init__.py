@@ -1,0 +1,1 @@
+"""Figures from stored records, as SVG and PNG."""
