@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from robustbench_pcl import plugins
-from robustbench_pcl.cli import attacks, data, models
+from robustbench_pcl.cli import attacks, data, models, recipes
 from robustbench_pcl.cli.ablate import ablate
 from robustbench_pcl.cli.attack import attack
 from robustbench_pcl.cli.demo import demo
@@ -54,7 +54,12 @@ app = typer.Typer(
 
 for command in (demo, train, attack, transfer, ablate, run, report):
     app.command()(command)
-for name, group in (("data", data.app), ("models", models.app), ("attacks", attacks.app)):
+for name, group in {
+    "recipes": recipes.app,
+    "attacks": attacks.app,
+    "models": models.app,
+    "data": data.app,
+}.items():
     app.add_typer(group, name=name)
 
 

@@ -23,6 +23,8 @@ class Format(StrEnum):
     csv = "csv"
 
 
+LONGEST_WORD = 24
+
 FormatOption = Annotated[Format, typer.Option("--format", help="table, json or csv")]
 
 
@@ -60,9 +62,19 @@ def print_rows(
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        table = Table(
+            title=title,
+            box=box.SIMPLE_HEAD,
+            title_justify="left",
+            title_style="bold",
+            pad_edge=False,
+            collapse_padding=True,
+        )
         for column in rows[0] if rows else ():
-            table.add_column(column.replace("_", " "), overflow="fold")
+            words = " ".join(str(row[column]) for row in rows).split()
+            # Names stay whole where there is room: a line breaks between words.
+            whole = min(LONGEST_WORD, max(map(len, words), default=0))
+            table.add_column(column.replace("_", " "), overflow="fold", min_width=whole)
         for row in rows:
             table.add_row(*("" if value is None else str(value) for value in row.values()))
         Console(highlight=False).print(table)

@@ -56,16 +56,18 @@ COMMANDS = (
         "--table --figure --dataset --format --interval --page --output --scale --seed --home",
         " ",
     ),
+    Command("recipes list", "--format", " "),
+    Command("recipes show", "--dataset --scale --seed"),
+    Command("attacks list", "--format", " "),
+    Command("attacks show", "--format", "pgd"),
+    Command("models list", "--format", " "),
+    Command("models show", "--dataset --format", "conv6 --dataset digits"),
     Command("data list", "--format", " "),
     Command("data add", "--data-root"),
     Command("data verify", "--format", " "),
     Command("data path"),
-    Command("models list", "--format", " "),
-    Command("models show", "--dataset --format", "conv6 --dataset digits"),
-    Command("attacks list", "--format", " "),
-    Command("attacks show", "--format", "pgd"),
 )
-GROUPS = ("data", "models", "attacks")
+GROUPS = ("recipes", "attacks", "models", "data")
 
 
 def walk(command, words=()):
