@@ -34,7 +34,11 @@ def train(
     *,
     dataset: Annotated[str, typer.Argument(help="Data set: see pclbench data list.")],
     loss: Annotated[
-        str, typer.Option(help="cross-entropy, pcl (Eq. 5-10) or pcl-authors (their code's).")
+        str,
+        typer.Option(
+            help="cross-entropy, pcl (Eq. 5-10), pcl-authors (their code's), center, contrastive, "
+            "triplet or deep-softmax."
+        ),
     ] = "cross-entropy",
     adv_train: Annotated[
         AdversarialTrainingChoice | None,
@@ -42,7 +46,7 @@ def train(
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="Layers of Table 1 the loss acts on.", show_default="3,4,5"),
+        typer.Option(help="Layers of Table 1 the loss acts on.", show_default="the loss's own"),
     ] = None,
     recipe: Annotated[
         str | None,

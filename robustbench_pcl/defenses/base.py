@@ -25,10 +25,12 @@ class Defense(ABC):
     Attributes:
         citation: whose scheme it is, as in the tables' heads ("Ross and Doshi-Velez 2018 [33]").
         members: how many networks are trained together.
+        crafts: whether it makes adversarial images itself.
     """
 
     citation: ClassVar[str] = ""
     members: ClassVar[int] = 1
+    crafts: ClassVar[bool] = False
 
     @classmethod
     def settings(

@@ -38,6 +38,7 @@ class DomainAdaptation(Defense):
     """
 
     citation: ClassVar[str] = "Song et al. 2019 [46]"
+    crafts: ClassVar[bool] = True
 
     eps: float = field(default=4 / 255, metadata={"doc": "budget, pixels in [0, 1]"})
     weight: float = field(default=1 / 3, metadata={"doc": "of the three terms, lambda"})

@@ -26,6 +26,7 @@ class MinMax(Defense):
     """
 
     citation: ClassVar[str] = "Madry et al. 2018 [17]"
+    crafts: ClassVar[bool] = True
 
     eps: float = field(default=8 / 255, metadata={"doc": "budget, pixels in [0, 1]"})
     steps: int = field(default=7, metadata={"doc": "PGD steps"})

@@ -34,6 +34,7 @@ class MixedBatches(Defense):
     """
 
     citation: ClassVar[str] = "Kurakin et al. 2017 [31]"
+    crafts: ClassVar[bool] = True
 
     weight: float = field(default=0.3, metadata={"doc": "of an adversarial image, lambda"})
     high: float = field(default=16 / 255, metadata={"doc": "largest budget, pixels in [0, 1]"})

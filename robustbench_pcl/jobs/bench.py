@@ -37,8 +37,10 @@ from robustbench_pcl.store.measurements import (
     save_training,
 )
 from robustbench_pcl.store.records import Measurement, TrainingRecord
+from robustbench_pcl.store.tensors import weights_digest
 from robustbench_pcl.training.assemble import (
     arrays_of,
+    as_trained,
     describe_environment,
     pick_device,
     restore,
@@ -122,28 +124,29 @@ class Bench:
         if stored is not None:
             return stored
         require_writable(self.home.partial)
+        trained = as_trained(recipe)
         start = restore(self.train(recipe.start), self.device) if recipe.start else None
         dataset: Dataset = self.dataset(recipe.dataset)
         identity = self._id(recipe)
         partial = self.home.partial / f"{identity}.safetensors"
-        run = Run(recipe, dataset, self.device, partial, self.progress, keeper(self, recipe))
-        state = run.execute(start)
-        checkpoint = save_checkpoint(
-            self.home.checkpoints, recipe, identity, arrays_of(state.model)
-        )
+        keep = keeper(self, trained)
+        state = Run(trained, dataset, self.device, partial, self.progress, keep).execute(start)
+        arrays = arrays_of(state.model)
         record = TrainingRecord(
             checkpoint=identity,
-            weights=checkpoint.record.weights,
-            recipe=recipe,
+            weights=weights_digest(arrays),
+            recipe=trained,
             data=dataset.record("train"),
             seconds_per_epoch=statistics.median(entry["seconds"] for entry in state.history),
             history=state.history,
             environment=describe_environment(self.device),
             created=now(),
         )
+        # The checkpoint comes last: it says that the training is done.
         save_training(self.home.results, record)
+        checkpoint = save_checkpoint(self.home.checkpoints, trained, identity, arrays)
         partial.unlink(missing_ok=True)
-        return checkpoint
+        return checkpoint.standing_for(recipe)
 
     def model(self, recipe: Recipe) -> SupervisedModel:
         """The trained model of a recipe, in eval mode on the device."""

@@ -15,16 +15,18 @@ from robustbench_pcl.evaluation.embedding import POINTS
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.jobs.plan import Craft, Embed, Job, Measure, Train
 from robustbench_pcl.recipes.scales import at_scale
-from robustbench_pcl.specs.base import Scalar
+from robustbench_pcl.specs.base import Part, Scalar
 from robustbench_pcl.specs.recipe import Recipe, Schedule
-from robustbench_pcl.training.assemble import build_model
+from robustbench_pcl.training.assemble import build_model, laid_out
 from robustbench_pcl.training.optimisers import optimisers
 from robustbench_pcl.training.state import RunState
 from robustbench_pcl.training.update import Update
 
-PROBE_IMAGES = 16
+PROBE_IMAGES = 32
 NO_MATTER = {"schedule": Schedule(epochs=1), "seed": 0, "start": None, "train_images": None}
-"""What of a recipe does not change the time that an image takes."""
+"""What of a recipe does not change the time that an image takes in training."""
+NO_MATTER_UNTRAINED = {"defense": Part(name="none"), "adversarial_training": None}
+"""What does not change the time of a pass either."""
 FORWARD_SHARE = 1 / 3
 """A forward pass as a share of a forward and a backward pass."""
 TSNE_SECONDS = 4e-3
@@ -69,7 +71,7 @@ class Estimator:
 
     def _per_pass(self, recipe: Recipe) -> float:
         """Seconds of a forward and backward pass of one image."""
-        kind = recipe.model_copy(update=NO_MATTER)
+        kind = recipe.model_copy(update={**NO_MATTER, **NO_MATTER_UNTRAINED})
         return self._once(kind.id("pass"), lambda: self._probe_pass(kind))
 
     def _once(self, key: str, probe: Callable[[], float]) -> float:
@@ -79,7 +81,7 @@ class Estimator:
 
     def _probe_step(self, recipe: Recipe) -> float:
         """A step of the very training: its defence, its adversarial images, its loss."""
-        model = build_model(recipe).to(self.bench.device).train()
+        model = laid_out(build_model(recipe), self.bench.device).train()
         state = RunState(model, *optimisers(model, recipe.schedule))
         update, generator = Update(recipe), torch.Generator().manual_seed(0)
         images = self._images(recipe, generator)
@@ -87,7 +89,7 @@ class Estimator:
         return self._timed(lambda: update(state, images, labels, generator)) / len(images)
 
     def _probe_pass(self, recipe: Recipe) -> float:
-        model = build_model(recipe).to(self.bench.device).eval()
+        model = laid_out(build_model(recipe), self.bench.device).eval()
         images = self._images(recipe, torch.Generator().manual_seed(0))
 
         def forward_and_backward() -> None:

@@ -69,7 +69,7 @@ class Craft(Job):
         bench.craft(self.source, self.attack)
 
     def _made_from(self) -> list[object]:
-        return [self.source.id(""), self.source.scale, self.attack.content()]
+        return [*_decides(self.source), self.attack.content()]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Measure(Job):
         bench.measure(self.target, self.source, self.attack)
 
     def _made_from(self) -> list[object]:
-        clean: list[object] = [self.target.id(""), self.target.scale]
+        clean = _decides(self.target)
         if self.attack is None:
             return clean
         return [*clean, *Craft(self.source or self.target, self.attack)._made_from()]
@@ -146,7 +146,12 @@ class Embed(Job):
         embed(bench, self.recipe, self.view)
 
     def _made_from(self) -> list[object]:
-        return [self.recipe.id(""), self.recipe.scale, self.view.content()]
+        return [*_decides(self.recipe), self.view.content()]
+
+
+def _decides(recipe: Recipe) -> list[object]:
+    """What of a recipe decides the images that are attacked and the answers that are given."""
+    return [recipe.id(""), recipe.scale, recipe.inference]
 
 
 KINDS: dict[str, type[Job]] = {"train": Train, "craft": Craft, "measure": Measure, "embed": Embed}

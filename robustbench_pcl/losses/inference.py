@@ -9,6 +9,7 @@ from torch import Tensor
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.losses.base import squared_distances
 from robustbench_pcl.losses.criterion import Criterion, Features
+from robustbench_pcl.specs.recipe import NEAREST_SHARPNESS
 
 
 class InferenceRule(ABC):
@@ -62,14 +63,12 @@ class Nearest(InferenceRule):
     attack on cross-entropy can follow them. In the features' own units (s = 1), cross-entropy is
     exactly 0 in float32 where features are large, and the attack fails for want of a gradient;
     where s is large, it pushes an image away from the mean of all classes rather than towards the
-    nearest one. Here s is a :attr:`SHARPNESS`-th of the mean squared distance between two anchors,
-    so an image on its own anchor has a logit about 16 above the others.
+    nearest one. Here s is the mean squared distance between two anchors, divided by 16, so an
+    image on its own anchor has a logit about 16 above the others. Between 8 and 32, PGD on
+    cross-entropy finds the most errors, more than on the logit margin: 4 to 9 points more than at
+    1 and 3 to 10 more than at 128 (20 steps of eps 0.1 on 500 digits; pcl, center, contrastive and
+    triplet; one seed).
     """
-
-    SHARPNESS = 16.0
-    """Between 8 and 32, PGD on cross-entropy finds the most errors, more than on the logit margin:
-    4 to 9 points more than at 1 and 3 to 10 more than at 128 (20 steps of eps 0.1 on 500 digits;
-    pcl, center, contrastive and triplet; one seed)."""
 
     def check(self, criterion: Criterion) -> None:
         """Refuse a criterion without anchors."""
@@ -87,7 +86,7 @@ class Nearest(InferenceRule):
         anchors = loss.anchors().detach()
         # The squared distances between all pairs average to twice the variance, summed over D.
         apart = 2 * anchors.var(dim=0).sum()
-        sharpness = self.SHARPNESS / apart.clamp_min(1e-12)
+        sharpness = NEAREST_SHARPNESS / apart.clamp_min(1e-12)
         return -sharpness * squared_distances(features[layer], anchors)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustbench_pcl.losses.base import class_means, squared_distances
+from robustbench_pcl.losses.base import squared_distances
 from robustbench_pcl.losses.tracked_centres import TrackedCentres
 
 
@@ -61,8 +61,7 @@ class MetricLoss(TrackedCentres):
 
     def calibrate(self, features: Tensor, labels: Tensor) -> None:
         """Put the centres on the class means of all training images."""
-        with torch.no_grad():
-            self.centres.copy_(class_means(features, labels, len(self.centres)))
+        super().initialise(features, labels)
 
     def to_centres(self, features: Tensor) -> Tensor:
         """Squared distances (N, K) from features (N, D) to the centres, in squared units."""

@@ -21,7 +21,8 @@ class TrackedCentres(FeatureLoss):
     with n_j the batch's images of class j, so that a class absent from it keeps its centre. A
     member writes its loss on ``centres.detach()``; :meth:`forward` then adds a term whose value is
     zero and whose gradient in the centres is the fraction above. Plain SGD at the rate alpha makes
-    exactly the update, together with every other step and from the same features.
+    exactly the update, together with every other step and from the same features; a defence that
+    applies the loss to clean and to adversarial images apart makes it once for each.
 
     The centres start at the class means.
 

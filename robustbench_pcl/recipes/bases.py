@@ -10,12 +10,22 @@ from robustbench_pcl.data.spec import DatasetSpec
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.recipes.scales import SIZES
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.base import Part, Scalar
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.specs.recipe import Recipe, Schedule
 
 TAPS = (3, 4, 5)
 """The layers of Table 1 that carry L_PC."""
+
+LOSS_PARAMETERS: Mapping[str, dict[str, Scalar]] = {
+    "pcl": {"separation": 4.0, "weight": 1.0},
+    "pcl-authors": {"repulsion": 1e-4, "weight": 1.0},
+    "deep-softmax": {"weight": 1.0},
+    "center": {"alpha": 0.5, "weight": 0.003},
+    "contrastive": {"margin": 3.0, "alpha": 0.5, "weight": 1.0},
+    "triplet": {"margin": 3.0, "alpha": 0.5, "weight": 1.0},
+}
+"""The losses' defaults, written out so that a checkpoint's id changes when one of them does."""
 
 Make = Callable[[DatasetSpec, Scale], Recipe]
 
@@ -45,7 +55,7 @@ def deeply_supervised(
     return changed(
         start,
         name=name,
-        loss=Part(name=loss),
+        loss=_loss(loss),
         taps=taps,
         start=start,
         schedule=_decaying(sizes.schedule, epochs, epochs * 2 // 3, epochs * 5 // 6),
@@ -62,7 +72,7 @@ def _metric(spec: DatasetSpec, scale: Scale, *, name: str) -> Recipe:
     return changed(
         softmax(spec, scale),
         name=name,
-        loss=Part(name=name),
+        loss=_loss(name),
         taps=TAPS,
         inference="nearest",
         schedule=_decaying(sizes.schedule, epochs, epochs * 2 // 3, epochs * 5 // 6),
@@ -70,7 +80,10 @@ def _metric(spec: DatasetSpec, scale: Scale, *, name: str) -> Recipe:
 
 
 def _authors(spec: DatasetSpec, scale: Scale) -> Recipe:
-    """As the authors' published code runs: its loss, its network, its rates, no decay."""
+    """As the authors' published code runs: its loss, its network, its rates, no decay.
+
+    Below paper scale the gradient is clipped as everywhere: without, conv6 diverges at once.
+    """
     ours = deeply_supervised(spec, scale, name="ours-authors", loss="pcl-authors", taps=(4, 5))
     model = "resnet164" if ours.model == "resnet110" else ours.model
     return changed(
@@ -82,7 +95,7 @@ def _authors(spec: DatasetSpec, scale: Scale) -> Recipe:
             batch_size=128 if scale == "paper" else ours.schedule.batch_size,
             learning_rate=0.01,
             weight_decay=1e-4,
-            gradient_clip=None,
+            gradient_clip=None if scale == "paper" else ours.schedule.gradient_clip,
         ),
     )
 
@@ -102,8 +115,9 @@ def _vgg19(spec: DatasetSpec, scale: Scale) -> Recipe:
 
 
 def _model(spec: DatasetSpec, scale: Scale, *, name: str) -> Recipe:
-    """Cross-entropy on a model of the family."""
-    return changed(softmax(spec, scale), name=name, model=name)
+    """Cross-entropy on a model of the family, which may be the one of *softmax*."""
+    base = softmax(spec, scale)
+    return base if base.model == name else changed(base, name=name, model=name)
 
 
 _BASES: Mapping[str, Make] = {
@@ -145,6 +159,10 @@ def base_of_loss(loss: str) -> str:
 def changed(recipe: Recipe, **changes: Any) -> Recipe:
     """The recipe with other fields."""
     return recipe.model_copy(update=changes)
+
+
+def _loss(name: str) -> Part:
+    return Part(name=name, parameters=LOSS_PARAMETERS.get(name, {}))
 
 
 def _colour(spec: DatasetSpec) -> int:

@@ -13,7 +13,7 @@ A name is a base and what is changed about it, in this order::
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.data.catalogue import dataset_spec
@@ -36,7 +36,8 @@ def named_recipe(name: str, dataset: str, scale: Scale, seed: int = 0) -> Recipe
     """The recipe with that name.
 
     Args:
-        name: a base and its changes.
+        name: a base and its changes. The recipe's own name is the shortest that means the same:
+            ``ross`` for ``softmax-ross``, ``ours`` for ``ours-l345``.
         dataset: name in the catalogue.
         scale: how large.
         seed: of weights, order, augmentation and training attacks, also of the start's.
@@ -50,8 +51,13 @@ def named_recipe(name: str, dataset: str, scale: Scale, seed: int = 0) -> Recipe
     spec, (make, words) = dataset_spec(dataset), parsed
     recipe = make(spec, scale)
     for kind, word in words:
-        recipe = CHANGES[kind].apply(recipe, word, spec)
-    return with_seed(changed(recipe, name=name), seed)
+        other = CHANGES[kind].apply(recipe, word, spec)
+        if other != recipe:  # the base may be so already
+            recipe = changed(other, name=f"{recipe.name}-{word}")
+    short = recipe.name.removeprefix("softmax-")
+    if _head(short, DEFENSES):
+        recipe = changed(recipe, name=short)
+    return with_seed(recipe, seed)
 
 
 def is_recipe(name: str) -> bool:
@@ -131,10 +137,16 @@ def rescheduled(recipe: Recipe, epochs: int | None, learning_rate: float | None)
 def _parse(name: str) -> tuple[Make, list[tuple[int, str]]] | None:
     """The base of a name and its changes, each with its place in ``CHANGES``; None if it is none.
 
-    Names of families may have hyphens themselves, so the longest that fits is taken.
+    Raises:
+        UserError: two families have a word in common.
     """
     makes = bases()
-    _refuse_shared_names()
+    _refuse_shared_names(makes)
+    return _split(name, makes)
+
+
+def _split(name: str, makes: Mapping[str, Make]) -> tuple[Make, list[tuple[int, str]]] | None:
+    """Names of families may have hyphens themselves, so the longest that fits is taken."""
     base = _head(name, makes)
     if base is None:
         base, rest = "softmax", f"-{name}"
@@ -145,7 +157,7 @@ def _parse(name: str) -> tuple[Make, list[tuple[int, str]]] | None:
     words: list[tuple[int, str]] = []
     while rest:
         word = _head(rest[1:], [*DEFENSES, *ATTACKS]) or rest[1:].partition("-")[0]
-        kinds = [kind for kind, change in enumerate(CHANGES) if change.names(word)]
+        kinds = _kinds(word)
         if not kinds or (words and words[-1][0] >= kinds[0]):
             return None
         words.append((kinds[0], word))
@@ -153,16 +165,29 @@ def _parse(name: str) -> tuple[Make, list[tuple[int, str]]] | None:
     return makes[base], words
 
 
-def _refuse_shared_names() -> None:
+def _kinds(word: str) -> list[int]:
+    """The places in ``CHANGES`` of the kinds that a word is of."""
+    return [kind for kind, change in enumerate(CHANGES) if change.names(word)]
+
+
+def _refuse_shared_names(makes: Mapping[str, Make]) -> None:
     """Families know nothing of each other, but a word in a recipe's name must mean one thing."""
-    families = (MODELS, LOSSES, DEFENSES, ATTACKS, RESERVED)
-    counts = Counter(name for family in families for name in family)
-    for name, count in counts.items():
-        if count > 1:
-            raise UserError(
-                f"{name!r} is the name of two things, and a recipe's name could mean either.",
-                "Give yours another name.",
-            )
+    words = [*(name for name in DEFENSES if name != "none"), *ATTACKS]
+    counts = Counter([*MODELS, *LOSSES, *words, *RESERVED])
+    shared = [
+        *(name for name, count in counts.items() if count > 1),
+        *(word for word in words if len(_kinds(word)) > 1),
+        *(
+            name
+            for name in (*MODELS, *LOSSES)
+            if _split(name, {other: make for other, make in makes.items() if other != name})
+        ),
+    ]
+    if shared:
+        raise UserError(
+            f"{shared[0]!r} is the name of two things, and a recipe's name could mean either.",
+            "Give yours another name.",
+        )
 
 
 def _head(text: str, names: Iterable[str]) -> str | None:

@@ -11,6 +11,9 @@ from robustbench_pcl.specs.names import Scale
 
 Inference = Literal["softmax", "nearest"]
 """How a class is decided: the largest logit, or the nearest prototype or class mean (Eq. 7)."""
+NEAREST_SHARPNESS = 16.0
+"""What Eq. 7's distances are multiplied by to be logits, in units of those between prototypes:
+part of every id of a model that answers so, because attacks depend on it."""
 
 
 class Schedule(Spec):

@@ -51,7 +51,7 @@ class SetSpec(Spec):
 
     @property
     def id(self) -> str:
-        """The id: weights, attack, pixels, n and seed decide it; names do not."""
+        """The id: the source's key, attack, pixels, n and seed decide it; names do not."""
         return digest(
             {
                 "source": self.source.key,

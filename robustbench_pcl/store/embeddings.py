@@ -84,7 +84,7 @@ class EmbeddingSpec(Spec):
 
     @property
     def id(self) -> str:
-        """The id: weights, layer, method, pixels, classes, n and seed decide it; names do not."""
+        """The id: model, layer, method, pixels, classes, n and seed decide it; names do not."""
         model = self.model.key if self.view.epoch is None else self.model.checkpoint
         return digest(
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from robustbench_pcl.specs.base import Part, Spec
-from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.specs.recipe import NEAREST_SHARPNESS, Recipe
 
 
 class DataRecord(Spec):
@@ -38,8 +38,9 @@ class ModelRecord(Spec):
     @property
     def key(self) -> str:
         """The same for models that classify alike: the weights, and how they decide a class."""
-        rule = self.recipe.inference
-        return self.weights if rule == "softmax" else f"{self.weights}-{rule}"
+        if self.recipe.inference == "softmax":
+            return self.weights
+        return f"{self.weights}-{self.recipe.inference}-{NEAREST_SHARPNESS:g}"
 
 
 class Environment(Spec):
@@ -57,7 +58,7 @@ class Measurement(Spec):
     """The accuracy of one model on one set of images.
 
     Attributes:
-        id: digest of target weights, adversarial set (or data) and seed.
+        id: digest of the target's key and the adversarial set, or the data and n.
         data: the clean images behind it.
         target: the model that was measured.
         source: the model the images were crafted on, or None for clean accuracy.

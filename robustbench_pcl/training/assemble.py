@@ -14,12 +14,13 @@ from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.defenses.base import Defense
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.losses.criterion import build_criterion
 from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.models.classifier import build_classifier
 from robustbench_pcl.models.ensemble import Ensemble
 from robustbench_pcl.registry import build
-from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.specs.recipe import Inference, Recipe
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.home import environment
 from robustbench_pcl.store.records import Environment
@@ -73,6 +74,19 @@ def build_model(
     defense: Defense = build(DEFENSES, recipe.defense)
     memory = defense.memory(len(spec.classes))
     return SupervisedModel(classifier, criterion, recipe.inference, memory)
+
+
+def as_trained(recipe: Recipe) -> Recipe:
+    """The recipe that makes the weights: the same, deciding a class as its loss does.
+
+    Training attacks and pseudo-labels go by the rule that decides a class, so with another rule
+    they would make other weights, while the id says that the rule makes no difference.
+    """
+    own: Inference = "softmax" if LOSSES[recipe.loss.name].with_cross_entropy else "nearest"
+    if recipe.inference == own:
+        return recipe
+    name = recipe.name.removesuffix(f"-{recipe.inference}")
+    return recipe.model_copy(update={"inference": own, "name": name})
 
 
 def restore(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> SupervisedModel:

@@ -73,6 +73,12 @@ def test_a_matrix_goes_row_by_row(tiny):
     ]
 
 
+def test_models_that_decide_otherwise_share_a_training_and_nothing_else(tiny):
+    softmax, nearest = (tiny("ours", inference=rule) for rule in ("softmax", "nearest"))
+    jobs = plan([Measure(recipe, recipe, PGD) for recipe in (softmax, nearest)])
+    assert kinds(jobs) == ["Train", "Train", "Craft", "Craft", "Measure", "Measure"]
+
+
 def test_a_training_alone(tiny):
     assert kinds(plan((), [Train(tiny("ours"))])) == ["Train", "Train"]
     assert plan(()) == []

@@ -1,5 +1,6 @@
 """The recipes by name: every one, on every data set, at every scale."""
 
+import inspect
 import itertools
 
 import pytest
@@ -27,7 +28,7 @@ from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.names import SCALES
 from robustbench_pcl.specs.recipe import Recipe, Schedule
 from robustbench_pcl.store.records import ModelRecord
-from robustbench_pcl.training.assemble import build_model
+from robustbench_pcl.training.assemble import as_trained, build_model
 
 NAMES = [*recipe_names(), "softmax-2d", "ours-l5", "ross-fgsm", "adp-pgd", "center-nearest"]
 EVERY = list(itertools.product(NAMES, DATASETS, SCALES))
@@ -39,7 +40,9 @@ COLOUR = [name for name in DATASETS if name not in GREY]
 @pytest.mark.parametrize(("name", "dataset", "scale"), EVERY)
 def test_it_is_valid_and_survives_json(name, dataset, scale):
     recipe = named_recipe(name, dataset, scale)
-    assert (recipe.name, recipe.dataset, recipe.scale) == (name, dataset, scale)
+    default = named_recipe("softmax", dataset, scale).model
+    own = "softmax" if name == default else name  # softmax is not called after its model
+    assert (recipe.name, recipe.dataset, recipe.scale) == (own, dataset, scale)
     again = Recipe.model_validate_json(recipe.model_dump_json())
     assert again == recipe
     assert again.id("data") == recipe.id("data")
@@ -84,10 +87,52 @@ def test_its_model_can_be_built_and_classifies(name):
 
 @pytest.mark.parametrize(("dataset", "scale"), SETTINGS)
 def test_different_names_are_different_trainings(dataset, scale):
-    names = [name for name in NAMES if not name.endswith("-nearest")]
-    ids = {named_recipe(name, dataset, scale).id("data"): name for name in names}
-    default = named_recipe("softmax", dataset, scale).model
-    assert set(names) - set(ids.values()) <= {default}  # softmax is also called after its model
+    recipes = [named_recipe(name, dataset, scale) for name in NAMES]
+    trained = {recipe.name: recipe for recipe in map(as_trained, recipes)}
+    assert len({recipe.id("data") for recipe in trained.values()}) == len(trained)
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("softmax-ross", "ross"),
+        ("softmax-ross-fgsm", "ross-fgsm"),
+        ("softmax-fgsm", "softmax-fgsm"),
+        ("ours-l345", "ours"),
+        ("ours-l345-pgd", "ours-pgd"),
+        ("triplet-nearest", "triplet"),
+        ("conv6", "softmax"),
+        ("conv6-pgd", "softmax-pgd"),
+    ],
+)
+def test_the_same_thing_has_one_name(name, own):
+    assert named_recipe(name, "mnist", "paper") == named_recipe(own, "mnist", "paper")
+    assert named_recipe(name, "mnist", "paper").name == own
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_parameter_is_left_to_a_default_that_may_change(name):
+    recipe = named_recipe(name, "cifar10", "quick")
+    for part, given, made in (
+        (recipe.loss, 2, LOSSES[recipe.loss.name]),
+        (recipe.defense, 0, DEFENSES[recipe.defense.name]),
+    ):
+        known = list(inspect.signature(made).parameters.values())[given:]
+        if part.name != CROSS_ENTROPY:
+            assert set(part.parameters) == {parameter.name for parameter in known}
+    if recipe.loss.name != CROSS_ENTROPY:
+        known = inspect.signature(LOSSES[recipe.loss.name]).parameters
+        for key, value in recipe.loss.parameters.items():
+            assert value == known[key].default
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rule_that_training_goes_by_is_the_loss_s(name):
+    recipe = as_trained(named_recipe(name, "mnist", "demo"))
+    assert not recipe.name.endswith("-nearest")
+    with_layer = LOSSES[recipe.loss.name].with_cross_entropy
+    assert recipe.inference == ("softmax" if with_layer else "nearest")
+    assert recipe == named_recipe(recipe.name, "mnist", "demo")
 
 
 @pytest.mark.parametrize("name", ["ours", "center", "ours-authors", "ours-pgd"])
@@ -135,6 +180,9 @@ def test_unknown_names():
         "ours-ross-yu",
         "ours--pgd",
         "ours-nearest-pgd",
+        "ours-l54",
+        "ours-l44",
+        "ours-l0",
     ],
 )
 def test_what_is_no_recipe(name):
@@ -175,10 +223,30 @@ def test_a_name_says_what_is_changed():
 def test_a_defence_s_name_is_a_recipe(name):
     recipe, spec = named_recipe(name, "cifar10", "quick"), DATASETS["cifar10"]
     assert recipe.defense.name == name
-    assert recipe.defense.parameters == DEFENSES[name].settings(spec, SIZES["quick"].pgd_steps[1])
-    assert named_recipe(f"softmax-{name}", "cifar10", "quick").id("") == recipe.id("")
-    against = named_recipe(f"{name}-fgsm", "cifar10", "quick").adversarial_training
-    assert against == named_recipe("ours-fgsm", "cifar10", "quick").adversarial_training
+    settings = DEFENSES[name].settings(spec, SIZES["quick"].pgd_steps[1])
+    assert settings.items() <= recipe.defense.parameters.items()
+    if DEFENSES[name].crafts:
+        with pytest.raises(UserError, match="trains on adversarial images already"):
+            named_recipe(f"{name}-fgsm", "cifar10", "quick")
+    else:
+        against = named_recipe(f"{name}-fgsm", "cifar10", "quick").adversarial_training
+        assert against == named_recipe("ours-fgsm", "cifar10", "quick").adversarial_training
+
+
+@pytest.mark.parametrize("name", ["softmax-l45", "vgg19-l3"])
+def test_layers_need_a_loss_that_acts_on_them(name):
+    with pytest.raises(UserError, match="no loss that acts on layers"):
+        named_recipe(name, "mnist", "quick")
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [(DEFENSES, "l2"), (ATTACKS, "l45"), (MODELS, "ours-pgd"), (LOSSES, "triplet-l3")],
+)
+def test_a_plugin_cannot_take_a_name_that_is_composed_already(family, name, monkeypatch):
+    monkeypatch.setattr(family, "_members", {**family._members, name: "somewhere:Something"})
+    with pytest.raises(UserError, match=f"'{name}' is the name of two things"):
+        named_recipe("softmax", "mnist", "quick")
 
 
 # As published
@@ -195,7 +263,8 @@ def test_ours_at_paper_scale_is_section_6(dataset, first, model):
         epochs=300, batch_size=256, learning_rate=0.1, milestones=(200, 250), decay=0.1
     )
     assert (ours.model, ours.width, ours.train_images) == (model, 1.0, None)
-    assert (ours.taps, ours.loss) == ((3, 4, 5), Part(name="pcl"))
+    pcl = Part(name="pcl", parameters={"separation": 4.0, "weight": 1.0})
+    assert (ours.taps, ours.loss) == ((3, 4, 5), pcl)
     assert ours.start.schedule.epochs == first
     assert ours.start == named_recipe("softmax", dataset, "paper")
 

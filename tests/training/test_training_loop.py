@@ -346,3 +346,34 @@ def test_how_a_class_is_decided_takes_no_training(tiny, read_only):
     images = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     logits = [read_only.model(recipe)(images) for recipe in (softmax, nearest)]
     assert not torch.allclose(*logits)
+
+
+@pytest.mark.parametrize("first", ["softmax", "nearest"])
+def test_training_goes_by_the_loss_s_own_rule(tiny, tmp_path, first):
+    """Training attacks go by the rule that decides a class, and the id does not know the rule."""
+    schedule = Schedule(epochs=1, batch_size=128)
+    recipe = tiny("ours-pgd", schedule=schedule, start=None)
+    bench = Bench(tmp_path, device="cpu")
+    nearest = recipe.model_copy(update={"name": "ours-pgd-nearest", "inference": "nearest"})
+    asked = recipe if first == "softmax" else nearest
+    found = bench.train(asked)
+    assert found.record.recipe == asked
+    assert found.record.weights == Bench(tmp_path / "x", device="cpu").train(recipe).record.weights
+    (record,) = load_trainings(bench.home.results)
+    assert record.recipe == recipe
+
+
+def test_a_training_s_record_is_there_before_its_checkpoint(tiny, bench, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    recipe = tiny("softmax", schedule=Schedule(epochs=1, batch_size=256))
+    with monkeypatch.context() as patch:
+        patch.setattr("robustbench_pcl.jobs.bench.save_checkpoint", die)
+        with pytest.raises(KeyboardInterrupt):
+            bench.train(recipe)
+    assert bench.checkpoint(recipe) is None
+    bench.train(recipe)
+    assert {record.checkpoint for record in load_trainings(bench.home.results)} == {
+        bench.checkpoint(recipe).record.checkpoint
+    }
