@@ -21,11 +21,29 @@ from robustbench_pcl.cli.transfer import transfer
 from robustbench_pcl.errors import UserError
 
 UNUSABLE, INTERRUPTED = 2, 130
+MISTAKE: type[Exception] = typer.BadParameter.__mro__[1]
+"""What the parser raises when words make no command; typer does not export it by name."""
 HELP = ["-h", "--help"]
 
 
 class _Group(TyperGroup):
     """The root of the commands, where whatever they raise arrives."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Parse and run; the parser's complaints are shown as all others are."""
+        if not extra.get("standalone_mode", True):
+            return super().main(*args, **extra)
+        extra["standalone_mode"] = False  # so that complaints arrive here
+        try:
+            sys.exit(super().main(*args, **extra))
+        except MISTAKE as error:
+            context: Any = getattr(error, "ctx", None)
+            below = context.command_path.split()[1:] if context else []
+            command = " ".join(["pclbench", *below])
+            message: str = error.format_message()  # type: ignore[attr-defined]
+            if message:  # without any words, help has been printed
+                _show(" ".join(message.split()), f"See what it takes: {command} --help.")
+            sys.exit(UNUSABLE)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a traceback that still gets through is a defect of pclbench.

@@ -68,5 +68,10 @@ def attack(
     parts = [read_attack(name, dataset, eps, given) for name in attack or ["pgd"]]
     bench = open_bench(home, device, data_root, images, seed)
     recipe = read_recipe(target, dataset, read_scale(scale), seed, bench)
+    if chosen == "joint" and not recipe.taps:
+        raise UserError(
+            f"{recipe.name} has no loss on features for an attack to know.",
+            "Leave --adaptive out, or attack a recipe that has: pclbench attack ours --adaptive.",
+        )
     jobs = [Measure(recipe), *(Measure(recipe, recipe, part) for part in parts)]
     show_measurements(measured(jobs, bench), form)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from robustbench_pcl.cli.console import say
 from robustbench_pcl.cli.delivering import (
     TableFormat,
     deliver_described,
@@ -71,6 +72,7 @@ def report(
     Without --table, --figure and --page, list what there is and how much of it
     is measured.
     """
+    from robustbench_pcl.paper.table import published_numbers
     from robustbench_pcl.report.evidence import Evidence
     from robustbench_pcl.report.figures.paper_figures import report_figure
     from robustbench_pcl.report.overview import overview
@@ -91,6 +93,9 @@ def report(
             )
         deliver_described(described_table(table), form, output)
         return
+    if table is not None and table not in published_numbers():
+        known = ", ".join(map(str, sorted({*TITLES, *published_numbers()})))
+        raise UserError(f"There is no table {table} in the paper.", f"Known: --table {known}.")
     stored = Home(home)
     evidence = Evidence(load_measurements(stored.results), load_trainings(stored.results))
     names, size = dataset or [], _scale(scale)
@@ -111,6 +116,8 @@ def report(
     else:
         lines = overview(evidence, embeddings, names, scale=size, seed=seed)
         deliver_overview(lines, form, output)
+    if not home.is_dir():
+        say(f"There is no folder {home}, so nothing is stored in it: check --home.")
 
 
 def _scale(name: str | None) -> Scale | None:

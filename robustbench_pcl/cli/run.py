@@ -73,6 +73,11 @@ def run(
             "Give tables and figures of the paper, or a suite.",
             "Write --table 3, --figure 7, or --suite my.toml.",
         )
+    if suite is not None and (dataset or scale or seed):
+        raise UserError(
+            "A suite says its own data sets, scale and seed.",
+            f"Leave --dataset, --scale and --seed out, and write them in {suite}.",
+        )
     runner = read_executor(executor, executor_option)
     bench = open_bench(home, device, data_root, images, seed)
     if suite is not None:

@@ -16,14 +16,14 @@ from robustbench_pcl.specs.recipe import Recipe
 def table_jobs(number: int, dataset: str, scale: Scale, seed: int = 0) -> list[Job]:
     """The jobs behind a table of the paper on one data set.
 
-    White-box PGD is also run on the logit margin: where a defence only flattens cross-entropy,
-    that attack shows it, and the table's worst case then says so.
+    White-box PGD is also run on the logit margin, and both at the table's largest budget: where a
+    defence only flattens cross-entropy, that attack shows it, and the table's worst case says so.
 
     Raises:
         UserError: there is no such table or data set.
     """
     cells = [position.cell for position in published(number).positions(dataset)]
-    return cell_jobs(cells, scale, seed)
+    return cell_jobs([*cells, *_at_the_largest_budget(cells)], scale, seed)
 
 
 def cell_jobs(cells: Iterable[Cell], scale: Scale, seed: int = 0) -> list[Job]:
@@ -40,6 +40,21 @@ def cell_jobs(cells: Iterable[Cell], scale: Scale, seed: int = 0) -> list[Job]:
         if cell.attack and cell.attack.name == "pgd" and cell.source == cell.target:
             measures.append(Measure(target, source, cell.attack.merged({"loss": "margin"})))
     return plan(measures, trainings)
+
+
+def _at_the_largest_budget(cells: Sequence[Cell]) -> list[Cell]:
+    """White-box PGD on every target that is attacked white-box, at the largest eps of them all."""
+    white_box = [cell for cell in cells if cell.attack and cell.source == cell.target]
+    parameters = [cell.attack.parameters for cell in white_box if cell.attack]
+    budgets = [float(given["eps"]) for given in parameters if "eps" in given]
+    if not budgets:
+        return []
+    pgd = Part(name="pgd", parameters={"eps": max(budgets)})
+    targets = dict.fromkeys((cell.dataset, cell.target) for cell in white_box)
+    return [
+        Cell(dataset=dataset, target=target, source=target, attack=pgd)
+        for dataset, target in targets
+    ]
 
 
 def transfer_jobs(

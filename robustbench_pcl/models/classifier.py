@@ -79,7 +79,8 @@ class Classifier(nn.Module):
             if tap not in known:
                 raise UserError(
                     f"This model has no layer {tap}.",
-                    f"Its layers are {known.start} to {known.stop - 1}: write --layers 3,4,5.",
+                    f"Its layers are {known.start} to {known.stop - 1}: write --layers 3,4,5, or "
+                    "ours-l345 as the recipe's name.",
                 )
         self.normalise = Normalise(mean, std)
         self.layers = nn.ModuleList(architecture.layers)

@@ -76,7 +76,7 @@ class SweepFigure(Spec):
         caption: how to read it.
         datasets: those in the paper.
         recipe: who is attacked, white-box.
-        attacks: a curve each.
+        attacks: a curve each, without a budget; the first takes a single step.
         shares: budgets as shares of the data set's standard one.
     """
 
@@ -85,7 +85,7 @@ class SweepFigure(Spec):
     caption: str
     datasets: tuple[str, ...]
     recipe: str
-    attacks: tuple[str, ...]
+    attacks: tuple[Part, ...]
     shares: tuple[float, ...]
 
     def budgets(self, dataset: str) -> tuple[float, ...]:
@@ -95,10 +95,10 @@ class SweepFigure(Spec):
         scaled = {float(f"{min(share * standard, 1.0):.12g}") for share in self.shares}
         return tuple(sorted(scaled))
 
-    def cells(self, dataset: str, attack: str) -> Iterator[tuple[float, Cell]]:
+    def cells(self, dataset: str, attack: Part) -> Iterator[tuple[float, Cell]]:
         """Each budget and the cell that asks for the accuracy under it."""
         for eps in self.budgets(dataset):
-            part = Part(name=attack, parameters={"eps": eps}) if eps else None
+            part = attack.merged({"eps": eps}) if eps else None
             source = self.recipe if part else None
             yield eps, Cell(dataset=dataset, target=self.recipe, source=source, attack=part)
 

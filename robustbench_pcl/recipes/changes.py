@@ -85,7 +85,7 @@ def _nearest(recipe: Recipe, _word: str, _spec: DatasetSpec) -> Recipe:
 
 CHANGES = (
     Change("2d".__eq__, _two_neurons),
-    Change(lambda word: re.fullmatch("l(?=.)1?2?3?4?5?6?7?8?9?", word) is not None, _tapped),
+    Change(lambda word: re.fullmatch("l(?=.)0?1?2?3?4?5?6?7?8?9?", word) is not None, _tapped),
     Change(lambda word: word in DEFENSES and word != "none", _defended),
     Change(lambda word: word in ATTACKS, _trained_against),
     Change("nearest".__eq__, _nearest),

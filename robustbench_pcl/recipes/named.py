@@ -47,6 +47,12 @@ def named_recipe(name: str, dataset: str, scale: Scale, seed: int = 0) -> Recipe
     """
     parsed = _parse(name)
     if parsed is None:
+        ordered = _in_order(name)
+        if ordered:
+            raise UserError(
+                f"There is no recipe {name!r}: its words are in another order.",
+                f"Did you mean {ordered}?",
+            )
         raise unknown_name("recipe", name, recipe_names())
     spec, (make, words) = dataset_spec(dataset), parsed
     recipe = make(spec, scale)
@@ -163,6 +169,15 @@ def _split(name: str, makes: Mapping[str, Make]) -> tuple[Make, list[tuple[int, 
         words.append((kinds[0], word))
         rest = rest[1 + len(word) :]
     return makes[base], words
+
+
+def _in_order(name: str) -> str | None:
+    """The recipe's name that is made of the same words in their order, or None."""
+    base = _head(name, bases()) or "softmax"
+    words = [word for word in name.removeprefix(base).split("-") if word]
+    ordered = sorted(words, key=lambda word: next(iter(_kinds(word)), 0))
+    again = "-".join([base, *ordered])
+    return again if again != name and _parse(again) else None
 
 
 def _kinds(word: str) -> list[int]:

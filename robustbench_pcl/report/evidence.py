@@ -5,43 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from robustbench_pcl.report.answer import Answer, accuracy_answer, training_answer
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import SCALES, Scale
 from robustbench_pcl.specs.recipe import Recipe
-from robustbench_pcl.store.records import DataRecord, Environment, Measurement, TrainingRecord
+from robustbench_pcl.store.records import Measurement, TrainingRecord
 
 PAPER_STEPS = {"fgsm": 1, "bim": 10, "mim": 10, "cw": 1000, "pgd": 10}
 """The paper's attacks and their steps, in the order of its Table 2."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a record says about a cell.
-
-    Attributes:
-        value: per cent, seconds or epochs, as the cell asks.
-        model: the same for targets that classify alike (:attr:`ModelRecord.key`).
-        recipe: of the target.
-        data: the images measured, or trained on.
-        environment: where the number was made.
-        created: ISO 8601 time, UTC.
-        attack: the attack with all its parameters, or None.
-        n: images measured, or None for a figure of a training run.
-        interval: 95 % interval in per cent, or None for a figure of a training run.
-    """
-
-    value: float
-    model: str
-    recipe: Recipe
-    data: DataRecord
-    environment: Environment
-    created: str
-    attack: Part | None = None
-    n: int | None = None
-    interval: tuple[float, float] | None = None
 
 
 class Evidence:
@@ -73,7 +46,7 @@ class Evidence:
         """
         if cell.quantity == "accuracy":
             found = [
-                _accuracy(record)
+                accuracy_answer(record)
                 for record in self._by_target.get((cell.dataset, cell.target), ())
                 if _trained(record.target.recipe, scale, seed)
                 and _same_source(record, cell, scale)
@@ -81,7 +54,7 @@ class Evidence:
             ]
         else:
             found = [
-                _training_figure(record, cell)
+                training_answer(record, cell)
                 for record in self.trainings
                 if (record.recipe.dataset, record.recipe.name) == (cell.dataset, cell.target)
                 and _trained(record.recipe, scale, seed)
@@ -168,30 +141,3 @@ def _equal(left: object, right: object) -> bool:
     if isinstance(left, int | float) and isinstance(right, int | float):
         return math.isclose(left, right, rel_tol=0, abs_tol=1e-9)
     return left == right
-
-
-def _accuracy(record: Measurement) -> Answer:
-    low, high = record.interval
-    return Answer(
-        value=100 * record.accuracy,
-        model=record.target.key,
-        recipe=record.target.recipe,
-        data=record.data,
-        environment=record.environment,
-        created=record.created,
-        attack=record.attack,
-        n=record.n,
-        interval=(100 * low, 100 * high),
-    )
-
-
-def _training_figure(record: TrainingRecord, cell: Cell) -> Answer:
-    seconds = cell.quantity == "seconds_per_epoch"
-    return Answer(
-        value=record.seconds_per_epoch if seconds else record.recipe.schedule.epochs,
-        model=record.weights,
-        recipe=record.recipe,
-        data=record.data,
-        environment=record.environment,
-        created=record.created,
-    )

@@ -11,8 +11,15 @@ MISSING = "–"
 USUAL_STEPS = 17
 """Budgets up to 16/255 are commonly written so; larger ones that happen to fit are not."""
 MINUS = "\N{MINUS SIGN}"
+DIGITS = 10
+"""Decimals that are kept, so that 0.565 is 56.5 per cent in files too."""
 _ATTACKS = {"cw": "C&W"}
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def per_cent(fraction: float) -> float:
+    """A fraction in per cent, without the rounding errors of binary fractions."""
+    return round(100 * fraction, DIGITS)
 
 
 def show_measured(value: float | None, quantity: Quantity = "accuracy") -> str:

@@ -121,6 +121,13 @@ def assert_complaint(code, out, err, *expected):
         ("data verify cifar10", "data add cifar10"),
         ("report --format latex", "There is no table to write"),
         # what to run
+        (f"{ATTACK} --adaptive", "no loss on features for an attack to know"),
+        ("attack ours-pgd-l45 --dataset digits --scale demo", "Did you mean ours-l45-pgd?"),
+        ("run --suite my.toml --dataset digits", "A suite says its own"),
+        ("report --table 14", "Known: --table 1, 2, 3,"),
+        ("attack", "See what it takes: pclbench attack --help."),
+        ("attack ours --images 0", "See what it takes: pclbench attack --help."),
+        ("atack ours", "Did you mean 'attack'"),
         ("run", "Write --table 3, --figure 7, or --suite my.toml."),
         ("run --table 3 --suite my.toml", "or a suite"),
         ("run --suite missing.toml", "Cannot read missing.toml"),

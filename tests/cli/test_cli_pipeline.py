@@ -112,7 +112,6 @@ def test_attack_options_reach_the_attack(whitebox, nothing_trains):
     for words, expected in (
         ("--eps 8/255 --set steps=3", f"eps={8 / 255} steps=3"),
         ("--loss margin --set relative-step-size=0.5", "relative_step_size=0.5 loss=margin"),
-        ("--adaptive", "loss=joint"),
         ("--attack cw --set steps=5", "c=10 steps=5"),
     ):
         _, row = rows(f"attack softmax {HERE} {words}")

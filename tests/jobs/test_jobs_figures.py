@@ -64,7 +64,7 @@ def test_figures_bring_what_they_show():
     assert kinds(4) == [3, 0, 0, 2]
     assert kinds(5) == [2, 0, 0, 4]
     assert kinds(6) == [2, 0, 0, 4]
-    assert kinds(7) == [2, 24, 25, 0]
+    assert kinds(7) == [2, 30, 31, 0]
 
 
 def test_there_is_no_figure_3():

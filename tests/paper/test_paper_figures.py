@@ -63,7 +63,9 @@ def test_budgets_rise_from_nothing_and_no_pixel_changes_by_more_than_one():
 
 def test_the_sweep_shares_table_3s_cells_at_the_standard_budget():
     table = [position.cell for position in published(3).positions("cifar10")]
-    for attack in FIGURES[7].attacks:
+    *papers, ours = FIGURES[7].attacks
+    assert ours.parameters == {"loss": "margin"}
+    for attack in papers:
         cells = dict(FIGURES[7].cells("cifar10", attack))
         assert cells[0.0] in table  # no attack
         assert cells[0.03] in table

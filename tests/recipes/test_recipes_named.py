@@ -182,7 +182,6 @@ def test_unknown_names():
         "ours-nearest-pgd",
         "ours-l54",
         "ours-l44",
-        "ours-l0",
     ],
 )
 def test_what_is_no_recipe(name):

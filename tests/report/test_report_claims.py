@@ -64,8 +64,28 @@ def test_where_recipes_are_in_columns_the_worst_case_is_the_last_row():
     assert by_recipe["madry"].measured is None
     assert by_recipe["ours"].published == 39.3  # PGD with 0.02; 41.1 is C&W
     assert by_recipe["yu-fgsm"].published == 38.2
-    assert (by_recipe["ours"].best, by_recipe["softmax"].best) == (True, False)
+    assert section.worst_cases["ours"].attacks == ("FGSM", "PGD (eps 0.01)")
+    assert section.worst_cases["softmax"].attacks == ("PGD (eps 0.01)",)
+    assert not any(entry.best for entry in last.entries)  # they withstood different attacks
     assert len(section.rows) == len(published(5).rows) + 1
+
+
+def test_the_best_worst_case_is_marked_where_all_withstood_the_same():
+    records = [
+        make_measurement(OURS, OURS, PGD, right=right("1110000000")),
+        make_measurement(SOFTMAX, SOFTMAX, PGD, right=right("1000000000")),
+    ]
+
+    def best(*records):
+        (section,) = shown(3, *records).sections
+        return [row.entries[6].best for row in section.rows]
+
+    assert best(*records) == [False, True, False, False]
+    margin = PGD.merged({"loss": "margin"})
+    stronger = make_measurement(OURS, OURS, margin, right=right("1110000000"))
+    assert not any(best(*records, stronger))
+    fewer = make_measurement(SOFTMAX, SOFTMAX, PGD, right=right("10000"))
+    assert not any(best(records[0], fewer))
 
 
 def test_a_matrix_compares_its_diagonal():

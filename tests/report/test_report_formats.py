@@ -186,3 +186,9 @@ def test_latex_escapes_what_it_would_interpret():
     for line in render(filled(), "latex").splitlines()[1:]:
         outside = re.sub(r"\$[^$]*\$", "", line)
         assert line.startswith("%") or not re.search(r"(?<!\\)[#_$^]", outside)
+
+
+@pytest.mark.parametrize("form", ["text", "md", "latex", "html"])
+def test_the_papers_numbers_are_explained_only_where_there_are_any(form):
+    assert "measured less the paper" in render(filled(3), form).replace("\n", " ")
+    assert "measured less the paper" not in render(filled(3, "digits"), form).replace("\n", " ")

@@ -132,6 +132,19 @@ def test_the_papers_figures_stand_among_the_others(tmp_path):
     ]
     assert places == sorted(places)
     assert "Figure 6." not in full_page(evidence(), embeddings, [3])
+    assert "pclbench run --figure 6 --dataset cifar10 --scale quick" in text
+
+
+def test_a_page_with_many_trainings_shows_those_of_the_main_tables():
+    names = ("softmax", "ours", "triplet", *(f"recipe-{index}" for index in range(6)))
+    runs = [make_training(make_recipe(name)) for name in names]
+    few = full_page(make_evidence(runs[1:]), [])
+    assert ">recipe-5<" in few
+    assert "Only the recipes" not in few
+    many = full_page(make_evidence(runs), [])
+    assert ">recipe-5<" not in many
+    assert ">triplet<" in many
+    assert "Only the recipes of Tables 3 and 9." in many
 
 
 def test_a_drawings_own_references_still_point_at_its_parts():

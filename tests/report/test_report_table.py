@@ -46,7 +46,7 @@ def test_every_position_shows_its_own_record(number, dataset):
         assert measured[:5] == [record.seconds_per_epoch for record in answers]
         assert measured[5:] == [record.recipe.schedule.epochs for record in answers]
     else:
-        assert measured == [100 * record.accuracy for record in answers]
+        assert measured == [record.correct / 10 for record in answers]
     assert [entry.published for entry in section.entries] == [p.published for p in positions]
     assert [row.heading for row in section.rows] == list(published(number).rows_for(dataset))
     assert section.missing == 0
@@ -104,6 +104,53 @@ def test_the_fewest_seconds_are_best():
     (section,) = report_table(12, make_evidence(runs)).sections
     assert [entry.best for entry in section.rows[0].entries] == [False, True, False, False, False]
     assert section.rows[0].worst_case is None
+    epochs = [entry.measured for entry in section.rows[1].entries]
+    assert epochs == [None, 12, None, None, 12]
+
+
+def test_fewer_epochs_are_not_better():
+    runs = [
+        make_training(make_recipe(name, schedule=Schedule(epochs=epochs)), 2.0)
+        for name, epochs in (("ours", 3), ("center", 2))
+    ]
+    (section,) = report_table(12, make_evidence(runs)).sections
+    assert not any(entry.best for entry in section.rows[1].entries)
+    assert (
+        "Seconds: the median epoch's, with 2 threads; other work on the machine lengthens them."
+    ) in section.footnotes
+
+
+def test_nothing_is_best_where_numbers_of_images_differ():
+    few = make_measurement(make_model("softmax"), correct=80, n=100)
+    (section,) = report_table(3, make_evidence([few, clean("ours", 90)])).sections
+    assert not any(entry.best for entry in section.entries)
+
+
+def test_footnotes_name_the_recipes_behind_the_headings():
+    text = notes(report_table(5, make_evidence([clean("ours", 90)]))).replace(" ", " ")
+    assert (
+        "Recipes: Base = softmax, Yu* = yu-fgsm, Ross* = ross-fgsm, Pang* = adp-fgsm, "
+        "Ours_f* = ours-fgsm, Ours_p* = ours-pgd."
+    ) in text
+
+
+def test_footnotes_say_which_data_sets_the_table_has_no_numbers_for():
+    words = "The paper's Table 11 has no numbers for Digits."
+    assert words in notes(report_table(11, make_evidence([clean("ours", 90, "digits")])))
+    assert words not in notes(report_table(11, make_evidence([clean("ours", 90)])))
+
+
+def test_the_scale_of_black_box_sources_is_said():
+    pgd = Part(name="pgd", parameters={"eps": 0.03, "steps": 10})
+    source = make_model("vgg19", width=0.125)
+    text = notes(report_table(3, make_evidence([make_measurement(make_model(), source, pgd)])))
+    assert "resnet110 at 0.25 of its width; vgg19 at 0.125 of its width;" in text
+
+
+def test_numbers_have_no_rounding_errors():
+    (section,) = report_table(3, make_evidence([clean("ours", 56.5)])).sections
+    entry = section.rows[1].entries[0]
+    assert (entry.measured, entry.difference) == (56.5, -33.95)
 
 
 def test_the_most_faithful_scale_is_shown_and_the_others_are_named():
@@ -177,8 +224,8 @@ def test_footnotes_say_who_decides_otherwise_than_by_one_networks_logits():
         "Class predicted by contrastive and triplet: the nearest prototype or class mean, not the "
         "largest logit."
     ) in text
-    assert "Loss of ours: pcl." in text
-    assert "Loss of triplet" not in text
+    assert "Loss of ours: pcl (separation = 4.0, weight = 1.0)." in text
+    assert "Loss of triplet: triplet (margin = 3.0, alpha = 0.5, weight = 1.0)." in text
     text = notes(report_table(7, make_evidence([clean("adp", 90, "cifar100")])))
     assert "Class predicted by adp: the largest mean probability of 3 networks." in text
 

@@ -44,8 +44,11 @@ class FigureSection:
     @property
     def command(self) -> str:
         """Makes what is missing; "" if nothing is."""
-        if not self.missing:
-            return ""
+        return self.whole_command if self.missing else ""
+
+    @property
+    def whole_command(self) -> str:
+        """Makes all of it."""
         options = [f" --scale {self.scale}"] if self.scale else []
         options += [f" --seed {self.seed}"] if self.seed is not None else []
         return f"pclbench run --figure {self.number} --dataset {self.dataset}{''.join(options)}"

@@ -31,6 +31,7 @@ class ReportFigure:
         drawing: as SVG (``drawing.svg()``) or PNG (``drawing.png()``).
         caption: how to read it, how it was made, and what is missing.
         commands: make what is missing.
+        whole_commands: make all of it.
         stored: how many of its parts are stored, panels or accuracies.
         missing: how many are not.
     """
@@ -40,6 +41,7 @@ class ReportFigure:
     drawing: Drawing
     caption: str
     commands: tuple[str, ...]
+    whole_commands: tuple[str, ...]
     stored: int
     missing: int
 
@@ -85,6 +87,7 @@ def report_figure(
         drawing=_drawing(sections),
         caption=" ".join([_caption(figure, sections), *_words(sections)]),
         commands=tuple(section.command for section in sections if section.command),
+        whole_commands=tuple(section.whole_command for section in sections),
         stored=sum(len(section.images) for section in sections),
         missing=sum(len(section.missing) for section in sections),
     )
@@ -118,7 +121,12 @@ def paper_figures(
         for name in datasets or DATASETS
     ]
     return [
-        Figure(f"{figure.title}: {dataset_spec(name).title}", figure.drawing.svg(), figure.caption)
+        Figure(
+            title=f"{figure.title}: {dataset_spec(name).title}",
+            svg=figure.drawing.svg(),
+            caption=figure.caption,
+            command="\n".join(figure.whole_commands),
+        )
         for figure, name in drawn
         if figure.stored > figure.missing
     ]

@@ -10,7 +10,6 @@ from robustbench_pcl.report.evidence import Evidence
 from robustbench_pcl.report.figures.figure_section import FigureSection
 from robustbench_pcl.report.figures.sweep import Curve, Point, Sweep, weaker_than_one_step
 from robustbench_pcl.report.formatting import attack_label, listed
-from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.names import Scale
 
 
@@ -33,16 +32,16 @@ def sweep_section(
     Raises:
         UserError: there is no such data set.
     """
-    asked = {attack: list(figure.cells(dataset, attack)) for attack in figure.attacks}
-    cells = [cell for pairs in asked.values() for _, cell in pairs]
+    asked = [(attack, list(figure.cells(dataset, attack))) for attack in figure.attacks]
+    cells = [cell for _, pairs in asked for _, cell in pairs]
     scale = scale or next(iter(evidence.scales(cells, seed)), None)
     found = evidence.consistent_answers(cells, scale, seed)
     answers = dict(zip(map(repr, cells), found, strict=True))
     images: dict[str, int] = {}
     missing: dict[str, str] = {}
     curves = []
-    for attack, pairs in asked.items():
-        label, points = attack_label(Part(name=attack)), []
+    for attack, pairs in asked:
+        label, points = attack_label(attack), []
         for eps, cell in pairs:
             answer = answers[repr(cell)]
             if answer is None or answer.interval is None or answer.n is None:

@@ -77,9 +77,12 @@ def _words(text: str) -> str:
 
 def _legend(table: ReportTable) -> str:
     interval = f" with its {percent('95')} interval" if table.intervals else ""
+    measured = f"measured{interval}, <b>bold</b> if best of the recipes compared."
+    if not table.has_published:
+        return f"Shown: {measured}"
     return (
-        f"Large: measured{interval}, <b>bold</b> if best of the recipes compared. Small: the "
-        "paper's number, a tick on the bar, and <i>measured less the paper's</i>."
+        f"Large: {measured} Small: the paper's number, a tick on the bar, and "
+        "<i>measured less the paper's</i>."
     )
 
 

@@ -39,11 +39,12 @@ class Line(NamedTuple):
 
 def legend(table: ReportTable, best: str) -> str:
     """What the lines of a row are, in a sentence; ``best`` is how the best is marked."""
-    interval = f", its {percent('95')} interval" if table.intervals else ""
-    return (
-        f"Line by line: measured ({best} best of the recipes compared){interval}, the paper's "
-        "number, measured less the paper's."
-    )
+    lines = [f"measured ({best} best of the recipes compared)"]
+    if table.intervals:
+        lines.append(f"its {percent('95')} interval")
+    if table.has_published:
+        lines += ["the paper's number", "measured less the paper's"]
+    return f"Line by line: {', '.join(lines)}."
 
 
 def lines_of(table: ReportTable, row: Row) -> Iterator[Line]:

@@ -49,10 +49,8 @@ def described_markdown(table: DescribedTable) -> str:
 
 def _legend(table: ReportTable) -> str:
     interval = f" [its {percent('95')} interval]" if table.intervals else ""
-    return (
-        f"Measured{interval} (the paper's number, measured less the paper's); **bold**: best of "
-        "the recipes compared."
-    )
+    published = " (the paper's number, measured less the paper's)" if table.has_published else ""
+    return f"Measured{interval}{published}; **bold**: best of the recipes compared."
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from robustbench_pcl.paper.table import published_numbers
+from robustbench_pcl.paper.table import published, published_numbers
 from robustbench_pcl.report.evidence import Evidence
 from robustbench_pcl.report.figures.paper_figures import paper_figures
 from robustbench_pcl.report.figures.table_figures import (
@@ -13,13 +13,18 @@ from robustbench_pcl.report.figures.table_figures import (
     training_curves,
     transfer_heat_map,
 )
-from robustbench_pcl.report.formatting import percent
+from robustbench_pcl.report.formatting import listed, percent
 from robustbench_pcl.report.page.document import Figure, render_page
 from robustbench_pcl.report.tables.described import TITLES, described_table
 from robustbench_pcl.report.tables.model import ReportTable
 from robustbench_pcl.report.tables.table import report_table
 from robustbench_pcl.specs.names import Scale
 from robustbench_pcl.store.embeddings import Embedding
+
+MAIN_TABLES = (3, 9)
+"""Whose recipes' training is shown where not all can be."""
+MOST_CURVES = 8
+"""Of one figure; the names of more take more room than the curves."""
 
 
 def full_page(
@@ -92,9 +97,15 @@ def _training_figures(tables: Sequence[ReportTable], evidence: Evidence) -> Iter
             for record in sorted(evidence.trainings, key=lambda record: record.created)
             if (record.recipe.dataset, record.recipe.scale) == (dataset, scale) and record.history
         }
+        caption = f"Cross-entropy and accuracy on the training images, {scale} scale."
+        if len(newest) > MOST_CURVES:
+            main = {
+                position.cell.target
+                for number in MAIN_TABLES
+                for position in published(number).positions(dataset)
+            }
+            newest = {name: record for name, record in newest.items() if name in main}
+            tables_named = listed(map(str, MAIN_TABLES))
+            caption = f"{caption} Only the recipes of Tables {tables_named}."
         if newest:
-            yield Figure(
-                f"Training on {title}",
-                training_curves(list(newest.values())),
-                f"Cross-entropy and accuracy on the training images, {scale} scale.",
-            )
+            yield Figure(f"Training on {title}", training_curves(list(newest.values())), caption)

@@ -30,11 +30,13 @@ class Figure(NamedTuple):
         title: its heading.
         svg: one ``<svg>`` element.
         caption: what it shows, in a sentence.
+        command: measures what it shows; "" if a table's command does.
     """
 
     title: str
     svg: str
     caption: str
+    command: str = ""
 
 
 def render_page(
@@ -72,7 +74,7 @@ def render_page(
         *(render_html(with_worst_cases(table)) for table in tables),
         *map(described_html, described),
         *_environments(tables),
-        *_reproduction(tables),
+        *_reproduction(tables, figures),
         "</main>",
         "</body>",
         "</html>",
@@ -167,13 +169,14 @@ def _environments(tables: Sequence[ReportTable]) -> Iterator[str]:
     yield "</tbody></table></div></section>"
 
 
-def _reproduction(tables: Sequence[ReportTable]) -> Iterator[str]:
+def _reproduction(tables: Sequence[ReportTable], figures: Sequence[Figure]) -> Iterator[str]:
     commands = [
         f"pclbench run --table {table.number} --dataset {section.dataset}"
         + (f" --scale {section.scale}" if section.scale else "")
         for table in tables
         for section in table.sections
     ]
+    commands += [figure.command for figure in figures if figure.command]
     shown = escape("\n".join([*commands, "pclbench report --page --output report.html"]))
     yield '<section class="card" id="reproduce"><h2>How to reproduce</h2>'
     yield '<p class="caption">What is stored already is not measured again.</p>'

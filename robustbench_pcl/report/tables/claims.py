@@ -48,7 +48,7 @@ def _with_column(section: ReportSection, heading: Heading, place: int) -> Report
     worst = [_entry(heading, row.entries, section) for row in section.rows]
     rows = [
         replace(row, entries=(*row.entries[:place], entry, *row.entries[place:]))
-        for row, entry in zip(section.rows, with_best(worst), strict=True)
+        for row, entry in zip(section.rows, _compared(worst, section), strict=True)
     ]
     return replace(section, rows=tuple(rows))
 
@@ -60,7 +60,13 @@ def _with_row(section: ReportSection) -> ReportSection:
     heading = Heading(label=f"Worst case, {budget}", short=f"Worst {budget.removeprefix('eps = ')}")
     columns = zip(*(row.entries for row in section.rows), strict=True)
     worst = [_entry(column[0].column, column, section) for column in columns]
-    return replace(section, rows=(*section.rows, Row(heading, tuple(with_best(worst)))))
+    return replace(section, rows=(*section.rows, Row(heading, tuple(_compared(worst, section)))))
+
+
+def _compared(worst: Sequence[Entry], section: ReportSection) -> list[Entry]:
+    """The worst cases, the best marked if all recipes withstood the same attacks."""
+    attacks = {case.attacks for case in section.worst_cases.values()}
+    return with_best(worst) if len(attacks) == 1 else list(worst)
 
 
 def _entry(column: Heading, asked: Sequence[Entry], section: ReportSection) -> Entry:

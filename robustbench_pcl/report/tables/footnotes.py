@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from robustbench_pcl.paper.independent import independent_results
-from robustbench_pcl.paper.table import Position
-from robustbench_pcl.report.evidence import PAPER_STEPS, Answer, differing_steps
+from robustbench_pcl.paper.table import Heading, Position
+from robustbench_pcl.report.answer import Answer
+from robustbench_pcl.report.evidence import PAPER_STEPS, differing_steps
 from robustbench_pcl.report.formatting import (
     attack_label,
     counted,
@@ -26,7 +28,8 @@ from robustbench_pcl.specs.recipe import Recipe
 def evidence_notes(answers: Sequence[Answer]) -> Iterator[str]:
     """How a section's numbers were made: scale, data, loss, attacks, images, device."""
     recipes = [answer.recipe for answer in answers]
-    yield scale_note(recipes)
+    sources = [answer.source for answer in answers if answer.source]
+    yield scale_note([*recipes, *sources])
     yield from _data_notes(answers)
     yield from _loss_notes(recipes)
     yield from _decision_notes(recipes)
@@ -34,6 +37,37 @@ def evidence_notes(answers: Sequence[Answer]) -> Iterator[str]:
     yield from _precision_note(answers)
     devices = sorted({answer.environment.device for answer in answers})
     yield f"Measured on {listed(devices)}."
+
+
+def recipe_note(headings: Iterable[Heading]) -> Iterator[str]:
+    """Which recipes stand behind the headings that do not say it."""
+    named = {heading.brief: heading.target for heading in headings if heading.target}
+    pairs = [
+        f"{label}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{recipe}"
+        for label, recipe in named.items()
+        if _letters(label) != _letters(recipe)
+    ]
+    if pairs:
+        yield f"Recipes: {', '.join(pairs)}."
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"\W", "", name).casefold()
+
+
+def seconds_note(positions: Sequence[Position], answers: Sequence[Answer | None]) -> Iterator[str]:
+    """What the seconds of an epoch depend on beside the recipe."""
+    threads = [
+        answer.environment.threads
+        for position, answer in zip(positions, answers, strict=True)
+        if answer and position.cell.quantity == "seconds_per_epoch"
+    ]
+    if threads:
+        yield (
+            f"Seconds: the median epoch's, with {span(threads)} "
+            f"{'thread' if set(threads) == {1} else 'threads'}; other work on the machine "
+            "lengthens them."
+        )
 
 
 def adaptive_note(positions: Sequence[Position]) -> Iterator[str]:
@@ -99,7 +133,7 @@ def independent_notes(dataset: str, cells: Sequence[Cell]) -> Iterator[str]:
 
 
 def _loss_notes(recipes: Iterable[Recipe]) -> Iterator[str]:
-    """The loss beside cross-entropy, with the parameters that are not its defaults."""
+    """The loss beside cross-entropy, with its parameters."""
     names: dict[str, set[str]] = defaultdict(set)
     for recipe in recipes:
         parameters = [f"{name} = {value}" for name, value in recipe.loss.parameters.items()]
@@ -107,8 +141,6 @@ def _loss_notes(recipes: Iterable[Recipe]) -> Iterator[str]:
         names[loss].add(recipe.name)
     names.pop("cross-entropy", None)
     for loss, users in names.items():
-        if users == {loss}:
-            continue  # the recipe's name says it
         yield f"Loss of {listed(sorted(users))}: {loss}."
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from robustbench_pcl.paper.table import Heading
-from robustbench_pcl.report.formatting import show_budget
+from robustbench_pcl.report.formatting import DIGITS, show_budget
 from robustbench_pcl.report.tables.worst_case import WorstCase
 from robustbench_pcl.specs.cell import Cell
 from robustbench_pcl.specs.names import Scale
@@ -29,7 +29,7 @@ class Entry:
         n: images measured, or None.
         interval: 95 % interval in per cent, or None.
         remark: on the published number, or "".
-        best: no other recipe does better here, and some recipe does worse.
+        best: no other recipe does better here on as many images, and some recipe does worse.
     """
 
     column: Heading
@@ -46,7 +46,7 @@ class Entry:
         """Measured less published, or None where one of them is missing."""
         if self.measured is None or self.published is None:
             return None
-        return self.measured - self.published
+        return round(self.measured - self.published, DIGITS)
 
     @property
     def white_box(self) -> bool:
@@ -151,6 +151,12 @@ class ReportTable:
         """The headings over the columns from left to right, each with how many it spans."""
         groups = groupby(self.columns, key=lambda column: column.group)
         return tuple((name, len(list(columns))) for name, columns in groups)
+
+    @property
+    def has_published(self) -> bool:
+        """Whether the paper has a number for any entry."""
+        entries = (entry for section in self.sections for entry in section.entries)
+        return any(entry.published is not None for entry in entries)
 
     @property
     def commands(self) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.paper.table import PaperTable, Position
-from robustbench_pcl.report.evidence import Answer, Evidence
+from robustbench_pcl.report.answer import Answer
+from robustbench_pcl.report.evidence import Evidence
 from robustbench_pcl.report.tables import footnotes
 from robustbench_pcl.report.tables.best import with_best
 from robustbench_pcl.report.tables.claims import largest_eps
@@ -62,6 +63,7 @@ class Assembly:
             c=printed.c if "cw" in attacks else None,
             rows=tuple(self._rows(positions, answers, cases)),
             footnotes=(
+                *self._unpublished(dataset),
                 *_evidence_footnotes(positions, answers, scales),
                 *footnotes.worst_case_note(cases),
                 *footnotes.independent_notes(dataset, cells),
@@ -108,6 +110,11 @@ class Assembly:
             for heading, line in zip(headings, lines, strict=True)
         ]
 
+    def _unpublished(self, dataset: str) -> Iterator[str]:
+        if dataset not in self.paper.datasets:
+            title = dataset_spec(dataset).title
+            yield f"The paper's Table {self.paper.number} has no numbers for {title}."
+
     def _missing(
         self, dataset: str, positions: Sequence[Position], answers: Sequence[Answer | None]
     ) -> int:
@@ -143,6 +150,8 @@ def _evidence_footnotes(
     found = [answer for answer in answers if answer]
     if not found:
         return
+    yield from footnotes.recipe_note(h for p in positions for h in (p.row, p.column))
     yield from footnotes.evidence_notes(found)
+    yield from footnotes.seconds_note(positions, answers)
     yield from footnotes.adaptive_note(positions)
     yield from footnotes.other_scales_note(found[0].recipe.scale, scales)

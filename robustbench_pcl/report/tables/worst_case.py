@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
 
 from robustbench_pcl.evaluation.intervals import wilson
-from robustbench_pcl.report.formatting import attack_label
+from robustbench_pcl.report.formatting import attack_label, per_cent, show_budget
+from robustbench_pcl.specs.base import Part
 from robustbench_pcl.store.records import Measurement
 
 # float32 pixels may leave the budget by a rounding error; a step of 8-bit pixels is 4e-3.
@@ -25,7 +26,7 @@ class WorstCase:
         accuracy: per cent.
         interval: 95 % interval in per cent.
         n: images.
-        attacks: what they were attacked with.
+        attacks: what they were attacked with; a budget smaller than ``eps`` is named.
     """
 
     eps: float
@@ -65,8 +66,19 @@ def worst_case(measurements: Iterable[Measurement], model: str, eps: float) -> W
     low, high = wilson(withstood, n)
     return WorstCase(
         eps=eps,
-        accuracy=100 * (withstood / n),
-        interval=(100 * low, 100 * high),
+        accuracy=per_cent(withstood / n),
+        interval=(per_cent(low), per_cent(high)),
         n=n,
-        attacks=tuple(sorted({attack_label(r.attack) for r in records if r.attack})),
+        attacks=tuple(_named([r.attack for r in records if r.attack], eps)),
     )
+
+
+def _named(attacks: Iterable[Part], eps: float) -> Iterator[str]:
+    """Each attack once, with its own largest budget where that is not the whole one."""
+    largest: dict[str, float] = defaultdict(float)
+    for attack in attacks:
+        label = attack_label(attack)
+        largest[label] = max(largest[label], float(attack.parameters.get("eps", eps)))
+    for label, own in sorted(largest.items()):
+        budget = show_budget(own, None).replace(" = ", " ")
+        yield f"{label} ({budget})" if own < eps - ROUNDING else label
