@@ -18,6 +18,7 @@ from robustbench_pcl.cli.options import (
     SeedOption,
     open_bench,
     read_layers,
+    read_precision,
     read_scale,
 )
 from robustbench_pcl.errors import UserError
@@ -60,6 +61,13 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Learning rate.", show_default="the recipe's")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="mixed (bfloat16 where the device computes it) or float32.",
+            show_default="the scale's",
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     home: HomeOption = Path(),
@@ -95,7 +103,7 @@ def train(
         wanted = composed_recipe(
             dataset, sizes, seed, loss=loss, adversarial=adversarial, layers=read_layers(layers)
         )
-    wanted = rescheduled(wanted, epochs, learning_rate)
+    wanted = rescheduled(wanted, epochs, learning_rate, read_precision(precision))
     build_model(wanted)  # layers that the model does not have are refused before hours of work
     bench = open_bench(home, device, data_root, seed=seed)
     work(plan((), [Train(wanted)]), bench)

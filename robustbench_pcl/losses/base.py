@@ -59,10 +59,15 @@ class FeatureLoss(nn.Module, ABC):
 def squared_distances(features: Tensor, points: Tensor) -> Tensor:
     """Squared Euclidean distances (N, K) between features (N, D) and points (K, D).
 
-    By differences rather than through inner products, which in float32 would lose the small
-    distances this package is about.
+    Through inner products, because differences would be N x K x D numbers; in float64 and around
+    the points' mean, so that the small distances this package is about are not lost. Autocast
+    leaves float64 alone.
     """
-    return (features[:, None, :] - points[None, :, :]).square().sum(dim=2)
+    centre = points.detach().mean(dim=0)
+    near, far = features.double() - centre, points.double() - centre
+    lengths = near.square().sum(dim=1)[:, None] + far.square().sum(dim=1)
+    squared = torch.addmm(lengths, near, far.T, alpha=-2).clamp_min(0)
+    return squared.to(torch.promote_types(features.dtype, points.dtype))
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> Tensor:

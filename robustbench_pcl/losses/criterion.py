@@ -38,8 +38,17 @@ class Criterion(nn.Module):
         """Whether the classifier has a final layer, which learns by cross-entropy."""
         return all(loss.with_cross_entropy for _, loss in self._by_layer())
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether a loss looks at all training images after the last step."""
+        return any(
+            type(loss).calibrate is not FeatureLoss.calibrate for _, loss in self._by_layer()
+        )
+
     def forward(self, logits: Tensor, features: Features, labels: Tensor) -> dict[str, Tensor]:
         """The terms of the loss by name, each a scalar; their sum is minimised.
+
+        Under autocast as without: 8 bits would lose the distances within a class.
 
         Args:
             logits: (N, K) of the classifier's final layer; not looked at if it has none.
@@ -47,25 +56,29 @@ class Criterion(nn.Module):
             labels: int64 (N,).
         """
         terms = {}
-        if self.with_cross_entropy:
-            terms["cross_entropy"] = F.cross_entropy(logits, labels)
-        if self.losses:
-            terms[self.name] = torch.stack(
-                [loss(features[layer], labels) for layer, loss in self._by_layer()]
-            ).sum()
+        with torch.autocast(labels.device.type, enabled=False):
+            if self.with_cross_entropy:
+                terms["cross_entropy"] = F.cross_entropy(logits, labels)
+            if self.losses:
+                terms[self.name] = torch.stack(
+                    [loss(features[layer], labels) for layer, loss in self._by_layer()]
+                ).sum()
         return terms
 
     def per_image(self, logits: Tensor, features: Features, labels: Tensor) -> Tensor:
         """The joint loss of each image, (N,): what an adaptive attack maximises.
+
+        Under autocast as without.
 
         Args:
             logits: (N, K) that the model answers by, whichever its rule of inference.
             features: {layer: (N, D)}.
             labels: int64 (N,).
         """
-        total = F.cross_entropy(logits, labels, reduction="none")
-        for layer, loss in self._by_layer():
-            total = total + loss.per_image(features[layer], labels)
+        with torch.autocast(labels.device.type, enabled=False):
+            total = F.cross_entropy(logits, labels, reduction="none")
+            for layer, loss in self._by_layer():
+                total = total + loss.per_image(features[layer], labels)
         return total
 
     def initialise(self, features: Features, labels: Tensor) -> None:

@@ -69,7 +69,7 @@ class MetricLoss(TrackedCentres):
 
     def between_images(self, features: Tensor) -> Tensor:
         """Squared distances (N, N) between features (N, D), in squared units."""
-        return pairwise_squared_distances(features / self.scale)
+        return pairwise_squared_distances(features) / self.scale.square()
 
 
 def pairwise_squared_distances(features: Tensor) -> Tensor:
@@ -80,7 +80,8 @@ def pairwise_squared_distances(features: Tensor) -> Tensor:
     """
     centred = features - features.detach().mean(dim=0)
     lengths = centred.square().sum(dim=1)
-    return (lengths[:, None] + lengths - 2 * centred @ centred.T).clamp_min(0)
+    sums = lengths[:, None] + lengths
+    return torch.addmm(sums, centred, centred.T, alpha=-2).clamp_min(0)
 
 
 def distances(squared: Tensor) -> Tensor:

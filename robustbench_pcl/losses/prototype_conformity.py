@@ -65,10 +65,13 @@ class PrototypeConformity(FeatureLoss):
 
     def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
         """Eq. 5 in units of the separation distance, its subtracted terms held at 1, (N,)."""
-        rest = len(self.prototypes) - 1
-        to_prototypes = squared_distances(features / self.scale, self.prototypes)
-        between = squared_distances(self.prototypes, self.prototypes)[labels]
-        own = labels[:, None]
-        pull = to_prototypes.gather(1, own)[:, 0]
-        push = (to_prototypes.clamp(max=1) + between.clamp(max=1)).scatter(1, own, 0)
-        return self.weight * (pull - push.sum(dim=1) / rest)
+        classes = len(self.prototypes)
+        units = features / self.scale
+        # Images and prototypes are pushed alike: from the prototypes of the other classes.
+        pushed, own = torch.cat([units, self.prototypes]), torch.arange(classes).to(labels)
+        capped = squared_distances(pushed, self.prototypes).clamp(max=1)
+        others = capped.scatter(1, torch.cat([labels, own])[:, None], 0).sum(dim=1)
+        of_images, of_prototypes = others[: len(units)], others[len(units) :]
+        pull = (units - self.prototypes.index_select(0, labels)).square().sum(dim=1)
+        push = (of_images + of_prototypes.index_select(0, labels)) / (classes - 1)
+        return self.weight * (pull - push)

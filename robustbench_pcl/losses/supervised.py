@@ -68,8 +68,8 @@ class SupervisedModel(nn.Module):
             answers = self._rule.logits(self.criterion, logits, features).argmax(dim=1)
         return Step(terms, (answers == labels).sum(), len(labels))
 
-    def joint_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of the inference rule's logits and the losses on features, (N,)."""
+    def joint_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Each image's cross-entropy and losses on features, (N,), and the rule's logits (N, K)."""
         logits, features = self.classifier.features(images)
         logits = self._rule.logits(self.criterion, logits, features)
-        return self.criterion.per_image(logits, features, labels)
+        return self.criterion.per_image(logits, features, labels), logits

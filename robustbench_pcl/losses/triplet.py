@@ -34,13 +34,18 @@ class TripletLoss(MetricLoss):
     def of_batch(self, features: Tensor, labels: Tensor) -> Tensor:
         """The mean of Eq. 15 over all triplets; 0 for a batch without any.
 
-        Over the list of positive pairs rather than all N^3 triplets, K times as many.
+        The hinges above zero are m + |f_a - f_p|^2 - |f_a - f_n|^2, so their sum is one over pairs,
+        each distance as often as it occurs; an anchor's distances in order tell how often.
         """
         squared, different = self.between_images(features), labels[:, None] != labels
-        alike = ~different & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        anchors, positives = torch.nonzero(alike, as_tuple=True)
-        # Infinitely far away, an image of the anchor's own class is no negative.
-        to_negatives = squared.masked_fill(~different, torch.inf)
-        hinges = F.relu(self.margin + squared[anchors, positives][:, None] - to_negatives[anchors])
-        count = different.sum(dim=1)[anchors].sum()
-        return self.weight * hinges.sum() / count.clamp_min(1)
+        with torch.no_grad():
+            alike = (~different).fill_diagonal_(False)
+            order = (squared + self.margin * alike).argsort(dim=1)
+            positive, negative = alike.gather(1, order), different.gather(1, order)
+            nearer = positive * negative.cumsum(dim=1)
+            further = negative * (positive.sum(dim=1, keepdim=True) - positive.cumsum(dim=1))
+            times = torch.empty_like(order).scatter(1, order, nearer - further)
+            count = (alike.sum(dim=1) * different.sum(dim=1)).sum()
+        # In float64, because the terms are larger than what is left of them.
+        hinges = (times * squared.double()).sum() + self.margin * nearer.sum()
+        return (self.weight * hinges / count.clamp_min(1)).to(squared.dtype)

@@ -94,14 +94,22 @@ class Classifier(nn.Module):
         return self.features(images)[0]
 
     def features(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-        """Logits (N, K), and the tapped features {layer: (N, D)} of the same pass."""
+        """Logits (N, K), and the tapped features {layer: (N, D)} of the same pass.
+
+        In float32 at least, also where autocast computes the layers with fewer bits.
+        """
         output = self.normalise(images)
         tapped: dict[int, Tensor] = {}
         for number, layer in enumerate(self.layers, start=1):
             output = layer(output)
             if str(number) in self.branches:
-                tapped[number] = self.branches[str(number)](output)
-        return self.head(output), tapped
+                tapped[number] = widened(self.branches[str(number)](output))
+        return widened(self.head(output)), tapped
+
+
+def widened(values: Tensor) -> Tensor:
+    """The same in float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def build_classifier(

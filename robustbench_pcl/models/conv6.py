@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from robustbench_pcl.models.classifier import Architecture, GlobalAveragePool, scaled
+from robustbench_pcl.models.prelu import PReLU
 
 
 def conv6(channels: int, classes: int, width: float) -> Architecture:
@@ -32,8 +33,8 @@ def conv6(channels: int, classes: int, width: float) -> Architecture:
 def _pair(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 5, padding=2),
-        nn.PReLU(),
+        PReLU(),
         nn.Conv2d(outputs, outputs, 5, padding=2),
-        nn.PReLU(),
+        PReLU(),
         nn.MaxPool2d(2),
     )

@@ -96,6 +96,7 @@ def _authors(spec: DatasetSpec, scale: Scale) -> Recipe:
             learning_rate=0.01,
             weight_decay=1e-4,
             gradient_clip=None if scale == "paper" else ours.schedule.gradient_clip,
+            precision=ours.schedule.precision,
         ),
     )
 

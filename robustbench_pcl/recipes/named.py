@@ -23,7 +23,7 @@ from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.recipes.bases import Make, base_of_loss, bases, changed
 from robustbench_pcl.recipes.changes import CHANGES
-from robustbench_pcl.specs.names import Scale
+from robustbench_pcl.specs.names import Precision, Scale
 from robustbench_pcl.specs.recipe import Recipe
 
 COMMON = ("ours-fgsm", "ours-pgd", "ours-nearest", "ours-l45", "ours-2d", "vgg19-advtrain")
@@ -122,12 +122,18 @@ def with_seed(recipe: Recipe, seed: int) -> Recipe:
     return changed(recipe, seed=seed, start=start)
 
 
-def rescheduled(recipe: Recipe, epochs: int | None, learning_rate: float | None) -> Recipe:
-    """The same recipe for other epochs, its decays in proportion, or another learning rate.
+def rescheduled(
+    recipe: Recipe,
+    epochs: int | None,
+    learning_rate: float | None,
+    precision: Precision | None = None,
+) -> Recipe:
+    """The same recipe for other epochs, its decays in proportion, learning rate or precision.
 
-    What differs is added to its name, so that no table takes it for the paper's row.
+    What differs is added to its name, so that no table takes it for the paper's row. The recipe it
+    starts from keeps its epochs and its learning rate.
     """
-    schedule, name = recipe.schedule, recipe.name
+    schedule, name, start = recipe.schedule, recipe.name, recipe.start
     if epochs not in (None, schedule.epochs):
         milestones = tuple(
             max(1, round(milestone * epochs / schedule.epochs)) for milestone in schedule.milestones
@@ -137,7 +143,12 @@ def rescheduled(recipe: Recipe, epochs: int | None, learning_rate: float | None)
     if learning_rate not in (None, schedule.learning_rate):
         schedule = schedule.model_copy(update={"learning_rate": learning_rate})
         name += f"-lr{learning_rate:g}"
-    return Recipe.model_validate(changed(recipe, name=name, schedule=schedule).model_dump())
+    if precision not in (None, schedule.precision):
+        schedule = schedule.model_copy(update={"precision": precision})
+        start = rescheduled(start, None, None, precision) if start else None
+        name += f"-{precision}"
+    other = changed(recipe, name=name, schedule=schedule, start=start)
+    return Recipe.model_validate(other.model_dump())
 
 
 def _parse(name: str) -> tuple[Make, list[tuple[int, str]]] | None:

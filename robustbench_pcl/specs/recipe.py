@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robustbench_pcl.specs.base import Part, Spec, digest
-from robustbench_pcl.specs.names import Scale
+from robustbench_pcl.specs.names import Precision, Scale
 
 Inference = Literal["softmax", "nearest"]
 """How a class is decided: the largest logit, or the nearest prototype or class mean (Eq. 7)."""
@@ -29,6 +29,8 @@ class Schedule(Spec):
         weight_decay: of the model's SGD, on weights of two or more dimensions.
         prototype_learning_rate: of the loss's own parameters (prototypes, centres), plain SGD.
         gradient_clip: largest L2 norm of the model's gradient; None for no limit.
+        precision: of convolutions and matrix products: "mixed" is bfloat16 where the device
+            computes it natively, else float32. All else is float32 in any case.
     """
 
     epochs: Annotated[int, Field(ge=1)]
@@ -40,6 +42,7 @@ class Schedule(Spec):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     prototype_learning_rate: Annotated[float, Field(gt=0)] = 0.5
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
+    precision: Precision = "mixed"
 
 
 class Recipe(Spec):

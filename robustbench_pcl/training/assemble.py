@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from robustbench_pcl.data.catalogue import dataset_spec
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.defenses.base import Defense
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.hardware import processor
 from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.losses.criterion import build_criterion
 from robustbench_pcl.losses.supervised import SupervisedModel
@@ -154,14 +153,5 @@ def pick_device(name: str = "auto") -> torch.device:
 
 def describe_environment(device: torch.device) -> Environment:
     """Where a number is made: versions, and the model of the accelerator or processor."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return environment(torch.__version__, name, torch.get_num_threads())
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return found.group(1) if found else platform.machine()

@@ -87,7 +87,8 @@ class Run:
                 if time.monotonic() - saved > SAVE_SECONDS and state.epochs < epochs:
                     state.save(self.partial)
                     saved = time.monotonic()
-            state.model.criterion.calibrate(*self._features(state.model, split, len(split)))
+            if state.model.criterion.calibrates:
+                state.model.criterion.calibrate(*self._features(state.model, split, len(split)))
         return state
 
     def _begin(self, split: DeviceSplit, start: SupervisedModel | None) -> RunState:

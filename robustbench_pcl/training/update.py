@@ -10,9 +10,10 @@ from torch import Tensor
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.defenses.adversarial_training import build_adversarial_training
 from robustbench_pcl.defenses.base import Defense
+from robustbench_pcl.hardware import computes_bfloat16
 from robustbench_pcl.losses.supervised import Step
 from robustbench_pcl.registry import build
-from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.specs.recipe import Recipe, Schedule
 from robustbench_pcl.training.state import RunState
 
 
@@ -32,6 +33,7 @@ class Update:
         self._defense: Defense = build(DEFENSES, recipe.defense)
         part = recipe.adversarial_training
         self._mixing = build_adversarial_training(part) if part else None
+        self._schedule = recipe.schedule
         clip = recipe.schedule.gradient_clip
         self._largest_norm = math.inf if clip is None else clip
 
@@ -39,7 +41,8 @@ class Update:
         self, state: RunState, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> Step:
         """Take one step; returns its terms, the loss and the gradient's norm among them."""
-        with torch.autocast("cuda", torch.bfloat16, enabled=images.is_cuda):
+        mixed = in_bfloat16(self._schedule, images.device)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
             if self._mixing:
                 images, labels = self._mixing.mixed(state.model, images, labels, generator)
             step = self._defense.step(state.model, images, labels, generator)
@@ -57,6 +60,11 @@ class Update:
         return Step(
             {"loss": loss.detach(), **terms, "gradient_norm": norm}, step.correct, step.count
         )
+
+
+def in_bfloat16(schedule: Schedule, device: torch.device) -> bool:
+    """Whether a training's convolutions and matrix products are of bfloat16 on a device."""
+    return schedule.precision == "mixed" and computes_bfloat16(device)
 
 
 class Totals:

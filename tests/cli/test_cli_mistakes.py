@@ -108,6 +108,7 @@ def assert_complaint(code, out, err, *expected):
         (f"{TRAIN} --loss pcl --layers 0", "This model has no layer 0"),
         (f"{TRAIN} --layers 3", "Plain cross-entropy does not act on layers"),
         (f"{TRAIN} --recipe ours --loss pcl", "--recipe already says"),
+        (f"{TRAIN} --precision float16", "Did you mean float32? Known: float32, mixed"),
         (f"{TRAIN} --learning-rate nan", "--learning-rate nan is not a positive number"),
         (f"{TRAIN} --learning-rate -1", "--learning-rate -1 is not a positive number"),
         (f"{TRAIN} --learning-rate inf", "--learning-rate inf is not a positive number"),

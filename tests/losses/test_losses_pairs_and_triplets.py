@@ -69,6 +69,26 @@ def test_the_triplet_loss_is_the_mean_of_eq_15_over_all_triplets(margin):
     assert found == pytest.approx(torchs.item(), rel=1e-12)
 
 
+@pytest.mark.parametrize("margin", [0.5, 2.0])
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_the_triplet_loss_has_eq_15_s_gradient(margin, classes):
+    loss, (features, _) = placed("triplet", margin=margin), batch(15, size=UNIT)
+    loss.scale.fill_(UNIT)
+    labels = torch.arange(15) % classes
+    features.requires_grad_(True)
+    apart = ((features[:, None] - features) / UNIT).square().sum(dim=2)
+    hinges = [
+        F.relu(margin + apart[a, p] - apart[a, n])
+        for a, p, n in itertools.product(range(15), repeat=3)
+        if a != p and labels[a] == labels[p] != labels[n]
+    ]
+    expected = torch.stack(hinges).mean() if hinges else 0 * features.sum()
+    found = loss.of_batch(features, labels)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+    gradients = [torch.autograd.grad(value, features)[0] for value in (found, expected)]
+    assert torch.allclose(*gradients, rtol=0, atol=1e-14)
+
+
 # An image against the class centres
 
 

@@ -27,7 +27,8 @@ def test_a_step_and_the_joint_loss_are_the_same_number(supervised):
     step = supervised.step(images, labels)
     assert (step.count, step.correct.item()) == (6, 4)
     assert not step.correct.requires_grad
-    joint = supervised.joint_loss(images, labels)
+    joint, logits = supervised.joint_loss(images, labels)
+    assert torch.equal(logits, supervised(images))
     assert sum(step.terms.values()).item() == pytest.approx(joint.mean().item())
     assert torch.equal(supervised(images), supervised.classifier(images))
 
@@ -98,7 +99,9 @@ def test_the_joint_loss_is_cross_entropy_of_the_rule_s_answer_and_the_loss(loss,
     model, labels = on_pixels(loss, inference), torch.tensor([0, 2, 2, 1])
     own = model.criterion.losses["1"].per_image(IMAGES.view(4, 2), labels)
     expected = F.cross_entropy(rule_s_logits(inference), labels, reduction="none") + own
-    assert torch.allclose(model.joint_loss(IMAGES, labels), expected, atol=1e-5)
+    found, logits = model.joint_loss(IMAGES, labels)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.equal(logits, model(IMAGES))
 
 
 @pytest.mark.parametrize("inference", ["softmax", "nearest"])
@@ -121,7 +124,8 @@ def test_a_model_without_a_final_layer_learns_by_the_loss_alone(loss):
 def test_the_answer_and_the_joint_loss_have_gradients_in_the_images(inference):
     model, labels = on_pixels("center", inference), torch.tensor([0, 2, 2, 1])
     images = IMAGES.clone().requires_grad_(True)
-    for value in (F.cross_entropy(model(images), labels), model.joint_loss(images, labels).sum()):
+    joint, _ = model.joint_loss(images, labels)
+    for value in (F.cross_entropy(model(images), labels), joint.sum()):
         (found,) = torch.autograd.grad(value, images)
         assert (found.abs().amax(dim=(1, 2, 3)) > 0).all()
 

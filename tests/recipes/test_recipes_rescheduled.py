@@ -1,4 +1,4 @@
-"""Recipes for other epochs or another learning rate."""
+"""Recipes for other epochs, another learning rate or another precision."""
 
 import pytest
 
@@ -23,6 +23,15 @@ def test_rescheduling_the_learning_rate():
     assert faster == ours.model_copy(update={"name": "ours-lr0.5", "schedule": schedule})
 
 
+def test_another_precision_is_also_that_of_the_start():
+    ours = named_recipe("ours", "cifar10", "paper")
+    exact = rescheduled(ours, None, None, "float32")
+    assert (exact.name, exact.start.name) == ("ours-float32", "softmax-float32")
+    for found, before in ((exact, ours), (exact.start, ours.start)):
+        assert found.schedule == before.schedule.model_copy(update={"precision": "float32"})
+    assert rescheduled(exact, None, None, "mixed").schedule == ours.schedule
+
+
 def test_a_rescheduled_recipe_is_not_taken_for_the_papers_row():
     ours = named_recipe("ours", "cifar10", "paper")
     assert rescheduled(ours, 30, 0.5).name == "ours-e30-lr0.5"
@@ -33,4 +42,5 @@ def test_rescheduling_to_the_same_changes_nothing(name):
     recipe = named_recipe(name, "svhn", "quick")
     assert rescheduled(recipe, None, None) == recipe
     schedule = recipe.schedule
-    assert rescheduled(recipe, schedule.epochs, schedule.learning_rate) == recipe
+    again = rescheduled(recipe, schedule.epochs, schedule.learning_rate, schedule.precision)
+    assert again == recipe

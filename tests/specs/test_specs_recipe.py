@@ -38,7 +38,7 @@ def others(value: object) -> list[object]:
     if isinstance(value, int | float):
         return [value + 1, value / 2]
     if isinstance(value, str):
-        return [f"{value}x", "paper", "nearest"]
+        return [f"{value}x", "paper", "nearest", "float32"]
     if isinstance(value, tuple):
         return [(*value, 1)]
     changes = {Recipe: {"seed": 99}, Part: {"parameters": {"x": 1}}, Schedule: {"epochs": 99}}
