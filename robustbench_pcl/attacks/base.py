@@ -1,17 +1,18 @@
-"""What every attack shares: its call, its checks, and the loop of the sign-gradient attacks."""
+"""What every attack shares: its call, its checks, its stream of images."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.attacks.losses import attack_loss
-from robustbench_pcl.attacks.victim import Victim
-from robustbench_pcl.specs.units import parse_eps
+from robustbench_pcl.engine.shortcuts import EXACT, Shortcuts
+from robustbench_pcl.engine.victim import Victim
+from robustbench_pcl.engine.walk import Finished
 
 Norm = Literal["linf", "l2"]
 
@@ -43,16 +44,39 @@ class Goal:
         return Goal(self.labels[rows], self.targeted)
 
 
+class Chunk(NamedTuple):
+    """Images that come together.
+
+    Attributes:
+        rows: int64 (N,), which they are among all.
+        images: float (N, C, H, W) in [0, 1], clean.
+        goal: what to do to each.
+        seeds: int64 (N,), one an image.
+    """
+
+    rows: Tensor
+    images: Tensor
+    goal: Goal
+    seeds: Tensor
+
+
 @dataclass(frozen=True)
 class Attack(ABC):
     """An attack is its parameters; calling it makes adversarial images.
 
     A member of the family is a frozen dataclass whose fields carry ``doc`` in their metadata; it
     writes :meth:`perturb`.
+
+    Attributes:
+        norm: of the perturbation that it bounds or minimises.
+        random_start: it starts at a point of its own for each image.
+        retires: where only the verdict is asked, an image may leave with the first step that
+            is adversarial.
     """
 
     norm: ClassVar[Norm]
     random_start: ClassVar[bool] = False
+    retires: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -62,6 +86,7 @@ class Attack(ABC):
         *,
         targets: Tensor | None = None,
         generator: torch.Generator | None = None,
+        shortcuts: Shortcuts = EXACT,
     ) -> Tensor:
         """Return adversarial images, of the shape, type and device of ``images``.
 
@@ -74,6 +99,7 @@ class Attack(ABC):
             targets: int64 (N,), the classes to reach; None for an untargeted attack.
             generator: of the random start, on the CPU. Each image draws a seed of its own from
                 it, so the result does not depend on how images are cut into batches.
+            shortcuts: what the engine may do to be fast; nothing, unless told.
 
         Raises:
             ValueError: images are not floats in [0, 1], or labels do not fit them.
@@ -82,7 +108,7 @@ class Attack(ABC):
         _check(images, labels, targets)
         goal = Goal(labels if targets is None else targets, targets is not None)
         seeds = draw_seeds(len(images), generator or torch.Generator().manual_seed(0))
-        with Victim(model) as victim:
+        with Victim(model, shortcuts) as victim:
             return self.perturb(victim, images.detach(), goal, seeds)
 
     @abstractmethod
@@ -96,64 +122,21 @@ class Attack(ABC):
             seeds: int64 (N,), one an image.
         """
 
-
-@dataclass(frozen=True)
-class SignGradientAttack(Attack):
-    """Steps along the sign of the loss's gradient inside an L-infinity ball (Eq. 16-19, 22, 23).
-
-    A member says where it starts and what it does with the gradient; this class owns the loop,
-    the projection on the ball and on [0, 1].
-    """
-
-    norm: ClassVar[Norm] = "linf"
-
-    eps: float = field(default=8 / 255, metadata={"doc": "largest change of a pixel, in [0, 1]"})
-    steps: int = field(default=10, metadata={"doc": "gradient steps"})
-    relative_step_size: float = field(default=0.1, metadata={"doc": "step size, as a share of eps"})
-    loss: str = field(
-        default="cross-entropy", metadata={"doc": "cross-entropy, margin, or joint (adaptive)"}
-    )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "eps", parse_eps(self.eps))
-        attack_loss(self.loss)
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; an attack takes at least one")
-        if not self.relative_step_size > 0:
-            raise ValueError(f"relative_step_size is {self.relative_step_size}, not positive")
-
-    def perturb(self, victim: Victim, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
-        """Run the attack with its own ``eps`` on every image."""
-        noise = uniform_noise(images, seeds) if self.random_start else torch.zeros_like(images)
-        eps = torch.full((len(images), 1, 1, 1), self.eps, dtype=images.dtype, device=images.device)
-        return self.within(victim, images, goal, eps, noise)
-
-    def within(
-        self, victim: Victim, images: Tensor, goal: Goal, eps: Tensor, noise: Tensor
-    ) -> Tensor:
-        """Run the attack with a budget for each image.
+    def stream(
+        self,
+        victim: Victim,
+        chunks: Iterator[Chunk],
+        total: int,  # noqa: ARG002 - for members
+    ) -> Iterator[Finished]:
+        """Make adversarial images of many, as they come; in any order.
 
         Args:
             victim: the model, frozen.
-            images: float (N, C, H, W) in [0, 1].
-            goal: what to do to each.
-            eps: float (N, 1, 1, 1), budgets.
-            noise: float (N, C, H, W) in [-1, 1], where to start, as a share of the budget.
+            chunks: the images, some hundreds at a time, so that memory is flat in their number.
+            total: how many there are.
         """
-        lowest, highest = (images - eps).clamp(min=0), (images + eps).clamp(max=1)
-        loss = attack_loss(self.loss)
-        adversarial = (images + eps * noise).clamp(lowest, highest)
-        direction = torch.zeros_like(images)
-        for _ in range(self.steps):
-            gradient = goal.sign * victim.gradient(loss, adversarial, goal.labels)
-            direction = self.direction(gradient, direction)
-            step = self.relative_step_size * eps * direction.sign()
-            adversarial = (adversarial + step).clamp(lowest, highest)
-        return adversarial
-
-    def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:  # noqa: ARG002 - for MIM
-        """The direction (N, C, H, W) whose sign is followed; by default the gradient itself."""
-        return gradient
+        for rows, images, goal, seeds in chunks:
+            yield Finished(rows, self.perturb(victim, images, goal, seeds))
 
 
 def draw_seeds(count: int, generator: torch.Generator) -> Tensor:

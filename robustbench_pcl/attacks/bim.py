@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustbench_pcl.attacks.base import SignGradientAttack
+from robustbench_pcl.attacks.sign_gradient import SignGradientAttack
 
 
 @dataclass(frozen=True)

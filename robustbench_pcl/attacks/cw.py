@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.attacks.base import Attack, Goal, Norm
+from robustbench_pcl.attacks.base import Norm
+from robustbench_pcl.attacks.iterative import IterativeAttack
 from robustbench_pcl.attacks.losses import logit_margin
-from robustbench_pcl.attacks.victim import Victim
+from robustbench_pcl.engine.victim import Evaluation, Victim
+from robustbench_pcl.engine.walk import State, taken
 
 STRETCH = 1.01
 """Eq. 20's ``(tanh(zeta) + 1) / 2`` reaches 0 and 1 only at infinity, where its gradient is zero:
 a pixel of exactly 0 or 1, as most of MNIST's are, would never move. Here the tanh is stretched by
 this factor and zeta kept where the pixel is inside [0, 1], so those pixels start at a finite zeta
 and move like the others."""
+
+LIMIT = math.atanh(1 / STRETCH)
+"""Of zeta, either way: where the pixel is 0 or 1."""
 
 PATIENCE_SHARE, PATIENCE_STEPS = 10, 50
 """An image stops when its objective has not improved during a tenth of the steps (as in Carlini
@@ -26,7 +32,7 @@ that are half as large again as needed."""
 
 
 @dataclass(frozen=True)
-class CW(Attack):
+class CW(IterativeAttack):
     """Minimise |delta|_2^2 + c f(x + delta) by Adam, for each image on its own.
 
     Returns the adversarial image with the smallest L2 perturbation met on the way, or the clean
@@ -51,111 +57,114 @@ class CW(Attack):
         if self.search_steps < 0:
             raise ValueError(f"search_steps is {self.search_steps}; it cannot be negative")
 
-    def perturb(self, victim: Victim, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:  # noqa: ARG002 - nothing random
-        """Run the attack, searching c when asked to."""
-        best = images.clone()
-        shortest = images.new_full((len(images),), torch.inf)
-        low = torch.zeros_like(shortest)
-        high = torch.full_like(shortest, torch.inf)
-        c = torch.full_like(shortest, self.c)
-        for _ in range(self.search_steps + 1):
-            found, distance = self._minimise(victim, images, goal, c)
-            closer = distance < shortest
-            best = torch.where(closer[:, None, None, None], found, best)
-            shortest = torch.where(closer, distance, shortest)
-            fooled = distance.isfinite()
-            high = torch.where(fooled, c, high)
-            low = torch.where(fooled, low, c)
-            c = torch.where(high.isfinite(), (low + high) / 2, c * 10)
-        return best
+    def start(self, state: State, seeds: Tensor) -> State:  # noqa: ARG002 - nothing random
+        """At the image, with no success yet."""
+        images = state["images"]
+        nowhere = images.new_full((len(images),), torch.inf)
+        searched = {
+            "best": images,
+            "shortest": nowhere,
+            "c": torch.full_like(nowhere, self.c),
+            "low": torch.zeros_like(nowhere),
+            "high": nowhere,
+            "round": torch.zeros_like(state["step"]),
+        }
+        return {**state, **searched, **_fresh(images)}
 
-    def _minimise(
-        self, victim: Victim, images: Tensor, goal: Goal, c: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The best images for these weights, and their L2 distances (infinite where none)."""
-        best, shortest = images.clone(), images.new_full((len(images),), torch.inf)
-        search = _Search(images, goal, c)
-        rows = torch.arange(len(images), device=images.device)
-        patience = max(self.steps // PATIENCE_SHARE, PATIENCE_STEPS)
-        for step in range(1, self.steps + 1):
-            candidates = search.candidates()
-            squared, logits, gradient = self._objective(victim, candidates, search)
-            fooled = search.goal.reached(logits) & (self._shortfall(logits, search.goal) <= 0)
-            closer = fooled & (squared.sqrt() < shortest[rows])
-            best[rows[closer]] = candidates[closer]
-            shortest[rows[closer]] = squared[closer].sqrt()
-            search.descend(gradient, self.learning_rate)
-            if step % patience == 0:
-                improving = search.improving()
-                rows = rows[improving]
-                search.keep(improving)
-            if not len(rows):
-                break
-        return best, shortest
-
-    def _shortfall(self, logits: Tensor, goal: Goal) -> Tensor:
-        """Eq. 21 without its lower bound: how far the margin is from ``confidence``, (N,)."""
-        return self.confidence - goal.sign * logit_margin(logits, goal.labels)
-
-    def _objective(
-        self, victim: Victim, candidates: Tensor, search: _Search
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Squared distances (N,), logits (N, K), and the gradient of Eq. 20 in the pixels."""
-        kept: list[Tensor] = []
-
-        def loss(model: nn.Module, images: Tensor, _: Tensor) -> Tensor:
-            logits = model(images)
-            squared = (images - search.images).square().sum(dim=(1, 2, 3))
-            total = squared + search.c * self._shortfall(logits, search.goal).clamp_min(0)
-            kept.extend((squared.detach(), logits.detach(), total.detach()))
-            return total
-
-        gradient = victim.gradient(loss, candidates, search.goal.labels)
-        squared, logits, total = kept
-        search.observe(total)
-        return squared, logits, gradient
-
-
-class _Search:
-    """Adam in the stretched tanh space, for the images that are still worth it."""
-
-    def __init__(self, images: Tensor, goal: Goal, c: Tensor) -> None:
-        self.images, self.goal, self.c = images, goal, c
-        self.limit = torch.atanh(torch.tensor(1 / STRETCH, dtype=images.dtype)).item()
-        self.zeta = torch.atanh((2 * images - 1) / STRETCH)
-        self.first = torch.zeros_like(images)
-        self.second = torch.zeros_like(images)
-        self.lowest = torch.full_like(c, torch.inf)
-        self.milestone = torch.full_like(c, torch.inf)
-        self.step = 0
-
-    def candidates(self) -> Tensor:
+    def candidates(self, state: State) -> Tensor:
         """The images at zeta, in [0, 1]."""
-        return ((STRETCH * torch.tanh(self.zeta) + 1) / 2).clamp(0, 1)
+        return ((STRETCH * torch.tanh(state["zeta"]) + 1) / 2).clamp(0, 1)
 
-    def observe(self, total: Tensor) -> None:
-        """Take note of the objective's value for each image."""
-        self.lowest = torch.minimum(self.lowest, total)
+    def objective(self, model: nn.Module, images: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """Eq. 20 with a minus sign, because it is to shrink."""
+        logits = model(images)
+        squared = (images - state["images"]).square().sum(dim=(1, 2, 3))
+        return -squared - state["c"] * self._shortfall(state, logits).clamp_min(0), logits
 
-    def descend(self, gradient: Tensor, learning_rate: float) -> None:
+    def step(self, victim: Victim, state: State, found: Evaluation) -> State:
+        """Keep the candidates that are better, then one step of Adam; who is stuck tries another c.
+
+        Candidates count only if the plain model is fooled by them.
+        """
+        candidates = self.candidates(state)
+        distance = (candidates - state["images"]).square().sum(dim=(1, 2, 3)).sqrt()
+        closer = self._fooled(state, found.logits) & (distance < state["nearest"])
+        if not victim.plain and bool(closer.any()):
+            logits = victim.logits(candidates[closer])
+            closer[closer.clone()] = self._fooled(taken(state, closer), logits)
+        nearest = torch.where(closer, distance, state["nearest"])
+        better = closer & (distance < state["shortest"])
+        state = {
+            **self._descended(state, -found.gradient),
+            "best": torch.where(better[:, None, None, None], candidates, state["best"]),
+            "shortest": torch.where(better, distance, state["shortest"]),
+            "nearest": nearest,
+            "lowest": torch.minimum(state["lowest"], -found.values),
+            "step": state["step"] + 1,
+        }
+        return self._searched(state)
+
+    def finished(self, state: State) -> Tensor:
+        """Boolean (N,): who has tried every c."""
+        return state["round"] > self.search_steps
+
+    def result(self, state: State) -> Tensor:
+        """The nearest adversarial images, or the clean ones."""
+        return state["best"]
+
+    def _shortfall(self, state: State, logits: Tensor) -> Tensor:
+        """Eq. 21 without its lower bound: how far the margin is from ``confidence``, (N,)."""
+        return self.confidence - state["sign"] * logit_margin(logits, state["labels"])
+
+    def _fooled(self, state: State, logits: Tensor) -> Tensor:
+        return self.reached(state, logits) & (self._shortfall(state, logits) <= 0)
+
+    def _descended(self, state: State, gradient: Tensor) -> State:
         """One step of Adam (Kingma and Ba 2015, Algorithm 1), then back into the box."""
-        self.step += 1
-        gradient = gradient * STRETCH / 2 * (1 - torch.tanh(self.zeta).square())
-        self.first = self.first.lerp(gradient, 0.1)
-        self.second = self.second.lerp(gradient.square(), 0.001)
-        mean = self.first / (1 - 0.9**self.step)
-        spread = (self.second / (1 - 0.999**self.step)).sqrt()
-        self.zeta = self.zeta - learning_rate * mean / (spread + 1e-8)
-        self.zeta = self.zeta.clamp(-self.limit, self.limit)
+        zeta = state["zeta"]
+        step = (state["step"] + 1)[:, None, None, None].to(zeta)
+        gradient = gradient * STRETCH / 2 * (1 - torch.tanh(zeta).square())
+        first = state["first"].lerp(gradient, 0.1)
+        second = state["second"].lerp(gradient.square(), 0.001)
+        mean = first / (1 - 0.9**step)
+        spread = (second / (1 - 0.999**step)).sqrt()
+        zeta = (zeta - self.learning_rate * mean / (spread + 1e-8)).clamp(-LIMIT, LIMIT)
+        return {**state, "zeta": zeta, "first": first, "second": second}
 
-    def improving(self) -> Tensor:
-        """Boolean (N,): whose objective fell by at least 0.01 % since the last time asked."""
-        improved = self.lowest < self.milestone * 0.9999
-        self.milestone = self.lowest
-        return improved
+    def _searched(self, state: State) -> State:
+        """Let those who took all steps, or do not improve any more, try another c."""
+        patience = max(self.steps // PATIENCE_SHARE, PATIENCE_STEPS)
+        asked = state["step"] % patience == 0
+        stuck = asked & ~(state["lowest"] < state["milestone"] * 0.9999)
+        state = {
+            **state,
+            "milestone": torch.where(asked, state["lowest"], state["milestone"]),
+        }
+        over = stuck | (state["step"] >= self.steps)
+        if not bool(over.any()):
+            return state
+        fooled = state["nearest"].isfinite()
+        high = torch.where(fooled, state["c"], state["high"])
+        low = torch.where(fooled, state["low"], state["c"])
+        c = torch.where(high.isfinite(), (low + high) / 2, state["c"] * 10)
+        again = {"high": high, "low": low, "c": c, "round": state["round"] + 1}
+        again |= {"step": torch.zeros_like(state["step"]), **_fresh(state["images"])}
+        chosen = {name: _where(over, values, state[name]) for name, values in again.items()}
+        return {**state, **chosen}
 
-    def keep(self, kept: Tensor) -> None:
-        """Drop the other images."""
-        self.goal = self.goal.take(kept)
-        for name in ("images", "c", "zeta", "first", "second", "lowest", "milestone"):
-            setattr(self, name, getattr(self, name)[kept])
+
+def _fresh(images: Tensor) -> State:
+    """What is known of images before the first step with a c."""
+    nowhere = images.new_full((len(images),), torch.inf)
+    return {
+        "zeta": torch.atanh((2 * images - 1) / STRETCH),
+        "first": torch.zeros_like(images),
+        "second": torch.zeros_like(images),
+        "nearest": nowhere,
+        "lowest": nowhere,
+        "milestone": nowhere,
+    }
+
+
+def _where(rows: Tensor, values: Tensor, others: Tensor) -> Tensor:
+    return torch.where(rows.view(-1, *[1] * (values.ndim - 1)), values, others)

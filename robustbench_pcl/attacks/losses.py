@@ -1,4 +1,4 @@
-"""What an attack maximises. Each returns one value an image, so no image depends on its batch."""
+"""What an attack maximises. Each gives one value an image, so no image depends on its batch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from robustbench_pcl.errors import UserError, unknown_name
 class HasJointLoss(Protocol):
     """What the adaptive attack needs of a model."""
 
-    def joint_loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each image, (N,)."""
+    def joint_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each image, (N,), and the logits (N, K) of the same pass."""
 
 
-AttackLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""(model, images (N, C, H, W), labels (N,)) -> losses (N,)."""
+AttackLoss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(model, images (N, C, H, W), labels (N,)) -> losses (N,), logits (N, K)."""
 
 
-def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the logits: the loss of every attack in Table 3."""
-    return F.cross_entropy(model(images), labels, reduction="none")
+    logits = model(images)
+    return F.cross_entropy(logits, labels, reduction="none"), logits
 
 
 def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -35,12 +36,13 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     return others.amax(dim=1) - own
 
 
-def margin(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def margin(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The logit margin, which still has a gradient where cross-entropy has saturated."""
-    return logit_margin(model(images), labels)
+    logits = model(images)
+    return logit_margin(logits, labels), logits
 
 
-def joint(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+def joint(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy and the defence's own loss together: the adaptive attack of Table 4, Eq. 8.
 
     Raises:
@@ -51,8 +53,7 @@ def joint(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
             f"A {type(model).__name__} has no prototypes to attack.",
             "The adaptive attack (loss='joint') needs a model trained by pclbench.",
         )
-    losses: Tensor = cast(HasJointLoss, model).joint_loss(images, labels)
-    return losses
+    return cast(HasJointLoss, model).joint_loss(images, labels)
 
 
 ATTACK_LOSSES: dict[str, AttackLoss] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from robustbench_pcl.attacks.base import SignGradientAttack
+from robustbench_pcl.attacks.sign_gradient import SignGradientAttack
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from robustbench_pcl.attacks.base import SignGradientAttack
+from robustbench_pcl.attacks.sign_gradient import SignGradientAttack
 
 
 @dataclass(frozen=True)

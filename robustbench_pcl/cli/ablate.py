@@ -10,6 +10,7 @@ import typer
 from robustbench_pcl.cli.options import (
     DataRootOption,
     DeviceOption,
+    ExactOption,
     HomeOption,
     ImagesOption,
     ScaleOption,
@@ -24,6 +25,7 @@ def ablate(
     scale: ScaleOption = None,
     images: ImagesOption = None,
     seed: SeedOption = 0,
+    exact: ExactOption = False,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     home: HomeOption = Path(),
@@ -38,6 +40,7 @@ def ablate(
         scale=scale,
         images=images,
         seed=seed,
+        exact=exact,
         device=device,
         data_root=data_root,
         home=home,

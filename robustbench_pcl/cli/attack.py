@@ -13,6 +13,7 @@ from robustbench_pcl.cli.options import (
     DatasetOption,
     DeviceOption,
     EpsOption,
+    ExactOption,
     HomeOption,
     ImagesOption,
     ScaleOption,
@@ -48,6 +49,7 @@ def attack(
     scale: ScaleOption = None,
     images: ImagesOption = None,
     seed: SeedOption = 0,
+    exact: ExactOption = False,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     home: HomeOption = Path(),
@@ -55,8 +57,10 @@ def attack(
 ) -> None:
     """Attack a model with full knowledge of it, and measure what is left.
 
-    The model is trained first if it is not stored. Adversarial images are kept
-    in results/adversarial_sets, so nothing is crafted twice.
+    The model is trained first if it is not stored. An image that the model has
+    wrong is not attacked, and one that is adversarial takes no further step;
+    tables, transfer and --exact take all steps for all images. Adversarial
+    images are kept in results/adversarial_sets: nothing is crafted twice.
     """
     from robustbench_pcl.cli.working import measured, show_measurements
     from robustbench_pcl.jobs.plan import Measure
@@ -66,12 +70,15 @@ def attack(
     chosen = "joint" if adaptive else loss
     given = [*(parameters or []), *([f"loss={chosen}"] if chosen else [])]
     parts = [read_attack(name, dataset, eps, given) for name in attack or ["pgd"]]
-    bench = open_bench(home, device, data_root, images, seed)
+    bench = open_bench(home, device, data_root, images, seed, exact=exact)
     recipe = read_recipe(target, dataset, read_scale(scale), seed, bench)
     if chosen == "joint" and not recipe.taps:
         raise UserError(
             f"{recipe.name} has no loss on features for an attack to know.",
             "Leave --adaptive out, or attack a recipe that has: pclbench attack ours --adaptive.",
         )
-    jobs = [Measure(recipe), *(Measure(recipe, recipe, part) for part in parts)]
+    jobs = [
+        Measure(recipe),
+        *(Measure(recipe, recipe, part, until_fooled=not exact) for part in parts),
+    ]
     show_measurements(measured(jobs, bench), form)

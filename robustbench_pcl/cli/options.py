@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.specs.names import SCALES, Scale
+from robustbench_pcl.specs.names import PRECISIONS, SCALES, Precision, Scale
 
 if TYPE_CHECKING:
     from robustbench_pcl.jobs.bench import Bench
@@ -28,6 +28,10 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 ImagesOption = Annotated[
     int | None,
     typer.Option(help="Test images, the first ones.", min=1, show_default="the scale's number"),
+]
+ExactOption = Annotated[
+    bool,
+    typer.Option("--exact", help="Attack the plain model in float32, all steps: no shortcuts."),
 ]
 HomeOption = Annotated[
     Path, typer.Option(help="Folder with checkpoints/ and results/.", envvar="PCLBENCH_HOME")
@@ -63,6 +67,20 @@ def read_scale(name: str | None) -> Scale:
     return "paper" if torch.cuda.is_available() else "quick"
 
 
+def read_precision(name: str | None) -> Precision | None:
+    """The precision of that name.
+
+    Raises:
+        UserError: there is no such precision.
+    """
+    for precision in PRECISIONS:
+        if name == precision:
+            return precision
+    if name is not None:
+        raise unknown_name("precision", name, PRECISIONS)
+    return None
+
+
 def read_layers(text: str | None) -> tuple[int, ...] | None:
     """Layer numbers from ``3,4,5``.
 
@@ -86,8 +104,8 @@ def read_attack(name: str, dataset: str, eps: str | None, parameters: list[str])
         UserError: a name or value is wrong; attacks without an eps refuse one.
     """
     from robustbench_pcl.attacks import ATTACKS
+    from robustbench_pcl.attacks.parts import build_attack, resolved
     from robustbench_pcl.data.catalogue import dataset_spec
-    from robustbench_pcl.evaluation.crafting import build_attack, resolved
     from robustbench_pcl.specs.base import Part, Scalar
     from robustbench_pcl.specs.units import parse_eps
 
@@ -139,6 +157,8 @@ def open_bench(
     data_root: Path | None = None,
     images: int | None = None,
     seed: int = 0,
+    *,
+    exact: bool = False,
 ) -> Bench:
     """The bench of a command, watched on the terminal."""
     from robustbench_pcl.jobs.bench import Bench
@@ -150,6 +170,7 @@ def open_bench(
         data_root=data_root,
         images=images,
         seed=seed,
+        exact=exact,
         progress=TerminalProgress(),
     )
 

@@ -14,6 +14,7 @@ from robustbench_pcl.cli.executor import ExecutorOption, ExecutorSettingOption, 
 from robustbench_pcl.cli.options import (
     DataRootOption,
     DeviceOption,
+    ExactOption,
     HomeOption,
     ImagesOption,
     ScaleOption,
@@ -53,6 +54,7 @@ def run(
     scale: ScaleOption = None,
     images: ImagesOption = None,
     seed: SeedOption = 0,
+    exact: ExactOption = False,
     device: DeviceOption = "auto",
     executor: ExecutorOption = "local",
     executor_option: ExecutorSettingOption = None,
@@ -79,7 +81,7 @@ def run(
             f"Leave --dataset, --scale and --seed out, and write them in {suite}.",
         )
     runner = read_executor(executor, executor_option)
-    bench = open_bench(home, device, data_root, images, seed)
+    bench = open_bench(home, device, data_root, images, seed, exact=exact)
     if suite is not None:
         _run_suite(suite, bench, runner, dry_run, form)
     else:

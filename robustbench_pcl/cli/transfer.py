@@ -14,6 +14,7 @@ from robustbench_pcl.cli.options import (
     DatasetOption,
     DeviceOption,
     EpsOption,
+    ExactOption,
     HomeOption,
     ImagesOption,
     ScaleOption,
@@ -46,6 +47,7 @@ def transfer(
     scale: ScaleOption = None,
     images: ImagesOption = None,
     seed: SeedOption = 0,
+    exact: ExactOption = False,
     device: DeviceOption = "auto",
     data_root: DataRootOption = None,
     home: HomeOption = Path(),
@@ -60,7 +62,7 @@ def transfer(
     from robustbench_pcl.jobs.tables import transfer_jobs
 
     part = read_attack(attack, dataset, eps, parameters or [])
-    bench = open_bench(home, device, data_root, images, seed)
+    bench = open_bench(home, device, data_root, images, seed, exact=exact)
     sizes = read_scale(scale)
     sources, targets = (
         [read_recipe(name, dataset, sizes, seed, bench) for name in names]

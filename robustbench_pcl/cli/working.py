@@ -56,7 +56,10 @@ def measured(
     from robustbench_pcl.jobs.plan import plan
 
     work(plan(jobs), bench, executor)
-    return [bench.measure(job.target, job.source, job.attack) for job in jobs]
+    return [
+        bench.measure(job.target, job.source, job.attack, until_fooled=job.until_fooled)
+        for job in jobs
+    ]
 
 
 def show_measurements(measurements: Sequence[Measurement], form: Format) -> None:
@@ -74,6 +77,8 @@ def _row(measurement: Measurement, form: Format) -> dict[str, Any]:
             "source": measurement.source.recipe.name if measurement.source else None,
             "attack": attack.name if attack else None,
             "parameters": " ".join(f"{key}={value}" for key, value in parameters.items()),
+            "crafting": measurement.crafting if attack else None,
+            "precision": measurement.precision if attack else None,
             "scale": measurement.target.recipe.scale,
             "n": measurement.n,
             "correct": measurement.correct,

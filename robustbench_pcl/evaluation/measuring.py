@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,19 +21,6 @@ BATCH = 256
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Verdicts:
-    """Which images were classified as their label.
-
-    Attributes:
-        correct: boolean (N,).
-        correct_8bit: boolean (N,), with the images rounded to 8 bits a channel.
-    """
-
-    correct: np.ndarray
-    correct_8bit: np.ndarray
-
-
 def clean_id(target: ModelRecord, dataset: Dataset, n: int) -> str:
     """The id of a clean accuracy."""
     return digest({"target": target.key, "data": dataset.test.digest, "n": n})
@@ -46,16 +32,18 @@ def adversarial_id(target: ModelRecord, adversarial_set: str) -> str:
 
 
 def measure_clean(
-    model: SupervisedModel, target: ModelRecord, dataset: Dataset, n: int, device: torch.device
+    predictions: np.ndarray, target: ModelRecord, dataset: Dataset, device: torch.device
 ) -> Measurement:
-    """The accuracy on the first ``n`` clean test images."""
-    verdicts = judge(model, _clean_batches(dataset, n, device))
+    """The accuracy on the first clean test images, from its classes of them, int64 (N,)."""
+    n = len(predictions)
+    correct = predictions == dataset.test.labels[:n]
     return _measurement(
-        verdicts,
+        correct,
         device,
         id=clean_id(target, dataset, n),
         data=dataset.record("test"),
         target=target,
+        correct_8bit=int(correct.sum()),  # clean images are 8-bit images
         seconds=0.0,
         forward_passes=0,
         backward_passes=0,
@@ -66,8 +54,17 @@ def measure_clean(
 def measure_adversarial(
     model: SupervisedModel, target: ModelRecord, images: AdversarialSet, device: torch.device
 ) -> Measurement:
-    """The accuracy on a stored adversarial set, crafted on this model or on another."""
-    verdicts = judge(model, _stored_batches(images, device))
+    """The accuracy on a stored adversarial set, crafted on this model or on another.
+
+    On the model that it was crafted on, the verdicts are those that the set keeps. Rounded to 8
+    bits, images are classified anew, but not where crafting stopped at the first that fooled the
+    model: those lie so close to the boundary that rounding would say little.
+    """
+    own = images.spec.source.key == target.key
+    verdicts = images.source_verdicts() if own else judge(model, _stored(images, device))
+    rounded = None
+    if images.spec.crafting != "until-fooled":
+        rounded = int(judge(model, _rounded(_stored(images, device))).sum())
     return _measurement(
         verdicts,
         device,
@@ -77,6 +74,9 @@ def measure_adversarial(
         source=images.spec.source,
         attack=images.spec.attack,
         adversarial_set=images.spec.id,
+        crafting=images.spec.crafting,
+        precision=images.summary.precision,
+        correct_8bit=rounded,
         largest_linf=images.summary.largest_linf,
         mean_l2=images.summary.mean_l2,
         seconds=images.summary.seconds,
@@ -86,42 +86,46 @@ def measure_adversarial(
     )
 
 
-def judge(model: torch.nn.Module, batches: Iterable[Batch]) -> Verdicts:
-    """Classify images in eval mode, as they are and rounded to 8 bits a channel."""
+def clean_predictions(
+    model: torch.nn.Module, dataset: Dataset, n: int, device: torch.device
+) -> np.ndarray:
+    """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode."""
     model.eval()
-    correct: list[torch.Tensor] = []
-    correct_8bit: list[torch.Tensor] = []
+    images = torch.from_numpy(np.array(dataset.test.images[:n]))
     with torch.no_grad():
-        for images, labels in batches:
-            rounded = (images * 255).round() / 255
-            correct.append((model(images).argmax(dim=1) == labels).cpu())
-            correct_8bit.append((model(rounded).argmax(dim=1) == labels).cpu())
-    return Verdicts(torch.cat(correct).numpy(), torch.cat(correct_8bit).numpy())
+        batches = torch.split(images, BATCH)
+        found = [model(pixels(batch.to(device))).argmax(dim=1).cpu() for batch in batches]
+    return torch.cat(found).numpy()
 
 
-def _clean_batches(dataset: Dataset, n: int, device: torch.device) -> Iterator[Batch]:
-    for start in range(0, n, BATCH):
-        rows = slice(start, min(start + BATCH, n))
-        images = torch.from_numpy(np.array(dataset.test.images[rows]))
-        labels = torch.from_numpy(np.array(dataset.test.labels[rows]))
-        yield pixels(images.to(device)), labels.to(device)
+def judge(model: torch.nn.Module, batches: Iterable[Batch]) -> np.ndarray:
+    """Boolean (N,): which images of the batches are classified as their label, in eval mode."""
+    model.eval()
+    with torch.no_grad():
+        verdicts = [(model(images).argmax(dim=1) == labels).cpu() for images, labels in batches]
+    return torch.cat(verdicts).numpy()
 
 
-def _stored_batches(images: AdversarialSet, device: torch.device) -> Iterator[Batch]:
+def _stored(images: AdversarialSet, device: torch.device) -> Iterator[Batch]:
     for batch, labels in images.batches(BATCH):
         yield torch.from_numpy(batch).to(device), torch.from_numpy(labels).to(device)
 
 
-def _measurement(verdicts: Verdicts, device: torch.device, **known: object) -> Measurement:
-    n, correct = len(verdicts.correct), int(verdicts.correct.sum())
+def _rounded(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same with 8 bits a channel."""
+    for images, labels in batches:
+        yield (images * 255).round() / 255, labels
+
+
+def _measurement(verdicts: np.ndarray, device: torch.device, **known: object) -> Measurement:
+    n, correct = len(verdicts), int(verdicts.sum())
     return Measurement.model_validate(
         {
             **known,
             "n": n,
             "correct": correct,
-            "correct_8bit": int(verdicts.correct_8bit.sum()),
             "interval": wilson(correct, n),
-            "verdicts": np.packbits(verdicts.correct).tobytes().hex(),
+            "verdicts": np.packbits(verdicts).tobytes().hex(),
             "environment": describe_environment(device),
             "created": now(),
         }

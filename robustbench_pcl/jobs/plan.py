@@ -45,10 +45,11 @@ class Train(Job):
 
 @dataclass(frozen=True)
 class Craft(Job):
-    """Craft an adversarial set."""
+    """Craft an adversarial set; until the source is fooled, if only that is asked."""
 
     source: Recipe
     attack: Part
+    until_fooled: bool = False
 
     @property
     def title(self) -> str:
@@ -62,14 +63,15 @@ class Craft(Job):
 
     def done(self, bench: Bench) -> bool:
         """Whether the set is stored."""
-        return bench.find_adversarial_set(self.source, self.attack) is not None
+        found = bench.find_adversarial_set(self.source, self.attack, until_fooled=self.until_fooled)
+        return found is not None
 
     def run(self, bench: Bench) -> None:
         """Craft it."""
-        bench.craft(self.source, self.attack)
+        bench.craft(self.source, self.attack, until_fooled=self.until_fooled)
 
     def _made_from(self) -> list[object]:
-        return [*_decides(self.source), self.attack.content()]
+        return [*_decides(self.source), self.attack.content(), self.until_fooled]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Measure(Job):
     target: Recipe
     source: Recipe | None = None
     attack: Part | None = None
+    until_fooled: bool = False
 
     @property
     def title(self) -> str:
@@ -93,22 +96,27 @@ class Measure(Job):
         """The trainings of source and target, and the adversarial set."""
         if self.attack is None:
             return (Train(self.target),)
-        source = self.source or self.target
-        return (Train(source), Train(self.target), Craft(source, self.attack))
+        return (Train(self.source or self.target), Train(self.target), self._craft(self.attack))
 
     def done(self, bench: Bench) -> bool:
         """Whether the measurement is stored."""
-        return bench.find_measurement(self.target, self.source, self.attack) is not None
+        found = bench.find_measurement(
+            self.target, self.source, self.attack, until_fooled=self.until_fooled
+        )
+        return found is not None
 
     def run(self, bench: Bench) -> None:
         """Measure it."""
-        bench.measure(self.target, self.source, self.attack)
+        bench.measure(self.target, self.source, self.attack, until_fooled=self.until_fooled)
 
     def _made_from(self) -> list[object]:
         clean = _decides(self.target)
         if self.attack is None:
             return clean
-        return [*clean, *Craft(self.source or self.target, self.attack)._made_from()]
+        return [*clean, *self._craft(self.attack)._made_from()]
+
+    def _craft(self, attack: Part) -> Craft:
+        return Craft(self.source or self.target, attack, self.until_fooled)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from robustbench_pcl.attacks.parts import build_attack
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.evaluation.crafting import build_attack
 from robustbench_pcl.jobs.plan import Measure
 from robustbench_pcl.recipes.named import named_recipe
 from robustbench_pcl.specs.base import Part, Scalar, Spec

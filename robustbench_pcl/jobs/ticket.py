@@ -27,6 +27,7 @@ class Ticket(Spec):
         data_root: folder with torchvision-format files, or None.
         images: test images to attack and measure; the scale's own number if None.
         seed: of attacks.
+        exact: no shortcut is taken in attacks.
         opened: checkpoints that were taken from files of the user's.
         plugins: modules to import first, each with the folder it is looked for in.
     """
@@ -38,6 +39,7 @@ class Ticket(Spec):
     data_root: Path | None = None
     images: int | None = None
     seed: int = 0
+    exact: bool = False
     opened: tuple[Path, ...] = ()
     plugins: tuple[tuple[str, Path], ...] = ()
 
@@ -52,6 +54,7 @@ class Ticket(Spec):
             data_root=bench.data_root.resolve() if bench.data_root else None,
             images=bench.images,
             seed=bench.seed,
+            exact=bench.exact,
             opened=tuple(path.resolve() for path in bench.opened),
             plugins=tuple(loaded().items()),
         )
@@ -90,6 +93,7 @@ class Ticket(Spec):
             data_root=self.data_root,
             images=self.images,
             seed=self.seed,
+            exact=self.exact,
             progress=progress,
         )
         for path in self.opened:

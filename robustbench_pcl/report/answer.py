@@ -32,6 +32,7 @@ class Answer:
         source: recipe of the model the images were crafted on, or None.
         n: images measured, or None for a figure of a training run.
         interval: 95 % interval in per cent, or None for a figure of a training run.
+        precision: of the attack's gradients.
     """
 
     value: float
@@ -44,6 +45,7 @@ class Answer:
     source: Recipe | None = None
     n: int | None = None
     interval: tuple[float, float] | None = None
+    precision: str = "float32"
 
 
 def accuracy_answer(record: Measurement) -> Answer:
@@ -60,6 +62,7 @@ def accuracy_answer(record: Measurement) -> Answer:
         source=record.source.recipe if record.source else None,
         n=record.n,
         interval=(per_cent(low), per_cent(high)),
+        precision=record.precision,
     )
 
 

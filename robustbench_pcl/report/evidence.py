@@ -48,7 +48,8 @@ class Evidence:
             found = [
                 accuracy_answer(record)
                 for record in self._by_target.get((cell.dataset, cell.target), ())
-                if _trained(record.target.recipe, scale, seed)
+                if record.crafting != "until-fooled"  # a table's attacks take all steps
+                and _trained(record.target.recipe, scale, seed)
                 and _same_source(record, cell, scale)
                 and _same_attack(record.attack, cell.attack)
             ]

@@ -20,6 +20,7 @@ import numpy as np
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.specs.base import ID_LENGTH, Part, Spec, digest
+from robustbench_pcl.specs.names import CraftingMode
 from robustbench_pcl.store.atomic import replacing
 from robustbench_pcl.store.records import DataRecord, Environment, ModelRecord
 
@@ -40,6 +41,7 @@ class SetSpec(Spec):
         data: the clean images.
         n: how many, the first of the split.
         seed: of random starts.
+        crafting: how they are made; sets that do not say are exact.
     """
 
     source: ModelRecord
@@ -48,19 +50,21 @@ class SetSpec(Spec):
     data: DataRecord
     n: int
     seed: int
+    crafting: CraftingMode = "exact"
 
     @property
     def id(self) -> str:
-        """The id: the source's key, attack, pixels, n and seed decide it; names do not."""
-        return digest(
-            {
-                "source": self.source.key,
-                "attack": self.attack.content(),
-                "data": self.data.digest,
-                "n": self.n,
-                "seed": self.seed,
-            }
-        )
+        """The id: the source's key, attack, pixels, n, seed and crafting decide it."""
+        made_from = {
+            "source": self.source.key,
+            "attack": self.attack.content(),
+            "data": self.data.digest,
+            "n": self.n,
+            "seed": self.seed,
+        }
+        if self.crafting != "exact":
+            made_from["crafting"] = self.crafting
+        return digest(made_from)
 
 
 class SetSummary(Spec):
@@ -74,6 +78,7 @@ class SetSummary(Spec):
         backward_passes: images passed backward.
         environment: where it was crafted.
         images_digest: of the stored pixels.
+        precision: of the gradients, "float32" or "bfloat16"; the source's classes are float32's.
     """
 
     largest_linf: float
@@ -83,6 +88,7 @@ class SetSummary(Spec):
     backward_passes: int
     environment: Environment
     images_digest: str = ""
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,18 @@ class AdversarialSet:
             except UNREADABLE as error:
                 raise _damaged(self.path, _first_line(error)) from error
             yield batch
+
+    def source_verdicts(self) -> Array:
+        """Boolean (N,): the source classifies the image as its label, as seen when it was crafted.
+
+        Raises:
+            UserError: a part of the file cannot be read or does not match its checksum.
+        """
+        try:
+            with h5py.File(self.path, "r") as file:
+                return np.asarray(file["predictions"][:] == file["labels"][:])
+        except UNREADABLE as error:
+            raise _damaged(self.path, _first_line(error)) from error
 
     def verify(self) -> None:
         """Compare the stored pixels with their digest.
@@ -194,7 +212,11 @@ def stored_shards(folder: Path, identity: str) -> dict[int, int]:
 
 
 def finish_set(
-    folder: Path, spec: SetSpec, clean: Array, environment: Environment
+    folder: Path,
+    spec: SetSpec,
+    clean: Array,
+    environment: Environment,
+    precision: str = "float32",
 ) -> AdversarialSet:
     """Join the shards into the finished set and measure the perturbations.
 
@@ -203,6 +225,7 @@ def finish_set(
         spec: what the set is made from.
         clean: uint8 (>= n, C, H, W), the clean split.
         environment: where the set was crafted.
+        precision: of the gradients.
 
     Raises:
         UserError: the disk does not take it, or a shard is damaged.
@@ -237,6 +260,7 @@ def finish_set(
             backward_passes=int(cost[2]),
             environment=environment,
             images_digest=content.hexdigest()[:ID_LENGTH],
+            precision=precision,
         )
         file.attrs["spec"] = spec.model_dump_json()
         file.attrs["summary"] = summary.model_dump_json()

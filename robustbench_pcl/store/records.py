@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from robustbench_pcl.specs.base import Part, Spec
+from robustbench_pcl.specs.names import CraftingMode
 from robustbench_pcl.specs.recipe import NEAREST_SHARPNESS, Recipe
 
 
@@ -64,11 +65,15 @@ class Measurement(Spec):
         source: the model the images were crafted on, or None for clean accuracy.
         attack: the attack with all its parameters, or None for clean accuracy.
         adversarial_set: id of the stored set, or None.
+        crafting: how the set was made; measurements that do not say are of exact sets. "until-
+            fooled" counts an image as fooled if any step fooled the target, the others if the last.
+        precision: of the attack's gradients; verdicts are always float32's.
         largest_linf: largest L-infinity perturbation in the set, in pixels of [0, 1].
         mean_l2: mean L2 perturbation in the set, in pixels of [0, 1].
         n: images measured.
         correct: images classified as their label.
-        correct_8bit: the same after rounding the images to 8 bits a channel.
+        correct_8bit: the same after rounding the images to 8 bits a channel; None where crafting
+            was until fooled.
         interval: 95 % Wilson interval of the accuracy, as fractions.
         verdicts: one bit an image in the set's order, 1 for correct, packed, as hexadecimal.
         seconds: of crafting, on ``environment``'s device.
@@ -84,11 +89,13 @@ class Measurement(Spec):
     source: ModelRecord | None = None
     attack: Part | None = None
     adversarial_set: str | None = None
+    crafting: CraftingMode = "exact"
+    precision: str = "float32"
     largest_linf: float = 0.0
     mean_l2: float = 0.0
     n: int
     correct: int
-    correct_8bit: int
+    correct_8bit: int | None = None
     interval: tuple[float, float]
     verdicts: str
     seconds: float
@@ -112,6 +119,7 @@ class TrainingRecord(Spec):
         weights: digest of its weights.
         recipe: what made it.
         data: the training images.
+        precision: of convolutions and matrix products, as they were: "bfloat16" or "float32".
         seconds_per_epoch: median over the epochs.
         history: one entry an epoch: losses, training accuracy, seconds, warnings.
         environment: where.
@@ -122,6 +130,7 @@ class TrainingRecord(Spec):
     weights: str
     recipe: Recipe
     data: DataRecord
+    precision: str = "float32"
     seconds_per_epoch: float
     history: list[dict[str, Any]]
     environment: Environment

@@ -34,6 +34,7 @@ def evidence_notes(answers: Sequence[Answer]) -> Iterator[str]:
     yield from _loss_notes(recipes)
     yield from _decision_notes(recipes)
     yield from _attack_notes(answers)
+    yield from _gradient_note(answers)
     yield from _precision_note(answers)
     devices = sorted({answer.environment.device for answer in answers})
     yield f"Measured on {listed(devices)}."
@@ -174,6 +175,13 @@ def _attack_notes(answers: Sequence[Answer]) -> Iterator[str]:
     }
     for label, steps, published in sorted(different):
         yield f"{label} with {steps} steps (the paper's Table 2: {published})."
+
+
+def _gradient_note(answers: Sequence[Answer]) -> Iterator[str]:
+    """In which precision attacks computed, where it was not the models' own."""
+    reduced = sorted({answer.precision for answer in answers} - {"float32"})
+    if reduced:
+        yield f"Attacks computed gradients in {listed(reduced)}; every verdict is float32's."
 
 
 def _precision_note(answers: Sequence[Answer]) -> Iterator[str]:
