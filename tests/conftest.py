@@ -13,6 +13,8 @@ import pytest
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.recipe import Recipe, Schedule
 
+sys.path.append(str(Path(__file__).parent / "attacks"))  # its toys serve in other folders, too
+
 TINY = Recipe(
     name="softmax",
     scale="demo",

@@ -136,7 +136,7 @@ def test_a_plugin_whose_name_is_taken_says_which(here):
 
 
 def test_an_attack_keeps_the_name_that_it_was_added_with(here):
-    from robustbench_pcl.evaluation.crafting import build_attack, resolved
+    from robustbench_pcl.attacks.parts import build_attack, resolved
 
     content = ADD.replace("robustbench_pcl.attacks.mim:MIM", "my_module:Own")
     (here / "my_module.py").write_text(

@@ -105,7 +105,7 @@ class Attack(ABC):
             ValueError: images are not floats in [0, 1], or labels do not fit them.
             UserError: the model cannot be attacked with the attack's loss.
         """
-        _check(images, labels, targets)
+        check_images(images, labels, targets)
         goal = Goal(labels if targets is None else targets, targets is not None)
         seeds = draw_seeds(len(images), generator or torch.Generator().manual_seed(0))
         with Victim(model, shortcuts) as victim:
@@ -155,7 +155,12 @@ def uniform_noise(images: Tensor, seeds: Tensor) -> Tensor:
     return (torch.stack(drawn) * 2 - 1).to(images.device) if drawn else torch.zeros_like(images)
 
 
-def _check(images: Tensor, labels: Tensor, targets: Tensor | None) -> None:
+def check_images(images: Tensor, labels: Tensor, targets: Tensor | None = None) -> None:
+    """Refuse what no attack could be made on.
+
+    Raises:
+        ValueError: images are not floats in [0, 1], or labels or targets do not fit them.
+    """
     if images.ndim != 4 or not images.is_floating_point():
         raise ValueError(f"images must be float (N, C, H, W), not {tuple(images.shape)}")
     if len(images) and not bool(((images >= 0) & (images <= 1)).all()):

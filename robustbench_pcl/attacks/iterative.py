@@ -49,6 +49,10 @@ class IterativeAttack(Attack):
         """Boolean (N,): who has taken all steps."""
         return state["step"] >= self.steps
 
+    def refining(self, state: State) -> Tensor:
+        """Boolean (N,): whose steps have become so fine that they need the model's precision."""
+        return torch.zeros_like(state["step"], dtype=torch.bool)
+
     def reached(self, state: State, logits: Tensor) -> Tensor:
         """Boolean (N,): whose logits (N, K) are what the attacker wants."""
         return (logits.argmax(dim=1) == state["labels"]) == (state["sign"] < 0)

@@ -41,13 +41,13 @@ class Twin:
         self._slopes: list[tuple[nn.LeakyReLU, nn.PReLU]] = []
         for name, module in own.items():
             if name in pairs.values():
-                _replace(self.model, name, nn.Identity())
+                _replace(self.model, twins[name], nn.Identity())
             elif name in pairs and module.bias is None:
                 twins[name].bias = nn.Parameter(torch.zeros(len(module.weight)).to(module.weight))
             elif isinstance(module, nn.PReLU) and module.num_parameters == 1:
                 leaky = nn.LeakyReLU()
                 self._slopes.append((leaky, module))
-                _replace(self.model, name, leaky)
+                _replace(self.model, twins[name], leaky)
         self.model.requires_grad_(False).to(memory_format=torch.channels_last)
         taken = {id(conv) for conv, _, _ in self._convolutions}
         left = dict(self.model.named_modules())
@@ -90,11 +90,11 @@ class OwnPrecision(nn.Module):
 
 def _reduce(model: nn.Module) -> None:
     """Put convolutions in bfloat16, and let each layer see to the precision of its input."""
-    for name, module in list(model.named_modules()):
+    for module in list(model.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
             if isinstance(module, nn.Conv2d):
                 module.to(torch.bfloat16)
-            _replace(model, name, OwnPrecision(module))
+            _replace(model, module, OwnPrecision(module))
 
 
 def _channels_last(model: nn.Module) -> bool:
@@ -103,9 +103,11 @@ def _channels_last(model: nn.Module) -> bool:
     return all(value.is_contiguous(memory_format=torch.channels_last) for value in weights)
 
 
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)
+def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in another's place, under each of the names that it has."""
+    for parent in list(model.modules()):
+        for name in [name for name, child in parent._modules.items() if child is old]:
+            setattr(parent, name, new)
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

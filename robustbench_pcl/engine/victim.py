@@ -26,17 +26,19 @@ has flattened its loss, rounding makes noise of the gradient, and the shortcut i
 
 
 class Evaluation(NamedTuple):
-    """What a pass of the prepared model gives.
+    """What a pass gives.
 
     Attributes:
         gradient: of each image's own value in its pixels, (N, C, H, W).
         values: (N,).
         logits: (N, K).
+        plain: they are the plain model's, so that a verdict may rest on them.
     """
 
     gradient: Tensor
     values: Tensor
     logits: Tensor
+    plain: bool = False
 
 
 class Victim:
@@ -49,6 +51,7 @@ class Victim:
         model: as it was given; every verdict is its own.
         shortcuts: those that are taken; fewer than asked for once one has failed its check.
         plain: attacks run on the same operations as the verdicts, so that these need no repeating.
+        batch_size: images to be passed at once; no result depends on it.
         forward_passes: images passed forward so far.
         backward_passes: images whose input gradient was taken so far.
 
@@ -60,6 +63,8 @@ class Victim:
     def __init__(self, model: nn.Module, shortcuts: Shortcuts = EXACT) -> None:
         self.model = model
         self.shortcuts = shortcuts
+        value = next(model.parameters(), None)
+        self.batch_size = BATCH.get(value.device.type if value is not None else "cpu", BATCH["cpu"])
         self.forward_passes = 0
         self.backward_passes = 0
         self.plain = True
@@ -85,12 +90,6 @@ class Victim:
             module.training = True
         for parameter in self._learning:
             parameter.requires_grad_(True)
-
-    @property
-    def batch_size(self) -> int:
-        """Images to be passed at once; no result depends on it."""
-        value = next(self.model.parameters(), None)
-        return BATCH.get(value.device.type if value is not None else "cpu", BATCH["cpu"])
 
     def logits(self, images: Tensor) -> Tensor:
         """The plain model's logits (N, K), without a gradient."""
@@ -119,6 +118,10 @@ class Victim:
     def evaluate(self, objective: Objective, images: Tensor) -> Evaluation:
         """The prepared model's values, logits and gradients; what it differs in is rounding."""
         return self._evaluate(self._compiler.or_plain(self._fast, len(images)), objective, images)
+
+    def evaluate_plainly(self, objective: Objective, images: Tensor) -> Evaluation:
+        """The same of the plain model."""
+        return self._evaluate(self.model, objective, images)
 
     def attack_on(self, twin: Twin) -> None:
         """Attack a twin that was made before, unchecked: of a model in training, say."""
@@ -173,7 +176,8 @@ class Victim:
         with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
             values, logits = objective(model, images)
             (gradient,) = torch.autograd.grad(values.sum(), images)
-        return Evaluation(gradient, values.detach(), logits.detach())
+        plain = self.plain or model is self.model
+        return Evaluation(gradient, values.detach(), logits.detach(), plain)
 
 
 def agree(expected: Evaluation, found: Evaluation, cosine: float) -> bool:

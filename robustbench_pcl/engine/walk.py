@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from robustbench_pcl.engine.victim import PROBE, Evaluation, Objective, Victim
 
+WARM = 5
+"""Passes after which the quickest of them says how long one takes."""
 State = dict[str, Tensor]
 """What an attack knows of some images, a row each. ``rows`` says which they are."""
 
@@ -33,6 +35,9 @@ class Steps(Protocol):
 
     def reached(self, state: State, logits: Tensor) -> Tensor:
         """Boolean (N,): whose logits are what the attacker wants."""
+
+    def refining(self, state: State) -> Tensor:
+        """Boolean (N,): whose steps have become so fine that they are taken on the plain model."""
 
     def finished(self, state: State) -> Tensor:
         """Boolean (N,): who needs no further step."""
@@ -63,7 +68,8 @@ def walk(attack: Steps, victim: Victim, starts: Iterator[State], total: int) -> 
     """Take every image to its end, in any order, a full batch at a time.
 
     With retirement, an image that the prepared model finds adversarial waits for the plain model's
-    verdict on that very image; if that one is not fooled, the image goes on where it was.
+    verdict on that very image; if that one is not fooled, the image goes on where it was. Where
+    memory does not last, batches are halved.
 
     Args:
         attack: what to do.
@@ -71,10 +77,12 @@ def walk(attack: Steps, victim: Victim, starts: Iterator[State], total: int) -> 
         starts: what is known of the images at first, of at most some hundreds at a time.
         total: how many images there are.
     """
-    queue, suspects = _Queue(starts), _Queue(iter(()))
+    queue, refined, suspects = _Queue(starts), _Queue(iter(())), _Queue(iter(()))
+    pace = _Pace()
     while True:
         began, size = time.perf_counter(), victim.batch_size
-        active = queue.take(size)
+        fast = queue.take(size) if len(refined) < size else {}
+        active = fast or refined.take(size)
         if len(suspects) and (len(suspects) >= size or not count(active)):
             queue.put_back(active)
             confirmed, active = _judged(attack, victim, suspects.take(size))
@@ -82,9 +90,19 @@ def walk(attack: Steps, victim: Victim, starts: Iterator[State], total: int) -> 
             yield confirmed
         elif count(active):
             passed, everyone = active, attack.candidates(active)
-            active, suspected = _stepped(attack, victim, active, everyone)
+            try:
+                victim.settle(_objective(attack, taken(passed, slice(PROBE))), everyone[:PROBE])
+                run = victim.evaluate if fast else victim.evaluate_plainly
+                found = run(_objective(attack, passed), everyone)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                victim.batch_size = size // 2
+                queue.put_back(passed)
+                continue
+            active, suspected = _stepped(attack, victim, passed, found, everyone)
             suspects.put_back(suspected)
-            left = (time.perf_counter() - began) * attack.steps * total / len(everyone)
+            left = attack.steps * total * pace.seconds(began, len(everyone))
             victim.consider_compiling(left, _objective(attack, passed), everyone)
         else:
             return
@@ -94,15 +112,15 @@ def walk(attack: Steps, victim: Victim, starts: Iterator[State], total: int) -> 
             total -= count(done)
             yield Finished(done["rows"], attack.result(done))
             active = taken(active, ~finished)
-        queue.put_back(active)
+        refining = attack.refining(active)
+        refined.put_back(taken(active, refining))
+        queue.put_back(taken(active, ~refining))
 
 
 def _stepped(
-    attack: Steps, victim: Victim, state: State, candidates: Tensor
+    attack: Steps, victim: Victim, state: State, found: Evaluation, candidates: Tensor
 ) -> tuple[State, State]:
     """One step for everyone: who goes on, and who is suspected to be adversarial already."""
-    victim.settle(_objective(attack, taken(state, slice(PROBE))), candidates[:PROBE])
-    found = victim.evaluate(_objective(attack, state), candidates)
     moved = attack.step(victim, state, found)
     if not (victim.shortcuts.retiring and attack.retires):
         return moved, {}
@@ -141,6 +159,18 @@ def merged(states: list[State]) -> State:
         return states[0]
     names = states[0] if states else ()
     return {name: torch.cat([state[name] for state in states]) for name in names}
+
+
+class _Pace:
+    """The quickest pass so far: the first ones pay for warming up, and others for company."""
+
+    def __init__(self) -> None:
+        self._passes: list[float] = []
+
+    def seconds(self, began: float, images: int) -> float:
+        """Of an image's pass; 0 as long as too few were seen to tell."""
+        self._passes.append((time.perf_counter() - began) / images)
+        return min(self._passes) if len(self._passes) >= WARM else 0.0
 
 
 class _Queue:

@@ -79,7 +79,7 @@ class Crafting:
         done = stored_shards(self.folder, spec.id)
         runs = [np.arange(start, min(start + SHARD, self.n)) for start in range(0, self.n, SHARD)]
         missing = [run for run in runs if done.get(int(run[0])) != len(run)]
-        left = sum(map(len, missing))
+        left = sum(int(self._attacked(run).sum()) for run in missing)
         title = f"{attack_name(self.attack)} on {self.record.recipe.name}"
         with (
             progress.task(title, self.n) as advance,
@@ -91,13 +91,14 @@ class Crafting:
             for found in judged(victim, self.attack.stream(victim, chunks, left)):
                 shards.fill(found)
                 advance(len(found.rows), "")
-        return finish_set(
-            self.folder,
-            spec,
-            self.dataset.test.images,
-            describe_environment(self.device),
-            victim.shortcuts.precision,
-        )
+        environment = describe_environment(self.device)
+        return finish_set(self.folder, spec, self.dataset.test.images, environment)
+
+    def _attacked(self, run: np.ndarray) -> np.ndarray:
+        """Boolean (N,): which of some images are attacked."""
+        if self.clean_predictions is None:
+            return np.ones(len(run), dtype=bool)
+        return np.asarray(self.clean_predictions[run] == self.dataset.test.labels[run])
 
     def _shortcuts(self) -> Shortcuts:
         if self.mode == "exact":
@@ -110,10 +111,8 @@ class Crafting:
         for run in runs:
             labels = np.array(self.dataset.test.labels[run])
             images = pixels(torch.from_numpy(np.array(self.dataset.test.images[run])))
-            attacked = np.ones(len(run), dtype=bool)
-            predictions = np.full(len(run), -1)
+            attacked, predictions = self._attacked(run), np.full(len(run), -1)
             if self.clean_predictions is not None:
-                attacked = self.clean_predictions[run] == labels
                 predictions = np.where(attacked, -1, self.clean_predictions[run])
             shards.open(run, images.numpy().copy(), labels, predictions)
             goal = Goal(torch.from_numpy(labels[attacked]).to(self.device))

@@ -49,6 +49,7 @@ def _classified(victim: Victim, waiting: list[Finished]) -> Judged:
 
 def classes(victim: Victim, images: Tensor) -> Tensor:
     """The plain model's classes of images, int64 (N,)."""
-    batches = torch.split(images, victim.batch_size)
-    found = [victim.logits(batch).argmax(dim=1) for batch in batches]
-    return torch.cat(found) if len(images) else torch.zeros(0, dtype=torch.int64)
+    found = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    for rows in torch.split(torch.arange(len(images)), victim.batch_size):
+        found[rows] = victim.logits(images[rows]).argmax(dim=1)
+    return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.attacks.base import Attack, Chunk, Goal, draw_seeds
+from robustbench_pcl.attacks.base import Attack, Chunk, Goal, check_images, draw_seeds
 from robustbench_pcl.engine.shortcuts import Shortcuts, shortcuts_for
 from robustbench_pcl.engine.victim import Victim
 from robustbench_pcl.evaluation.judging import classes, judged
@@ -54,7 +54,11 @@ def robustness(
         labels: int64 (N,).
         shortcuts: those that may be taken; those that pay on the device if None, EXACT for none.
         seed: of random starts.
+
+    Raises:
+        ValueError: images are not floats in [0, 1], or labels do not fit them.
     """
+    check_images(images, labels)
     taken = shortcuts_for(images.device) if shortcuts is None else shortcuts
     seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed))
     adversarial = images.clone()

@@ -86,5 +86,6 @@ class OpenShards:
                     seconds=seconds,
                     forward_passes=int(forward),
                     backward_passes=int(backward),
+                    precision=self._victim.shortcuts.precision,
                 ),
             )

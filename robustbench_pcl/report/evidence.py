@@ -28,7 +28,10 @@ class Evidence:
     def __init__(
         self, measurements: Iterable[Measurement], trainings: Iterable[TrainingRecord]
     ) -> None:
-        self.measurements = tuple(measurements)
+        # A table's attacks take all steps.
+        self.measurements = tuple(
+            record for record in measurements if record.crafting != "until-fooled"
+        )
         self.trainings = tuple(trainings)
         self._by_target: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
         for record in self.measurements:
@@ -48,8 +51,7 @@ class Evidence:
             found = [
                 accuracy_answer(record)
                 for record in self._by_target.get((cell.dataset, cell.target), ())
-                if record.crafting != "until-fooled"  # a table's attacks take all steps
-                and _trained(record.target.recipe, scale, seed)
+                if _trained(record.target.recipe, scale, seed)
                 and _same_source(record, cell, scale)
                 and _same_attack(record.attack, cell.attack)
             ]

@@ -78,7 +78,8 @@ class SetSummary(Spec):
         backward_passes: images passed backward.
         environment: where it was crafted.
         images_digest: of the stored pixels.
-        precision: of the gradients, "float32" or "bfloat16"; the source's classes are float32's.
+        precision: of the gradients, "float32", "bfloat16", or both where a run was resumed on
+            another device; the source's classes are float32's.
     """
 
     largest_linf: float
@@ -103,6 +104,7 @@ class Shard:
         seconds: of crafting.
         forward_passes: images passed forward.
         backward_passes: images passed backward.
+        precision: of the gradients.
     """
 
     images: Array
@@ -112,6 +114,7 @@ class Shard:
     seconds: float
     forward_passes: int
     backward_passes: int
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ def save_shard(folder: Path, identity: str, shard: Shard) -> None:
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         for name in FIELDS:
             file[name] = getattr(shard, name)
+        file.attrs["precision"] = shard.precision
         file.attrs["cost"] = [shard.seconds, shard.forward_passes, shard.backward_passes]
         file.attrs["complete"] = True
 
@@ -212,11 +216,7 @@ def stored_shards(folder: Path, identity: str) -> dict[int, int]:
 
 
 def finish_set(
-    folder: Path,
-    spec: SetSpec,
-    clean: Array,
-    environment: Environment,
-    precision: str = "float32",
+    folder: Path, spec: SetSpec, clean: Array, environment: Environment
 ) -> AdversarialSet:
     """Join the shards into the finished set and measure the perturbations.
 
@@ -225,7 +225,6 @@ def finish_set(
         spec: what the set is made from.
         clean: uint8 (>= n, C, H, W), the clean split.
         environment: where the set was crafted.
-        precision: of the gradients.
 
     Raises:
         UserError: the disk does not take it, or a shard is damaged.
@@ -234,6 +233,7 @@ def finish_set(
     parts = sorted(_parts(folder, spec.id).glob("[0-9]*.h5"))
     joined = 0
     largest, squared, cost, content = 0.0, 0.0, np.zeros(3), hashlib.sha256()
+    precisions: set[str] = set()
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         _create(file, spec.n, clean.shape[1:])
         for part in parts:
@@ -246,6 +246,7 @@ def finish_set(
                 file[name][rows] = getattr(shard, name)
             cost += (shard.seconds, shard.forward_passes, shard.backward_passes)
             content.update(shard.images.tobytes())
+            precisions.add(shard.precision)
             difference = shard.images - clean[rows].astype(np.float32) / 255
             flat = difference.reshape(len(difference), -1)
             largest = max(largest, float(np.abs(flat).max()))
@@ -260,7 +261,7 @@ def finish_set(
             backward_passes=int(cost[2]),
             environment=environment,
             images_digest=content.hexdigest()[:ID_LENGTH],
-            precision=precision,
+            precision=" and ".join(sorted(precisions)),
         )
         file.attrs["spec"] = spec.model_dump_json()
         file.attrs["summary"] = summary.model_dump_json()
@@ -274,6 +275,7 @@ def _load_shard(path: Path) -> Shard:
         with h5py.File(path, "r") as file:
             seconds, forward_passes, backward_passes = file.attrs["cost"]
             arrays = {name: file[name][:] for name in FIELDS}
+            precision = str(file.attrs.get("precision", "float32"))
     except UNREADABLE as error:
         raise _damaged(path, _first_line(error)) from error
     return Shard(
@@ -281,6 +283,7 @@ def _load_shard(path: Path) -> Shard:
         seconds=float(seconds),
         forward_passes=int(forward_passes),
         backward_passes=int(backward_passes),
+        precision=precision,
     )
 
 

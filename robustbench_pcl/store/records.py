@@ -77,7 +77,7 @@ class Measurement(Spec):
         interval: 95 % Wilson interval of the accuracy, as fractions.
         verdicts: one bit an image in the set's order, 1 for correct, packed, as hexadecimal.
         seconds: of crafting, on ``environment``'s device.
-        forward_passes: images passed forward while crafting.
+        forward_passes: images passed forward while crafting, the source's verdicts included.
         backward_passes: images passed backward while crafting.
         seed: of the attack's random start.
         created: ISO 8601 time, UTC.

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import Attack, SignGradientAttack
+from robustbench_pcl.attacks.base import Attack
+from robustbench_pcl.attacks.sign_gradient import SignGradientAttack
 
 SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], SignGradientAttack)]
 L2_ATTACKS = [name for name in ATTACKS if ATTACKS[name].norm == "l2"]

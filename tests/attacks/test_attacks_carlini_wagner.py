@@ -13,6 +13,7 @@ from attack_toys import (
     predictions,
     short,
 )
+from torch import nn
 
 from robustbench_pcl.attacks import CW
 from robustbench_pcl.attacks.losses import logit_margin
@@ -60,21 +61,41 @@ def test_a_search_of_c_finds_what_a_small_c_does_not(case):
     assert (predictions(case.model, searched) != labels).all()
 
 
-def test_c_is_searched_by_tens_and_then_by_bisection_for_each_image(case, monkeypatch):
+class Sloped(nn.Module):
+    """Class 1 where the first pixel is above 0.6 and the second is not above 0.5, else class 0.
+
+    The margin is 0.2 (x - 0.6), so that c pulls a pixel from 0.3 up by 0.1 c, and above 0.6 if c is
+    at least 3. Where the second pixel is above 0.5, nothing has a gradient.
+    """
+
+    def forward(self, images):
+        first, second = images.flatten(1).unbind(dim=1)
+        margin = torch.where(second > 0.5, first * 0 - 1, 0.2 * (first - 0.6))
+        return torch.stack([0 * margin, margin], dim=1)
+
+
+def test_c_is_searched_by_tens_and_then_by_bisection_for_each_image(monkeypatch):
     """Three images that are fooled by a c of at least 3, of anything, of nothing."""
-    enough, tried = torch.tensor([3.0, 0.0, torch.inf]), []
+    pixels = [[0.3, 0.0], [0.7, 0.0], [0.3, 1.0]]
+    images = torch.tensor(pixels, dtype=torch.float64).view(3, 1, 1, 2)
+    tried, take = [[], [], []], CW.step
 
-    def minimise(attack, victim, images, goal, c):
-        tried.append(c.tolist())
-        return images, torch.where(c >= enough, c, torch.inf)
+    def step(attack, victim, state, found):
+        for row, c in zip(state["rows"].tolist(), state["c"].tolist(), strict=True):
+            if c not in tried[row][-1:]:
+                tried[row].append(c)
+        return take(attack, victim, state, found)
 
-    monkeypatch.setattr(CW, "_minimise", minimise)
-    CW(c=1.0, search_steps=4)(case.model, case.images[:3].float(), case.labels[:3])
-    assert [list(image) for image in zip(*tried, strict=True)] == [
+    monkeypatch.setattr(CW, "step", step)
+    attack = CW(c=1.0, steps=200, learning_rate=0.02, search_steps=4)
+    adversarial = attack(Sloped(), images, torch.tensor([0, 0, 0]))
+    assert tried == [
         [1, 10, 5.5, 3.25, 2.125],
         [1, 0.5, 0.25, 0.125, 0.0625],
         [1, 10, 100, 1000, 10000],
     ]
+    assert adversarial[0, 0, 0, 0].item() == pytest.approx(0.6, abs=0.01)
+    assert torch.equal(adversarial[1:], images[1:])
 
 
 def test_a_search_of_c_shortens_the_perturbation(case):

@@ -27,7 +27,7 @@ from torch import nn
 import robustbench_pcl.attacks as family
 from robustbench_pcl.attacks import ATTACKS, BIM, CW, FGSM, PGD
 from robustbench_pcl.attacks.base import draw_seeds, uniform_noise
-from robustbench_pcl.attacks.victim import Victim
+from robustbench_pcl.engine.victim import Victim
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.registry import build
 from robustbench_pcl.specs.base import Part

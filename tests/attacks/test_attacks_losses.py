@@ -22,8 +22,9 @@ def test_margin_is_the_best_other_logit_less_the_own():
 @pytest.mark.parametrize("name", ["cross-entropy", "margin"])
 def test_attack_losses_have_one_value_an_image(case, name):
     model = copy.deepcopy(case.model).eval()
-    found = attack_loss(name)(model, case.images, case.labels)
+    found, passed = attack_loss(name)(model, case.images, case.labels)
     logits = model(case.images)
+    assert torch.equal(passed, logits)
     for index, (row, label) in enumerate(zip(logits, case.labels, strict=True)):
         others = torch.cat([row[:label], row[label + 1 :]])
         expected = {
@@ -42,7 +43,8 @@ class WithJoint(nn.Module):
         return self.model(images)
 
     def joint_loss(self, images, labels):
-        return -F.cross_entropy(self.model(images), labels, reduction="none")
+        logits = self.model(images)
+        return -F.cross_entropy(logits, labels, reduction="none"), logits
 
 
 def test_joint_is_the_loss_the_model_carries(case):

@@ -33,23 +33,23 @@ COMMANDS = (
     Command(
         "train",
         "--loss --adv-train --layers --recipe --scale --seed --epochs --learning-rate "
-        f"--format {WHERE}",
+        f"--precision --format {WHERE}",
     ),
     Command(
         "attack",
-        "--dataset --attack --eps --loss --adaptive --set --scale --images --seed --format "
-        f"{WHERE}",
+        "--dataset --attack --eps --loss --adaptive --set --scale --images --seed --exact "
+        f"--format {WHERE}",
     ),
     Command(
         "transfer",
-        "--source --target --dataset --attack --eps --set --scale --images --seed --format "
-        f"{WHERE}",
+        "--source --target --dataset --attack --eps --set --scale --images --seed --exact "
+        f"--format {WHERE}",
     ),
-    Command("ablate", f"--scale --images --seed {WHERE}"),
+    Command("ablate", f"--scale --images --seed --exact {WHERE}"),
     Command(
         "run",
-        "--table --figure --suite --dataset --scale --images --seed --executor --executor-option "
-        f"--dry-run --format {WHERE}",
+        "--table --figure --suite --dataset --scale --images --seed --exact --executor "
+        f"--executor-option --dry-run --format {WHERE}",
     ),
     Command(
         "report",

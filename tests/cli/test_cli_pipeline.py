@@ -15,6 +15,7 @@ from robustbench_pcl.cli import app
 from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.table import published_numbers
 from robustbench_pcl.recipes.scales import SIZES
+from robustbench_pcl.store.adversarial_sets import find_set
 from robustbench_pcl.store.measurements import load_measurements, load_trainings
 from robustbench_pcl.training.loop import Run
 
@@ -27,12 +28,16 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("pipeline")
 
 
-@pytest.fixture(autouse=True)
-def small(home, monkeypatch):
+def shrink(home, patch):
     """The demo's scale, smaller yet."""
     sizes = dataclasses.replace(SIZES["demo"], train_images=256, first=(6, 1), joint=(2, 1))
-    monkeypatch.setitem(SIZES, "demo", sizes)
-    monkeypatch.setenv("PCLBENCH_HOME", str(home))
+    patch.setitem(SIZES, "demo", sizes)
+    patch.setenv("PCLBENCH_HOME", str(home))
+
+
+@pytest.fixture(autouse=True)
+def small(home, monkeypatch):
+    shrink(home, monkeypatch)
 
 
 def run(words):
@@ -53,14 +58,22 @@ def nothing_trains(monkeypatch):
     monkeypatch.setattr(Run, "execute", refuse)
 
 
+def attacked(home, flag):
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(home, patch)
+        return rows(f"attack softmax {HERE} --attack fgsm --attack pgd {flag}")
+
+
 @pytest.fixture(scope="module")
 def whitebox(home):
     """What attack printed, and the files it left."""
-    with pytest.MonkeyPatch.context() as patch:
-        sizes = dataclasses.replace(SIZES["demo"], train_images=256, first=(6, 1), joint=(2, 1))
-        patch.setitem(SIZES, "demo", sizes)
-        patch.setenv("PCLBENCH_HOME", str(home))
-        return rows(f"attack softmax {HERE} --attack fgsm --attack pgd")
+    return attacked(home, "")
+
+
+@pytest.fixture(scope="module")
+def exact(home, whitebox):
+    """The same without shortcuts: what tables and matrices can use."""
+    return attacked(home, "--exact")
 
 
 def test_train(home, whitebox):
@@ -108,6 +121,50 @@ def test_attack_again_makes_nothing(home, whitebox, nothing_trains):
     assert [row["attack"] for row in table] == ["", "fgsm"]
 
 
+def test_attack_stops_an_image_where_it_fools_the_model(home, whitebox, exact):
+    """Unless it is to be exact: then every image takes all steps of the plain model."""
+    clean, *stopped = whitebox
+    assert (clean["crafting"], clean["precision"]) == (None, None)
+    assert {row["crafting"] for row in stopped} == {"until-fooled"}
+    assert {(row["crafting"], row["precision"]) for row in exact[1:]} == {("exact", "float32")}
+    assert exact[0] == clean
+    assert len({row["adversarial_set"] for row in stopped + exact[1:]}) == 4
+    for one, other, steps in zip(stopped, exact[1:], (1, 10), strict=True):
+        assert one["mean_l2"] <= other["mean_l2"]
+        first, second = (found(home, row) for row in (one, other))
+        assert first.spec.crafting == one["crafting"]
+        assert second.summary.backward_passes == 25 * steps
+        assert first.summary.precision == one["precision"]
+        # Those that the model has wrong to begin with are left as they are.
+        with h5py.File(first.path, "r") as file:
+            wrong = int((file["predictions"][:] != file["labels"][:]).sum())
+        assert wrong == 25 - one["correct"] >= 25 - clean["correct"]
+
+
+def found(home, row):
+    return find_set(home / "results" / "adversarial_sets", row["adversarial_set"])
+
+
+def test_matrices_and_suites_take_all_steps(home, whitebox, nothing_trains, tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text(
+        'datasets = ["digits"]\ntargets = ["softmax"]\nscale = "demo"\n'
+        '[[attack]]\nname = "bim"\neps = 0.07\nsteps = 3\n'
+    )
+    sizes = "--images 25 --device cpu"
+    commands = (
+        f"run --suite {path} {sizes}",
+        f"transfer --source softmax --target softmax {HERE} --attack bim --eps 0.08 --set steps=3",
+    )
+    for command in commands:
+        for flag, mode in (("", "fast"), (" --exact", "exact"), ("", "exact")):
+            row = rows(command + flag)[-1]  # at last the exact set is there, and preferred
+            assert row["attack"] == "bim"
+            assert row["crafting"] == found(home, row).spec.crafting == mode
+            probed = found(home, row).summary.backward_passes - 3 * 25
+            assert (probed == 0) == (mode == "exact")
+
+
 def test_attack_options_reach_the_attack(whitebox, nothing_trains):
     for words, expected in (
         ("--eps 8/255 --set steps=3", f"eps={8 / 255} steps=3"),
@@ -125,7 +182,7 @@ def test_a_checkpoint_by_its_file(home, whitebox, nothing_trains, tmp_path):
     assert [row["correct"] for row in rows(words)] == [row["correct"] for row in whitebox[:2]]
 
 
-def test_transfer_matrix(home, whitebox):
+def test_transfer_matrix(home, exact):
     words = f"transfer --source softmax --source ours --target softmax --target ours {HERE}"
     before = set((home / "results" / "adversarial_sets").iterdir())
     matrix = rows(words)
@@ -135,7 +192,8 @@ def test_transfer_matrix(home, whitebox):
         ("ours", "softmax"),
         ("ours", "ours"),
     ]
-    assert matrix[0]["measurement"] == whitebox[2]["measurement"]  # the diagonal is white-box
+    assert matrix[0]["measurement"] == exact[2]["measurement"]  # the diagonal is white-box
+    assert [row["crafting"] for row in matrix] == ["exact", "exact", "fast", "fast"]
     assert len({row["adversarial_set"] for row in matrix}) == 2
     after = set((home / "results" / "adversarial_sets").iterdir())
     assert {path.stem for path in after - before} == {matrix[2]["adversarial_set"]}
@@ -146,8 +204,8 @@ def test_transfer_matrix(home, whitebox):
         assert line[1:5:2] == [f"{100 * cell['accuracy']:.1f}" for cell in row]
 
 
-def test_report_shows_what_was_measured(home, whitebox, nothing_trains):
-    _, fgsm, pgd = whitebox  # clean accuracy is also known on more images, from train
+def test_report_shows_what_was_measured(home, exact, nothing_trains):
+    _, fgsm, pgd = exact  # clean accuracy is also known on more images, from train
     result = run("report --table 3 --dataset digits --scale demo --format json")
     table = json.loads(result.stdout)
     measured = [cell["measured"] for cell in table["cells"] if cell["measured"] is not None]
@@ -174,7 +232,7 @@ def test_dry_run_makes_nothing(home, whitebox, nothing_trains, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_suite(home, whitebox, tmp_path):
+def test_a_suite(home, exact, tmp_path):
     path = tmp_path / "my.toml"
     path.write_text(
         'datasets = ["digits"]\ntargets = ["softmax"]\nscale = "demo"\n'
@@ -183,14 +241,21 @@ def test_a_suite(home, whitebox, tmp_path):
     dry = run(f"run --suite {path} --images 25 --device cpu --dry-run").stdout
     assert "about" not in dry  # attack has measured all of it
     found = rows(f"run --suite {path} --images 25 --device cpu")
-    assert [row["measurement"] for row in found] == [row["measurement"] for row in whitebox[:2]]
+    assert [row["measurement"] for row in found] == [row["measurement"] for row in exact[:2]]
 
 
 def test_ablate(home, whitebox, monkeypatch):
-    asked = []
+    asked, benches = [], []
     module = sys.modules["robustbench_pcl.cli.run"]  # the package's name of it is the command
-    monkeypatch.setattr(module, "work", lambda jobs, *_: asked.extend(jobs))
+
+    def note(jobs, bench, *_):
+        asked.extend(jobs)
+        benches.append(bench)
+
+    monkeypatch.setattr(module, "work", note)
     text = run("ablate digits --scale demo --images 25 --device cpu").stdout
+    run("ablate digits --scale demo --images 25 --device cpu --exact")
+    assert [bench.exact for bench in benches] == [False, True]
     names = {job.recipe.name for job in asked if hasattr(job, "recipe")}
     assert {"softmax", "ours-l1", "ours-l45", "ours"} <= names
     assert text.startswith("Table 11")

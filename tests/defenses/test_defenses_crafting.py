@@ -1,6 +1,8 @@
 """Adversarial training images, and the defences that are nothing but images and labels."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -16,8 +18,9 @@ from defense_toys import (
 )
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import Goal, SignGradientAttack
-from robustbench_pcl.attacks.victim import Victim
+from robustbench_pcl.attacks.base import Goal
+from robustbench_pcl.attacks.sign_gradient import SignGradientAttack
+from robustbench_pcl.defenses import crafting
 from robustbench_pcl.defenses.adversarial_training import (
     AdversarialTraining,
     build_adversarial_training,
@@ -25,6 +28,8 @@ from robustbench_pcl.defenses.adversarial_training import (
 from robustbench_pcl.defenses.base import Standard
 from robustbench_pcl.defenses.crafting import answers, craft, training_attack
 from robustbench_pcl.defenses.min_max import MinMax
+from robustbench_pcl.engine.twin import Twin
+from robustbench_pcl.engine.victim import Victim
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.specs.base import Part
 
@@ -34,6 +39,19 @@ SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], SignGradie
 @pytest.fixture
 def model() -> Watched:
     return watched(Standard(), "pcl")
+
+
+@pytest.fixture
+def twins(monkeypatch):
+    """The copies that training images are crafted on."""
+    made = []
+
+    def spy(*given):
+        made.append(Twin(*given))
+        return made[-1]
+
+    monkeypatch.setattr(crafting, "Twin", spy)
+    return made
 
 
 @pytest.fixture
@@ -48,7 +66,7 @@ def labels():
 
 def joint_losses(model, images, labels):
     with Victim(model), torch.no_grad():
-        return model.joint_loss(images, labels)
+        return model.joint_loss(images, labels)[0]
 
 
 # Crafting
@@ -67,6 +85,100 @@ def test_every_sign_attack_can_be_trained_against(name, model, images, labels):
     assert (change >= budgets.flatten() / 2).all()
 
 
+@pytest.fixture(params=[torch.float64, torch.float32], ids=str)
+def trained(request, model):
+    """A model in train mode whose batch normalisation has statistics of its own."""
+    model = model.to(request.param)
+    with torch.no_grad():
+        for seed in range(3):
+            model(some_images().to(request.param) ** (seed + 1))
+        for norm in model.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.weight.uniform_(0.5, 1.5, generator=generator(7))
+                norm.bias.uniform_(-0.5, 0.5, generator=generator(8))
+    model.passes.clear()
+    return model
+
+
+def crafted_plainly(attack, model, images, labels, budgets):
+    """On the model itself, in eval mode."""
+    noise = torch.zeros_like(images)
+    if attack.random_start:
+        drawn = torch.rand(images.shape, generator=generator(), dtype=torch.float32)
+        noise = (drawn * 2 - 1).to(images)
+    with Victim(model) as victim:
+        return attack.within(victim, images, Goal(labels), budgets, noise)
+
+
+def near(images):
+    return 1e-12 if images.dtype == torch.float64 else 1e-6
+
+
+@pytest.mark.parametrize("name", SIGN_ATTACKS)
+def test_training_images_are_those_that_the_model_itself_would_give(name, trained, labels, twins):
+    attack, images = training_attack(name, 3, 0.5), some_images().to(next(trained.parameters()))
+    budgets = torch.linspace(0.01, 0.2, COUNT).view(-1, 1, 1, 1).to(images)
+    found = craft(attack, trained, images, Goal(labels), eps=budgets, generator=generator())
+    (twin,) = twins
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in twin.model.modules())
+    assert [len(passed) for _, passed in trained.passes] == [1]  # what follows what
+    assert all(module.training for module in trained.modules())
+    expected = crafted_plainly(attack, trained, images, labels, budgets)
+    # In float32, a gradient that is nearly zero may have another sign where it is rounded.
+    differs = ((found - expected).abs() > near(images)).double().mean()
+    assert differs == 0 if images.dtype == torch.float64 else differs < 1e-3
+
+
+def test_training_images_follow_the_model_s_weights(trained, labels, twins):
+    """One twin serves all steps, and has the weights and statistics of each."""
+    attack, images = training_attack("pgd", 3, 0.5), some_images().to(next(trained.parameters()))
+    budgets = torch.full((COUNT, 1, 1, 1), 0.1).to(images)
+    descent, stale = torch.optim.SGD(trained.parameters(), lr=0.1), None
+    for _ in range(3):
+        found = craft(attack, trained, images, Goal(labels), eps=budgets, generator=generator())
+        expected = crafted_plainly(attack, trained, images, labels, budgets)
+        differs = ((found - expected).abs() > near(images)).double().mean()
+        assert differs == 0 if images.dtype == torch.float64 else differs < 1e-3
+        assert stale is None or ((found - stale).abs() > 1e-3).double().mean() > 0.01
+        stale = found
+        assert all(module.training for module in trained.modules())
+        assert all(value.requires_grad for value in trained.parameters())
+        descent.zero_grad()
+        sum(trained.step(images, labels).terms.values()).backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+        descent.step()
+    assert len(twins) == 1
+
+
+def test_under_autocast_training_images_are_crafted_in_its_precision(model, images, labels, twins):
+    attack = training_attack("fgsm", 1, 1.0)
+    budgets = torch.full((COUNT, 1, 1, 1), 0.1)
+    for reduced in (False, True, True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            found = craft(attack, model, images, Goal(labels), eps=budgets, generator=generator())
+        assert found.dtype == torch.float32
+        assert largest_change(found, images).max() <= 0.1 + LAST_BITS
+    assert [twin.precision for twin in twins] == ["float32", "bfloat16", "float32"]
+
+
+def test_a_twin_goes_with_its_model(images, labels):
+    """Nothing is kept of a model that is gone."""
+    model = watched(Standard())
+    craft(
+        training_attack("fgsm", 1, 1.0),
+        model,
+        images,
+        Goal(labels),
+        eps=torch.full((COUNT, 1, 1, 1), 0.1),
+        generator=generator(),
+    )
+    kept = weakref.ref(model)
+    assert model in crafting._TWINS
+    del model
+    gc.collect()
+    assert kept() is None
+
+
 def test_answers_are_the_model_s_in_eval_mode(model, images):
     found = answers(model, images)
     assert not found.requires_grad
@@ -80,13 +192,15 @@ def test_answers_are_the_model_s_in_eval_mode(model, images):
 
 
 @pytest.mark.parametrize("attack", SIGN_ATTACKS)
-def test_adversarial_training_adds_an_adversarial_half(attack, model, images, labels):
+def test_adversarial_training_adds_an_adversarial_half(attack, model, images, labels, twins):
     mixing = AdversarialTraining(attack=attack, steps=2, low=0.02, high=0.08)
     state = torch.random.get_rng_state()
     batch, theirs = mixing.mixed(model, images, labels, generator())
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(module.training for module in model.modules())
-    assert all(not training for training, _ in model.passes)
+    (twin,) = twins
+    assert [len(passed) for _, passed in twin.model.passes[-2:]] == [COUNT, COUNT]
+    assert not any(training for training, _ in model.passes + twin.model.passes)
     assert torch.equal(batch[:COUNT], images)
     assert torch.equal(theirs, torch.cat([labels, labels]))
     assert not batch.requires_grad

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.attacks.parts import build_attack, resolved
+from robustbench_pcl.engine import victim as engine
+from robustbench_pcl.engine.victim import PROBE
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation import crafting
-from robustbench_pcl.evaluation.crafting import Crafting, build_attack, resolved
+from robustbench_pcl.evaluation.shards import OpenShards
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.store.adversarial_sets import FIELDS, stored_shards
@@ -23,12 +26,13 @@ PARTS = {
     for name in ATTACKS
 }
 
-# Crafts in shards of eight and hangs after the third one.
+# Crafts in shards of eight, one after the other, and hangs after the third one.
 PROGRAM = """
 import sys, time
 from contextlib import contextmanager
 from pathlib import Path
 import torch
+from robustbench_pcl.engine import victim
 from robustbench_pcl.evaluation import crafting
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.progress import Progress
@@ -36,7 +40,7 @@ from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.recipe import Recipe
 
 home, marker = Path(sys.argv[1]), Path(sys.argv[2])
-crafting.SHARD = 8
+crafting.SHARD = victim.BATCH["cpu"] = 8
 torch.set_num_threads(1)
 
 class Hang(Progress):
@@ -72,13 +76,13 @@ def bench(home):
 @pytest.fixture
 def shards(monkeypatch):
     """The first index of every shard that is crafted."""
-    crafted, make = [], Crafting._shard
+    crafted, begin = [], OpenShards.open
 
-    def spy(self, indices, seeds):
+    def spy(self, indices, *arrays):
         crafted.append(int(indices[0]))
-        return make(self, indices, seeds)
+        begin(self, indices, *arrays)
 
-    monkeypatch.setattr(Crafting, "_shard", spy)
+    monkeypatch.setattr(OpenShards, "open", spy)
     return crafted
 
 
@@ -112,8 +116,10 @@ def test_what_a_set_holds(bench, tiny, name):
     found.verify()
 
 
+@pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_what_a_set_says_of_itself(bench, tiny, name):
+def test_what_a_set_says_of_itself(bench, tiny, name, exact):
+    bench.exact = exact
     found = bench.craft(tiny(), PARTS[name])
     spec, attack = found.spec, found.spec.attack
     assert attack.name == name
@@ -124,9 +130,13 @@ def test_what_a_set_says_of_itself(bench, tiny, name):
     assert spec.data.digest == bench.dataset("digits").test.digest
     assert (spec.n, spec.seed) == (N, 0)
     assert found.summary.seconds > 0
+    assert spec.crafting == ("exact" if exact else "fast")
+    forward, backward = found.summary.forward_passes, found.summary.backward_passes
     if name != "cw":
-        passes = attack.parameters["steps"] * N
-        assert (found.summary.forward_passes, found.summary.backward_passes) == (passes, passes)
+        # The images that are made are classified, too; shortcuts are tried on a few images.
+        passes, tried = attack.parameters["steps"] * N, [0] if exact else [2 * PROBE, 3 * PROBE]
+        assert backward - passes in tried
+        assert forward == backward + N
     assert resolved(build_attack(attack)) == attack
 
 
@@ -138,7 +148,9 @@ def test_attacks_do_harm(bench, tiny):
 
 @pytest.fixture
 def shards_of_eight(monkeypatch):
+    """Attacked one after the other."""
     monkeypatch.setattr(crafting, "SHARD", 8)
+    monkeypatch.setitem(engine.BATCH, "cpu", 8)
 
 
 @pytest.mark.usefixtures("shards_of_eight")
@@ -160,7 +172,8 @@ def test_a_killed_run_loses_no_shard_and_changes_no_bit(home, tiny, tmp_path, ki
     assert shards == [24, 32, 0, 8, 16, 24, 32]
     assert resumed.spec == whole.spec
     assert resumed.summary.images_digest == whole.summary.images_digest
-    assert resumed.summary.forward_passes == whole.summary.forward_passes
+    again = resumed.summary.forward_passes - whole.summary.forward_passes
+    assert again in (2 * 8, 3 * 8)  # shortcuts are tried once a run
     for name, array in stored(whole).items():
         np.testing.assert_array_equal(stored(resumed)[name], array, strict=True)
 

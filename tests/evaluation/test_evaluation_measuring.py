@@ -11,7 +11,8 @@ from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation import measuring
 from robustbench_pcl.evaluation.intervals import wilson
-from robustbench_pcl.evaluation.measuring import judge
+from robustbench_pcl.evaluation.measuring import _rounded, clean_predictions, judge
+from robustbench_pcl.jobs import bench as jobs_bench
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.store.measurements import load_measurements
@@ -28,14 +29,16 @@ def bench(tiny_home, tmp_path):
 
 @pytest.fixture
 def judged(monkeypatch):
-    """How often images are classified."""
+    """The modules that have images classified, in turn."""
     calls = []
+    for module, name in ((measuring, "judge"), (jobs_bench, "clean_predictions")):
+        classify = getattr(module, name)
 
-    def spy(model, batches):
-        calls.append(model)
-        return judge(model, batches)
+        def spy(*given, classify=classify, name=name):
+            calls.append(name)
+            return classify(*given)
 
-    monkeypatch.setattr(measuring, "judge", spy)
+        monkeypatch.setattr(module, name, spy)
     return calls
 
 
@@ -95,23 +98,31 @@ def test_eight_bit_accuracy_is_a_number_of_its_own():
 
     images = torch.full((4, 1, 1, 1), 0.0)
     images[:, 0, 0, 0] = torch.tensor([100.0, 100.3, 100.7, 101.0]) / 255
-    verdicts = judge(Fine(), [(images[:3], torch.ones(3)), (images[3:], torch.ones(1))])
-    assert verdicts.correct.tolist() == [False, True, True, True]
-    assert verdicts.correct_8bit.tolist() == [False, False, True, True]
+    batches = [(images[:3], torch.ones(3)), (images[3:], torch.ones(1))]
+    assert judge(Fine(), batches).tolist() == [False, True, True, True]
+    assert judge(Fine(), _rounded(batches)).tolist() == [False, False, True, True]
 
 
 def test_models_are_judged_in_eval_mode():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Identity())
     images = torch.eye(8)[:, None, None, :]
-    verdicts = judge(model.train(), [(images, torch.arange(8))])
-    assert verdicts.correct.all()
+    assert judge(model.train(), [(images, torch.arange(8))]).all()
+
+
+def test_clean_classes_are_the_model_s_in_eval_mode(bench, tiny, monkeypatch):
+    """However many are classified at once."""
+    dataset, model = bench.dataset("digits"), bench.model(tiny("ours"))
+    images = pixels(torch.from_numpy(np.array(dataset.test.images[:N])))
+    monkeypatch.setattr(measuring, "BATCH", 20)
+    found = clean_predictions(model.train(), dataset, N, bench.device)
+    np.testing.assert_array_equal(found, classes(model.eval(), images))
 
 
 def test_what_is_measured_is_found(bench, tiny, judged):
     assert bench.find_measurement(tiny()) is None
     assert bench.find_measurement(tiny(), attack=PGD) is None
     first = [bench.measure(tiny()), bench.measure(tiny(), attack=PGD)]
-    assert len(judged) == 2
+    assert judged == ["clean_predictions", "judge"]  # the latter with 8 bits
     again = Bench(bench.home.root, device="cpu", images=N)
     assert [again.measure(tiny()), again.measure(tiny(), tiny(), PGD)] == first
     assert [again.find_measurement(tiny()), again.find_measurement(tiny(), attack=PGD)] == first
@@ -121,6 +132,36 @@ def test_what_is_measured_is_found(bench, tiny, judged):
     )
     Bench(bench.home.root, device="cpu", images=N - 1).measure(tiny())
     assert len(judged) == 3  # another number of images is another question
+
+
+def test_clean_images_are_classified_once_for_several_attacks(bench, tiny, judged):
+    for eps in (0.05, 0.1):
+        bench.measure(tiny(), attack=PGD.merged({"eps": eps}), until_fooled=True)
+    bench.measure(tiny())
+    assert judged == ["clean_predictions"]
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_source_s_verdicts_are_read_from_its_set(bench, tiny, judged, exact):
+    """Of another target, and of pixels rounded to 8 bits, nothing is known yet."""
+    bench.exact = exact
+    bench.measure(tiny(), attack=PGD)
+    assert judged == ["judge"]
+    bench.measure(tiny("ours"), tiny(), PGD)
+    assert judged == ["judge"] * 3
+
+
+def test_images_that_just_fooled_the_source_are_not_rounded(bench, tiny, judged):
+    found = bench.measure(tiny(), attack=PGD, until_fooled=True)
+    crafted = bench.find_adversarial_set(tiny(), PGD, until_fooled=True)
+    with h5py.File(crafted.path, "r") as file:
+        expected = file["predictions"][:] == file["labels"][:]
+    np.testing.assert_array_equal(bits(found), expected)
+    assert (found.crafting, found.precision) == ("until-fooled", crafted.summary.precision)
+    assert (found.correct, found.correct_8bit) == (expected.sum(), None)
+    assert "judge" not in judged
+    bench.measure(tiny(), attack=PGD)
+    assert judged[-1] == "judge"
 
 
 def test_any_number_of_targets_share_one_set(bench, tiny):

@@ -28,12 +28,12 @@ def assert_ordered(jobs):
         match job:
             case Train(recipe):
                 needed = [Train(recipe.start)] if recipe.start else []
-            case Craft(source, _):
+            case Craft(source, _, _):
                 needed = [Train(source)]
-            case Measure(target, source, attack):
+            case Measure(target, source, attack, until_fooled):
                 needed = [Train(recipe) for recipe in (target, source) if recipe]
                 if attack:
-                    needed.append(Craft(source or target, attack))
+                    needed.append(Craft(source or target, attack, until_fooled))
         assert repr(job) not in done
         assert {repr(other) for other in needed} <= done, job.title
         done.add(repr(job))
@@ -59,6 +59,23 @@ def test_what_is_shared_is_planned_once(tiny):
     )
     assert kinds(jobs) == ["Train"] * 3 + ["Craft"] * 3 + ["Measure"] * 10
     assert_ordered(jobs)
+
+
+def test_a_measurement_until_fooled_brings_a_set_of_its_own(tiny):
+    jobs = plan([Measure(tiny(), tiny(), PGD, until_fooled=flag) for flag in (True, False)])
+    assert kinds(jobs) == ["Train", "Craft", "Craft", "Measure", "Measure"]
+    assert [job.until_fooled for job in jobs[1:]] == [True, False, True, False]
+    assert_ordered(jobs)
+
+
+@pytest.mark.parametrize("number", published_numbers())
+def test_tables_attacks_take_all_steps(number):
+    jobs = table_jobs(number, "digits", "demo")
+    assert not any(getattr(job, "until_fooled", False) for job in jobs)
+
+
+def test_matrices_attacks_take_all_steps(tiny):
+    assert not any(job.until_fooled for job in transfer_jobs([tiny()], [tiny()], PGD))
 
 
 def test_a_matrix_goes_row_by_row(tiny):
@@ -137,6 +154,10 @@ def test_estimates_are_positive_and_grow_with_the_work(tiny, tiny_home):
     craft = Craft(tiny(), PGD)
     assert larger.seconds(craft) == pytest.approx(10 * estimator.seconds(craft))
     assert estimator.seconds(craft) == pytest.approx(10 * estimator.seconds(Craft(tiny(), FGSM)))
+    assert estimator.seconds(Craft(tiny(), PGD, until_fooled=True)) < estimator.seconds(craft)
+    exact = Estimator(Bench(tiny_home, device="cpu", images=50, exact=True))
+    stopped = Craft(tiny(), PGD, until_fooled=True)
+    assert exact.seconds(stopped) == exact.seconds(craft)  # exact sets take all steps
     both = [estimator.seconds(Train(tiny(name))) for name in ("ours-pgd", "ours")]
     assert both[0] > both[1]
     everything = [estimator.seconds(Train(tiny(train_images=n))) for n in (10**6, None)]

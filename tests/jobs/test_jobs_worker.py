@@ -27,7 +27,9 @@ def jobs():
     return [
         Train(ours),
         Craft(source, PGD),
+        Craft(source, PGD, until_fooled=True),
         Measure(ours, source, PGD),
+        Measure(ours, ours, PGD, until_fooled=True),
         Measure(ours),
         Embed(ours, View(layer=5, method="tsne", attack=PGD)),
         Embed(ours, View(layer=5, epoch=3)),
@@ -52,6 +54,13 @@ def test_a_job_survives_its_ticket(job, tmp_path):
     assert opened.home == bench.home
     assert opened.device_name == "cpu"
     assert (opened.data_root, opened.images, opened.seed) == (tmp_path / "data", 7, 3)
+    assert not opened.exact
+
+
+def test_an_exact_bench_is_exact_elsewhere(tmp_path):
+    ticket = Ticket.of(jobs()[1], Bench(tmp_path, device="cpu", exact=True))
+    _, opened = Ticket.model_validate_json(ticket.model_dump_json()).open()
+    assert opened.exact
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -79,9 +88,11 @@ def test_keys_tell_artefacts_apart_and_names_do_not_matter(tiny):
             Craft(recipe, PGD),
             Craft(other, PGD),
             Craft(recipe, PGD.merged({"steps": 4})),
+            Craft(recipe, PGD, until_fooled=True),
             Craft(recipe.model_copy(update={"scale": "quick"}), PGD),
             Measure(recipe),
             Measure(recipe, recipe, PGD),
+            Measure(recipe, recipe, PGD, until_fooled=True),
             Measure(other, recipe, PGD),
             Embed(recipe, View(layer=5)),
             Embed(other, View(layer=5)),

@@ -11,7 +11,7 @@ import pytest
 from reading import parsed
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import SignGradientAttack
+from robustbench_pcl.attacks.sign_gradient import SignGradientAttack
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.report.formats.render import DESCRIBED_FORMATS, FORMATS, render_described
 from robustbench_pcl.report.tables.described import TITLES, described_table

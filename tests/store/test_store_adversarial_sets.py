@@ -1,13 +1,14 @@
 """Adversarial sets: shards that are never lost, sets that are whole, damage that is found."""
 
 import itertools
+import json
 
 import h5py
 import numpy as np
 import pytest
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.specs.base import Part, digest
 from robustbench_pcl.store.adversarial_sets import (
     FIELDS,
     SetSpec,
@@ -234,3 +235,66 @@ def test_a_flipped_bit_anywhere_in_the_data_is_found_when_it_is_read(finished, f
     else:
         with pytest.raises(OSError, match="filter"):
             stored(finished.path)
+
+
+# How a set was made
+
+
+def test_the_way_of_crafting_is_part_of_the_id_unless_it_is_exact(spec):
+    ids = {
+        mode: spec.model_copy(update={"crafting": mode}).id
+        for mode in ("exact", "fast", "until-fooled")
+    }
+    assert len(set(ids.values())) == 3
+    made_from = {
+        "source": spec.source.key,
+        "attack": spec.attack.content(),
+        "data": spec.data.digest,
+        "n": N,
+        "seed": 0,
+    }
+    assert ids["exact"] == spec.id == digest(made_from)  # as it was before there were others
+    assert ids["fast"] == digest({**made_from, "crafting": "fast"})
+
+
+def test_sets_that_do_not_say_how_they_were_made_are_exact(tmp_path, finished):
+    with h5py.File(finished.path, "r+") as file:
+        for name, gone in (("spec", "crafting"), ("summary", "precision")):
+            content = json.loads(file.attrs[name])
+            del content[gone]
+            file.attrs[name] = json.dumps(content)
+    found = open_set(finished.path)
+    assert found == finished
+    assert (found.spec.crafting, found.summary.precision) == ("exact", "float32")
+
+
+@pytest.mark.parametrize("precisions", [("bfloat16",) * 2, ("float32", "bfloat16")])
+def test_the_precision_of_the_gradients_is_kept_shard_by_shard(
+    tmp_path, spec, clean, content, precisions
+):
+    for start, stop, precision in zip((0, 20), (20, N), precisions, strict=True):
+        part = {name: array[start:stop] for name, array in content.items()}
+        cost = {"seconds": 1.0, "forward_passes": 1, "backward_passes": 1}
+        save_shard(tmp_path, spec.id, Shard(**part, **cost, precision=precision))
+    finish_set(tmp_path, spec, clean, HERE)
+    expected = " and ".join(sorted(set(precisions)))
+    assert find_set(tmp_path, spec.id).summary.precision == expected
+
+
+def test_the_source_s_verdicts_are_those_it_had_when_crafting(content, finished):
+    expected = content["predictions"] == content["labels"]
+    found = finished.source_verdicts()
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, expected)
+    assert 0 < expected.sum() < N
+
+
+@pytest.mark.parametrize("field", ["labels", "predictions"])
+def test_verdicts_that_cannot_be_read_are_not_made_up(finished, field):
+    with h5py.File(finished.path, "r") as file:
+        chunk = file[field].id.get_chunk_info(0)
+    data = bytearray(finished.path.read_bytes())
+    data[chunk.byte_offset + chunk.size // 2] ^= 4
+    finished.path.write_bytes(data)
+    with pytest.raises(UserError, match="is not a whole adversarial set"):
+        open_set(finished.path).source_verdicts()
