@@ -56,5 +56,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed, as ratios in one interleaved run."""
-    session.install("-e", ".")
+    # What the peers pin would replace newer versions: they get what they import, and no more.
+    session.install("-e", ".", "tqdm")
+    session.install("--no-deps", "torchattacks==3.5.1", "adv-lib==0.2.8")
     session.run("python", "-m", "benchmarks", *session.posargs)

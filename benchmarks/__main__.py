@@ -1,121 +1,85 @@
-"""``python -m benchmarks [--rounds N]``: print the table of ratios as Markdown."""
+"""``python -m benchmarks``: print the table, row by row as they are measured."""
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from tabulate import tabulate
-from torch import Tensor
+from benchmarks import accelerator, attacking, command, memory, shortest, stored, training
+from benchmarks.table import Row, at_least, heading, line
+from benchmarks.victims import TITLES, adversarial, standard
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.jobs.bench import Bench
+from robustbench_pcl.progress import TerminalProgress
+from robustbench_pcl.training.assemble import describe_environment
 
-from benchmarks.interleaved import Comparison
-from robustbench_pcl.attacks import PGD
-from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.losses.supervised import SupervisedModel
-from robustbench_pcl.recipes.named import named_recipe
-from robustbench_pcl.store.adversarial_sets import Shard, save_shard
-from robustbench_pcl.training.assemble import build_model, describe_environment, laid_out
+HOME = Path(__file__).parents[1] / ".bench"
+KINDS = {"standard": standard, "adversarially trained": adversarial}
+FASTER = {
+    ("cifar10", "standard"): (6, 3.5),
+    ("cifar10", "adversarially trained"): (3.5, 2),
+    ("fmnist", "standard"): (3.5, 2.1),
+    ("fmnist", "adversarially trained"): (2.1, 1.3),
+}
+"""How many times as fast as torchattacks PGD-10 ought to be, and without bfloat16."""
 
-IMAGES = 128
-STEPS = 10
-TABLE_12 = ("ours", "center", "contrastive", "triplet")
+Section = Callable[[Bench, int], Iterable[Row]]
+"""(bench, rounds) -> rows that are measured together."""
+
+
+def sections(on_accelerator: bool) -> dict[str, Section]:
+    """What is measured, by title."""
+    found: dict[str, Section] = {
+        f"losses, {TITLES[dataset]}": partial(training.losses, dataset) for dataset in TITLES
+    }
+    for (dataset, kind), goals in FASTER.items():
+        accuracy = attacking.RobustAccuracy(KINDS[kind](dataset), kind, *map(at_least, goals))
+        found[accuracy.title] = accuracy
+    found |= {
+        shortest.TITLE: shortest.carlini_wagner,
+        training.CLEAN.title: training.CLEAN,
+        training.ADVERSARIAL.title: training.ADVERSARIAL,
+        stored.TITLE: stored.writing,
+        memory.TITLE: memory.peak,
+    }
+    for dataset, name in TITLES.items():
+        title = f"the whole attack command, adversarially trained {name}"
+        found[title] = partial(command.overhead, adversarial(dataset), title)
+    if on_accelerator:
+        found["epoch on the accelerator"] = accelerator.epoch
+        for kind, make in KINDS.items():
+            attacks = partial(accelerator.attacks, make("cifar10"), kind)
+            found[f"attacks on the accelerator, {kind}"] = attacks
+    return found
+
+
+def rows(chosen: Mapping[str, Section], bench: Bench, rounds: int) -> Iterator[Row]:
+    """All sections' rows; one for a section that cannot be measured, which says why."""
+    for title, section in chosen.items():
+        try:
+            yield from section(bench, rounds)
+        except UserError as error:
+            yield Row(title, "", f"not measured: {error.cause} {error.cure}")
 
 
 def main() -> None:
-    """Run every comparison and print the table, the machine above it."""
+    """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    environment = describe_environment(torch.device("cpu"))
-    print(
-        f"{environment.device}, {environment.threads} threads, torch {environment.torch}, "
-        f"{rounds} rounds, {IMAGES} images\n"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        comparisons = [
-            comparison
-            for dataset in ("fmnist", "cifar10")
-            for comparison in (
-                pgd_against_floor(dataset),
-                writing_against_crafting(dataset, Path(folder)),
-                *(loss_against_cross_entropy(recipe, dataset) for recipe in TABLE_12),
-            )
-        ]
-        print(
-            tabulate(
-                [one.row(rounds) for one in comparisons],
-                headers="keys",
-                tablefmt="github",
-                disable_numparse=True,
-            )
-        )
-
-
-def pgd_against_floor(dataset: str) -> Comparison:
-    """The attack against its passes alone: ten input gradients in plain float32."""
-    model, images, labels = _victim("softmax", dataset)
-    model.eval()
-    return Comparison(
-        f"PGD-{STEPS}, {dataset}",
-        lambda: PGD(steps=STEPS)(model, images, labels),
-        lambda: [_input_gradient(model, images, labels) for _ in range(STEPS)],
-        "its forward passes and input gradients",
-    )
-
-
-def writing_against_crafting(dataset: str, folder: Path) -> Comparison:
-    """Storing a shard against crafting it."""
-    model, images, labels = _victim("softmax", dataset)
-    adversarial = PGD(steps=STEPS)(model, images, labels)
-    shard = Shard(
-        images=adversarial.numpy(),
-        indices=torch.arange(IMAGES).numpy(),
-        labels=labels.numpy(),
-        predictions=labels.numpy(),
-        seconds=0.0,
-        forward_passes=0,
-        backward_passes=0,
-    )
-    return Comparison(
-        f"writing a shard, {dataset}",
-        lambda: save_shard(folder, dataset, shard),
-        lambda: PGD(steps=STEPS)(model, images, labels),
-        f"crafting it by PGD-{STEPS}",
-    )
-
-
-def loss_against_cross_entropy(recipe: str, dataset: str) -> Comparison:
-    """A training pass with a distance loss against one without."""
-    supervised, images, labels = _victim(recipe, dataset)
-    softmax, _, _ = _victim("softmax", dataset)
-    return Comparison(
-        f"training pass of {recipe}, {dataset}",
-        lambda: _training_pass(supervised, images, labels),
-        lambda: _training_pass(softmax, images, labels),
-        "softmax",
-    )
-
-
-def _victim(recipe: str, dataset: str) -> tuple[SupervisedModel, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    model = laid_out(build_model(named_recipe(recipe, dataset, "quick")), torch.device("cpu"))
-    images = torch.rand((IMAGES, *dataset_spec(dataset).shape), generator=generator)
-    labels = torch.randint(len(dataset_spec(dataset).classes), (IMAGES,), generator=generator)
-    return model, images, labels
-
-
-def _input_gradient(model: SupervisedModel, images: Tensor, labels: Tensor) -> Tensor:
-    images = images.clone().requires_grad_(True)
-    loss = F.cross_entropy(model(images), labels, reduction="sum")
-    return torch.autograd.grad(loss, images)[0]
-
-
-def _training_pass(model: SupervisedModel, images: Tensor, labels: Tensor) -> None:
-    model.train().zero_grad()
-    torch.stack(list(model.step(images, labels).terms.values())).sum().backward()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[""], help="words of the titles to measure")
+    parser.add_argument("--home", type=Path, default=HOME, help="where the victims are kept")
+    given = parser.parse_args()
+    bench = Bench(given.home, progress=TerminalProgress())
+    print(heading(describe_environment(bench.device), given.rounds))
+    found = sections(bench.device.type != "cpu")
+    words = [word.lower() for word in given.only]
+    chosen = {
+        title: found[title] for title in found if any(word in title.lower() for word in words)
+    }
+    for row in rows(chosen, bench, given.rounds):
+        print(line(row.cells()), flush=True)
 
 
 if __name__ == "__main__":

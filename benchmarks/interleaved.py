@@ -1,48 +1,80 @@
-"""Timing two ways of doing the same work in turn, so that a machine's drift hits both."""
+"""Timing several ways of doing the same work in turn, so that a machine's drift hits them all."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-Work = Callable[[], object]
+import torch
+
+from benchmarks.table import Figure
+
+Work = Callable[[], Any]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Our way of doing some work against another.
+    """Several ways of doing the same work.
 
     Attributes:
-        title: what is done.
-        ours: does it our way.
-        other: does it the other way.
-        other_title: what the other way is.
+        seconds: of each way, round by round.
+        results: what each way returned when it warmed up.
     """
 
-    title: str
-    ours: Work
-    other: Work
-    other_title: str
+    seconds: Mapping[str, list[float]]
+    results: Mapping[str, Any]
 
-    def row(self, rounds: int) -> dict[str, str]:
-        """Run both in turn after one warm-up each; the ratio of medians, and its spread."""
-        self.ours()
-        self.other()
-        pairs = [(_seconds(self.ours), _seconds(self.other)) for _ in range(rounds)]
-        ratios = [ours / other for ours, other in pairs]
-        ours, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-        return {
-            "work": self.title,
-            "against": self.other_title,
-            "ratio of medians": f"{ours / other:.2f}",
-            "pair by pair": f"{min(ratios):.2f} to {max(ratios):.2f}",
-            "seconds": f"{ours:.2f} / {other:.2f}",
-        }
+    def median(self, way: str) -> float:
+        """Its seconds."""
+        return statistics.median(self.seconds[way])
+
+    def ratio(self, one: str, other: str) -> Figure:
+        """How many times as long ``one`` takes: of medians, with the spread round by round."""
+        pairs = zip(self.seconds[one], self.seconds[other], strict=True)
+        ratios = [first / second for first, second in pairs]
+        return Figure(self.median(one) / self.median(other), "x", (min(ratios), max(ratios)))
+
+    def rates(self, one: str, other: str, images: int) -> str:
+        """Images a second of both."""
+        return " / ".join(f"{images / self.median(way):,.0f} images/s" for way in (one, other))
+
+    @property
+    def fastest(self) -> str:
+        """The way with the shortest time met."""
+        return min(self.seconds, key=lambda way: min(self.seconds[way]))
 
 
-def _seconds(work: Work) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def compare(ways: Mapping[str, Work], rounds: int) -> Comparison:
+    """Warm every way up, then run them in turn."""
+    results = {name: work() for name, work in ways.items()}
+    return Comparison(in_turn({name: timed(work) for name, work in ways.items()}, rounds), results)
+
+
+def in_turn(ways: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """What every way measures of itself, round by round."""
+    measured: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, measure in ways.items():
+            measured[name].append(measure())
+    return measured
+
+
+def timed(work: Work) -> Callable[[], float]:
+    """The work as a measurement: its seconds, the device's included."""
+
+    def seconds() -> float:
+        _wait()
+        start = time.perf_counter()
+        work()
+        _wait()
+        return time.perf_counter() - start
+
+    return seconds
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,102 @@
+"""Robust accuracy by PGD-10, against torchattacks on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from torch import Tensor
+
+from benchmarks.images import test_images
+from benchmarks.interleaved import compare
+from benchmarks.peers import TorchattacksPGD
+from benchmarks.plain import layouts
+from benchmarks.table import Figure, Goal, Row, at_most
+from benchmarks.victims import TITLES
+from robustbench_pcl.attacks import PGD
+from robustbench_pcl.data.catalogue import dataset_spec
+from robustbench_pcl.engine.shortcuts import shortcuts_for
+from robustbench_pcl.evaluation.robustness import robustness
+from robustbench_pcl.jobs.bench import Bench
+from robustbench_pcl.losses.supervised import SupervisedModel
+from robustbench_pcl.specs.recipe import Recipe
+
+IMAGES = 1_000
+STEPS, TRIAL_STEPS = 10, 2
+BATCHES = (64, 128, 256)
+LARGE_BATCHES = (512, 1_000)
+"""Tried on an accelerator as well."""
+NO_BF16 = ", no bf16"
+NO_WEAKER = at_most(0.3, " points")
+
+
+@dataclass(frozen=True)
+class RobustAccuracy:
+    """Ours with and without bfloat16 against theirs, on one model.
+
+    Attributes:
+        recipe: of the model.
+        kind: of model, in words.
+        goal: how many times as fast.
+        float32_goal: the same without bfloat16.
+    """
+
+    recipe: Recipe
+    kind: str
+    goal: Goal
+    float32_goal: Goal
+
+    @property
+    def title(self) -> str:
+        """What is measured."""
+        return f"PGD-{STEPS}, {self.kind} {TITLES[self.recipe.dataset]}"
+
+    def __call__(self, bench: Bench, rounds: int) -> Iterator[Row]:
+        """Two rows of speed, two of the robust accuracies' difference."""
+        model = bench.model(self.recipe)
+        images, labels = test_images(bench, self.recipe.dataset, IMAGES)
+        eps = dataset_spec(self.recipe.dataset).eps
+        attack = PGD(eps=eps, steps=STEPS)
+        layout, theirs = fastest_peer(model, images, labels, eps)
+        fast = shortcuts_for(bench.device)
+        plainer = replace(fast, precision="float32")
+        ways = {
+            "": lambda: robustness(model, attack, images, labels, shortcuts=fast).robust,
+            NO_BF16: lambda: robustness(model, attack, images, labels, shortcuts=plainer).robust,
+            "theirs": lambda: theirs(images, labels),
+        }
+        runs = compare(ways, rounds)
+        reference = percent(runs.results["theirs"])
+        for way, goal in (("", self.goal), (NO_BF16, self.float32_goal)):
+            rates = runs.rates(way, "theirs", IMAGES)
+            speed = runs.ratio("theirs", way)
+            yield Row(self.title + way, "torchattacks", speed, goal, f"{rates} ({layout})")
+            own = percent(runs.results[way])
+            difference = Figure(own - reference, " points")
+            details = f"{own:.1f} % / {reference:.1f} %"
+            yield Row(f"its robust accuracy{way}", "torchattacks", difference, NO_WEAKER, details)
+
+
+def fastest_peer(
+    model: SupervisedModel, images: Tensor, labels: Tensor, eps: float
+) -> tuple[str, TorchattacksPGD]:
+    """Torchattacks in the memory format and with the batch size that suit it best, in words."""
+    batches = (*BATCHES, *LARGE_BATCHES) if images.is_cuda else BATCHES
+    candidates = {
+        f"{layout}, batches of {batch}": TorchattacksPGD(network, eps, batch, STEPS)
+        for layout, network in layouts(model).items()
+        for batch in batches
+    }
+    count = max(batches)
+    trials = {
+        words: partial(replace(peer, steps=TRIAL_STEPS), images[:count], labels[:count])
+        for words, peer in candidates.items()
+    }
+    best = compare(trials, 2).fastest
+    return best, candidates[best]
+
+
+def percent(verdicts: Tensor) -> float:
+    """The share that is true."""
+    return 100 * verdicts.double().mean().item()
