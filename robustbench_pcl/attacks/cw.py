@@ -29,11 +29,11 @@ REFINING_SHARE = 0.4
 The first overshoot is over then even for images that start close to another class; in bfloat16 to
 the end, perturbations would be 0.6 % longer."""
 
-PATIENCE_SHARE, PATIENCE_STEPS = 10, 50
-"""An image stops when neither its objective nor its distance has improved during a tenth of the
-steps (Carlini and Wagner's own code looks at the objective of the whole batch), but not during
-fewer than 50: a short schedule that stopped in Adam's first overshoot would find perturbations that
-are half as large again as needed."""
+PATIENCE_SHARE, PATIENCE_STEPS = 20, 50
+"""An image stops when neither its objective nor its distance has improved during a twentieth of
+the steps (Carlini and Wagner's own code looks at the objective of the whole batch during a tenth),
+but not during fewer than 50: a short schedule that stopped in Adam's first overshoot would find
+perturbations that are half as large again as needed."""
 
 
 @dataclass(frozen=True)

@@ -195,3 +195,22 @@ def test_a_twin_of_several_networks_folds_them_all():
     assert not any(isinstance(module, nn.BatchNorm2d) for module in twin.model.modules())
     with torch.no_grad():
         assert torch.allclose(twin.model(images), model(images), rtol=0, atol=1e-12)
+
+
+def test_a_slope_is_followed_under_each_name_of_its_layer():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.PReLU()
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), self.act)
+
+        def forward(self, images):
+            return self.body(images)
+
+    model, images = Twice(), random_images(5, 1, 4, 4).float()
+    twin = Twin(model.eval(), images[:1])
+    with torch.no_grad():
+        model.act.weight.fill_(0.7)
+        twin.refresh()
+        assert torch.equal(twin.model(images), model(images))
+        assert (model(images) < 0).any()

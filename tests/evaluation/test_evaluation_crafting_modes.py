@@ -232,7 +232,8 @@ def test_an_interrupted_set_until_fooled_goes_on_with_the_missing_shards(
     )
 
 
-def test_progress_counts_every_image_that_is_attacked(home, tiny):
+@pytest.mark.parametrize("until_fooled", [False, True])
+def test_progress_counts_every_image(home, tiny, until_fooled):
     seen = []
 
     class Noted(Progress):
@@ -241,6 +242,6 @@ def test_progress_counts_every_image_that_is_attacked(home, tiny):
             return nullcontext(lambda done, note: seen.append(done))
 
     bench = Bench(home, device="cpu", images=N, progress=Noted())
-    bench.craft(tiny(), PGD)
+    bench.craft(tiny(), PGD, until_fooled=until_fooled)
     assert seen[0] == ("pgd on softmax", N)
     assert sum(seen[1:]) == N

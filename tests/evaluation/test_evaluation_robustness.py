@@ -135,3 +135,18 @@ def test_an_attack_without_steps_of_its_own_is_evaluated_too(linear):
         attacked = found.clean if shortcuts is None else torch.ones_like(found.clean)
         assert torch.equal(found.robust, (white == linear.labels) & attacked)
         assert found.backward_passes == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images, labels: (images * 255, labels), "pixels in"),
+        (lambda images, labels: (images[0], labels), "images must be float"),
+        (lambda images, labels: (images, labels[1:]), "labels must be int64"),
+    ],
+)
+def test_what_no_attack_can_be_made_on_is_refused(change, message):
+    images = random_images(4, 1, 3, 3)
+    labels = torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=message):
+        robustness(linear_model(2, 9), short("pgd"), *change(images, labels))

@@ -45,6 +45,11 @@ def test_who_stopped_at_the_first_success_answers_no_cell(name, source):
     assert make_evidence([stopped]).scales([cell(name)]) == {}
 
 
+def test_nor_does_it_lower_the_worst_case_that_stands_under_a_table():
+    kept, stopped = measured("fast"), measured("until-fooled", correct=100)
+    assert make_evidence([kept, stopped]).measurements == (kept,)
+
+
 def test_a_record_that_does_not_say_how_its_set_was_made_is_exact():
     old = measured("exact").model_dump(mode="json", exclude={"crafting", "precision"})
     read = Measurement.model_validate(old)
