@@ -156,8 +156,9 @@ def test_the_regularisers_are_not_rounded_to_eight_bits():
     with torch.autocast("cpu", torch.bfloat16):
         step = DEFENSE.step(model, images, labels, generator())
         rough = copy.deepcopy(model).classifier.member_logits(images)
-    assert rough.dtype == torch.bfloat16
+    assert torch.equal(rough, rough.bfloat16().float())  # its layers had eight bits
+    assert not torch.equal(logits, logits.bfloat16().float())
     assert all(value.dtype == torch.float32 for value in step.terms.values())
-    exact = log_diversity(rough.float(), labels).mean()
+    exact = log_diversity(rough, labels).mean()
     assert step.terms["diversity"].item() == pytest.approx(-0.5 * exact.item(), rel=1e-5)
     assert exact.item() == pytest.approx(expected.item(), rel=0.05)

@@ -15,7 +15,6 @@ from robustbench_pcl.engine import victim as engine
 from robustbench_pcl.engine.victim import PROBE
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation import crafting
-from robustbench_pcl.evaluation.shards import OpenShards
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.specs.base import Part
 from robustbench_pcl.store.adversarial_sets import FIELDS, stored_shards
@@ -62,28 +61,8 @@ bench.craft(recipe, Part(name="pgd", parameters={"eps": 0.1}))
 
 
 @pytest.fixture
-def home(tiny_home, tmp_path):
-    """Checkpoints to attack, and nothing else yet."""
-    shutil.copytree(tiny_home / "checkpoints", tmp_path / "home" / "checkpoints")
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def bench(home):
     return Bench(home, device="cpu", images=N)
-
-
-@pytest.fixture
-def shards(monkeypatch):
-    """The first index of every shard that is crafted."""
-    crafted, begin = [], OpenShards.open
-
-    def spy(self, indices, *arrays):
-        crafted.append(int(indices[0]))
-        begin(self, indices, *arrays)
-
-    monkeypatch.setattr(OpenShards, "open", spy)
-    return crafted
 
 
 def stored(found):
@@ -154,7 +133,7 @@ def shards_of_eight(monkeypatch):
 
 
 @pytest.mark.usefixtures("shards_of_eight")
-def test_a_killed_run_loses_no_shard_and_changes_no_bit(home, tiny, tmp_path, killed, shards):
+def test_a_killed_run_loses_no_shard_and_changes_no_bit(home, tiny, tmp_path, killed, crafted):
     marker = tmp_path / "marker"
     killed(PROGRAM, marker, str(home), str(marker), tiny().model_dump_json())
     bench = Bench(home, device="cpu", images=N)
@@ -163,13 +142,13 @@ def test_a_killed_run_loses_no_shard_and_changes_no_bit(home, tiny, tmp_path, ki
     assert stored_shards(parts.parent, parts.stem) == {0: 8, 8: 8, 16: 8}
 
     resumed = bench.craft(tiny(), PARTS["pgd"])
-    assert shards == [24, 32]
+    assert crafted == [24, 32]
     assert list(bench.home.adversarial_sets.iterdir()) == [resumed.path]
 
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(home / "checkpoints", elsewhere / "checkpoints")
     whole = Bench(elsewhere, device="cpu", images=N).craft(tiny(), PARTS["pgd"])
-    assert shards == [24, 32, 0, 8, 16, 24, 32]
+    assert crafted == [24, 32, 0, 8, 16, 24, 32]
     assert resumed.spec == whole.spec
     assert resumed.summary.images_digest == whole.summary.images_digest
     again = resumed.summary.forward_passes - whole.summary.forward_passes
@@ -194,23 +173,23 @@ def test_shards_do_not_show_in_the_result(home, tiny, tmp_path, monkeypatch):
         assert (np.abs(other["images"] - first["images"]) > 1e-6).mean() < 1e-3
 
 
-def test_a_finished_set_is_found(bench, tiny, shards):
+def test_a_finished_set_is_found(bench, tiny, crafted):
     assert bench.find_adversarial_set(tiny(), PARTS["fgsm"]) is None
     first = bench.craft(tiny(), PARTS["fgsm"])
-    assert shards == [0]
+    assert crafted == [0]
     assert bench.craft(tiny(), PARTS["fgsm"]) == first
     assert bench.find_adversarial_set(tiny(), PARTS["fgsm"]) == first
-    assert shards == [0]
+    assert crafted == [0]
 
 
-def test_a_damaged_shard_is_crafted_again(bench, tiny, shards, monkeypatch):
+def test_a_damaged_shard_is_crafted_again(bench, tiny, crafted, monkeypatch):
     monkeypatch.setattr(crafting, "SHARD", 10)
     monkeypatch.setattr(crafting, "finish_set", lambda *_: None)
     bench.craft(tiny(), PARTS["fgsm"])
     (path,) = bench.home.adversarial_sets.glob("*/00000020.h5")
     path.write_bytes(path.read_bytes()[:500])
     bench.craft(tiny(), PARTS["fgsm"])
-    assert shards == [0, 10, 20, 30, 20]
+    assert crafted == [0, 10, 20, 30, 20]
 
 
 def test_seed_count_and_budget_make_other_sets(home, tiny):
@@ -266,8 +245,8 @@ def test_whole_numbers_do_for_others():
     assert build_attack(Part(name="pgd", parameters={"eps": 1})).eps == 1.0
 
 
-def test_a_folder_that_cannot_be_written_is_noticed_first(home, tiny, shards):
+def test_a_folder_that_cannot_be_written_is_noticed_first(home, tiny, crafted):
     Path(home / "results").touch()
     with pytest.raises(UserError, match="is a file, not a folder"):
         Bench(home, device="cpu", images=N).craft(tiny(), PARTS["pgd"])
-    assert shards == []
+    assert crafted == []

@@ -12,7 +12,6 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.engine import shortcuts, victim
 from robustbench_pcl.evaluation import crafting
-from robustbench_pcl.evaluation.shards import OpenShards
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.specs.base import Part
@@ -24,12 +23,6 @@ CW = Part(name="cw", parameters={"c": 10, "steps": 20})
 
 
 @pytest.fixture
-def home(tiny_home, tmp_path):
-    shutil.copytree(tiny_home / "checkpoints", tmp_path / "home" / "checkpoints")
-    return tmp_path / "home"
-
-
-@pytest.fixture
 def bench(home):
     return Bench(home, device="cpu", images=N)
 
@@ -37,19 +30,6 @@ def bench(home):
 @pytest.fixture
 def exactly(home):
     return Bench(home, device="cpu", images=N, exact=True)
-
-
-@pytest.fixture
-def crafted(monkeypatch):
-    """The first index of every shard that is begun."""
-    begun, begin = [], OpenShards.open
-
-    def spy(self, indices, *arrays):
-        begun.append(int(indices[0]))
-        begin(self, indices, *arrays)
-
-    monkeypatch.setattr(OpenShards, "open", spy)
-    return begun
 
 
 def stored(found):
