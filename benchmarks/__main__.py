@@ -44,9 +44,9 @@ def sections(on_accelerator: bool) -> dict[str, Section]:
         stored.TITLE: stored.writing,
         memory.TITLE: memory.peak,
     }
-    for dataset, name in TITLES.items():
-        title = f"the whole attack command, adversarially trained {name}"
-        found[title] = partial(command.overhead, adversarial(dataset), title)
+    for dataset, steps in (("fmnist", 10), ("cifar10", 10), ("cifar10", 100)):
+        title = f"the whole attack command, PGD-{steps}, adversarially trained {TITLES[dataset]}"
+        found[title] = partial(command.overhead, adversarial(dataset), steps, title)
     if on_accelerator:
         found["epoch on the accelerator"] = accelerator.epoch
         for kind, make in KINDS.items():

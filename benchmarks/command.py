@@ -14,11 +14,11 @@ from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.specs.recipe import Recipe
 
 
-def overhead(recipe: Recipe, title: str, bench: Bench, rounds: int) -> Iterator[Row]:
+def overhead(recipe: Recipe, steps: int, title: str, bench: Bench, rounds: int) -> Iterator[Row]:
     """The share by which the command takes longer than the attack in it."""
     checkpoint = bench.train(recipe).path
     ways = {
-        which: partial(_in_own_process, which, checkpoint, bench.device_name)
+        which: partial(_in_own_process, which, checkpoint, bench.device_name, steps)
         for which in ("command", "engine")
     }
     runs = Comparison(in_turn(ways, rounds), {})
@@ -29,6 +29,7 @@ def overhead(recipe: Recipe, title: str, bench: Bench, rounds: int) -> Iterator[
     yield Row(title, "the engine's call", figure, at_most(5, " %"), details)
 
 
-def _in_own_process(which: str, checkpoint: Path, device: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.cold", which, str(checkpoint), device]
+def _in_own_process(which: str, checkpoint: Path, device: str, steps: int) -> float:
+    given = [which, str(checkpoint), device, str(steps)]
+    command = [sys.executable, "-m", "benchmarks.cold", *given]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
