@@ -80,7 +80,7 @@ def train(
     """
     from robustbench_pcl.cli.working import work
     from robustbench_pcl.data.catalogue import dataset_spec
-    from robustbench_pcl.jobs.plan import Train, plan
+    from robustbench_pcl.jobs.plan import Train
     from robustbench_pcl.recipes.named import composed_recipe, named_recipe, rescheduled
     from robustbench_pcl.training.assemble import build_model
 
@@ -106,7 +106,7 @@ def train(
     wanted = rescheduled(wanted, epochs, learning_rate, read_precision(precision))
     build_model(wanted)  # layers that the model does not have are refused before hours of work
     bench = open_bench(home, device, data_root, seed=seed)
-    work(plan((), [Train(wanted)]), bench)
+    work([Train(wanted)], bench)
     checkpoint = bench.train(wanted)
     clean = bench.measure(wanted)
     row = {

@@ -18,24 +18,23 @@ def work(jobs: Sequence[Job], bench: Bench, executor: Executor | None = None) ->
     """Run what is missing, having said how much it is and about how long it takes here.
 
     Args:
-        jobs: in an order that works.
+        jobs: what is wanted; what these need is made first.
         bench: where they run.
         executor: how; None for one after the other in this process.
     """
     from robustbench_pcl.jobs.estimate import Estimator
     from robustbench_pcl.jobs.executors.local import Local
+    from robustbench_pcl.jobs.plan import lacking, plan
     from robustbench_pcl.progress import PATIENCE_SECONDS, spoken
     from robustbench_pcl.store.atomic import require_writable
 
-    unique = {job.key: job for job in jobs}  # tables share models and sets
-    missing = [job for job in unique.values() if not job.done(bench)]
+    known, missing = plan(jobs), lacking(jobs, bench)
     if not missing:
         return
     require_writable(bench.home.root)
     if executor is not None and executor.elsewhere:
         say(
-            f"{len(missing)} of {len(unique)} steps to send. "
-            "Ctrl-C stops; the same command goes on."
+            f"{len(missing)} of {len(known)} steps to send. Ctrl-C stops; the same command goes on."
         )
         executor.execute([(job, 1.0) for job in missing], bench)
         return
@@ -43,7 +42,7 @@ def work(jobs: Sequence[Job], bench: Bench, executor: Executor | None = None) ->
     costs = [estimator.seconds(job) for job in missing]
     if sum(costs) > PATIENCE_SECONDS:
         say(
-            f"{len(missing)} of {len(unique)} steps to do, about {spoken(sum(costs))} on "
+            f"{len(missing)} of {len(known)} steps to do, about {spoken(sum(costs))} on "
             f"{bench.device}. Ctrl-C stops; the same command goes on."
         )
     (executor or Local()).execute(list(zip(missing, costs, strict=True)), bench)
@@ -53,9 +52,7 @@ def measured(
     jobs: Sequence[Measure], bench: Bench, executor: Executor | None = None
 ) -> list[Measurement]:
     """Plan, run, and return the measurements in the order asked for."""
-    from robustbench_pcl.jobs.plan import plan
-
-    work(plan(jobs), bench, executor)
+    work(jobs, bench, executor)
     return [
         bench.measure(job.target, job.source, job.attack, until_fooled=job.until_fooled)
         for job in jobs

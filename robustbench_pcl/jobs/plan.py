@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from robustbench_pcl.jobs.bench import Bench
@@ -12,7 +12,7 @@ from robustbench_pcl.specs.base import Part
 from robustbench_pcl.specs.recipe import Recipe
 from robustbench_pcl.specs.view import View
 
-__all__ = ["KINDS", "Craft", "Embed", "Job", "Measure", "Train", "describe", "plan"]
+__all__ = ["KINDS", "Craft", "Embed", "Job", "Measure", "Train", "describe", "lacking", "plan"]
 
 
 @dataclass(frozen=True)
@@ -166,16 +166,37 @@ KINDS: dict[str, type[Job]] = {"train": Train, "craft": Craft, "measure": Measur
 """The kinds of jobs by name, in the order in which they run."""
 
 
-def plan(results: Iterable[Measure | Embed], trainings: Iterable[Train] = ()) -> list[Job]:
+def plan(results: Iterable[Job], trainings: Iterable[Train] = ()) -> list[Job]:
     """All jobs behind some results: trainings first, then sets, then measurements and embeddings.
 
     Args:
         results: what is to be known.
         trainings: models that are wanted for their training figures alone.
     """
+    return _with_needs([*trainings, *results], lambda _: False)
+
+
+def lacking(jobs: Iterable[Job], bench: Bench) -> list[Job]:
+    """The jobs that have to run for some jobs to be done, in an order that works.
+
+    What a stored artefact was made from is not looked at: a checkpoint may have come alone,
+    without the one that its training went on from.
+    """
+    return _with_needs(jobs, lambda job: job.done(bench))
+
+
+def _with_needs(jobs: Iterable[Job], settled: Callable[[Job], bool]) -> list[Job]:
+    """Jobs and those that they need, but not what is behind the settled ones."""
     found: dict[str, Job] = {}
-    for job in (*trainings, *results):
-        _add(found, job)
+
+    def add(job: Job) -> None:
+        if job.key not in found and not settled(job):
+            for need in job.needs:
+                add(need)
+            found[job.key] = job
+
+    for job in jobs:
+        add(job)
     order = list(KINDS)
     return sorted(found.values(), key=lambda job: order.index(job.kind))
 
@@ -193,11 +214,3 @@ def describe(attack: Part) -> str:
 
 def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _add(jobs: dict[str, Job], job: Job) -> None:
-    """Add a job after those that it needs."""
-    if job.key not in jobs:
-        for need in job.needs:
-            _add(jobs, need)
-        jobs[job.key] = job

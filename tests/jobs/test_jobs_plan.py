@@ -8,7 +8,7 @@ import pytest
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.jobs.estimate import Estimator
 from robustbench_pcl.jobs.executors.local import Local
-from robustbench_pcl.jobs.plan import Craft, Measure, Train, describe, plan
+from robustbench_pcl.jobs.plan import Craft, Measure, Train, describe, lacking, plan
 from robustbench_pcl.jobs.tables import table_jobs, transfer_jobs
 from robustbench_pcl.paper.table import published, published_numbers
 from robustbench_pcl.specs.base import Part
@@ -188,3 +188,24 @@ def test_only_what_is_missing_is_run(tiny, tiny_home, tmp_path, monkeypatch):
     assert all(job.done(bench) for job in jobs)
     Local().execute(costed, bench)
     assert len(ran) == 3
+
+
+def test_what_a_stored_model_went_on_from_is_not_lacking(tiny_home, tiny, tmp_path):
+    """A checkpoint that came alone is attacked as it is."""
+    trained = Bench(tiny_home, device="cpu")
+    alone = Bench(tmp_path, device="cpu", images=20)
+    recipe = alone.open(trained.checkpoint(tiny("ours")).path)
+    assert recipe.start is not None
+    jobs = [Measure(recipe), Measure(recipe, recipe, FGSM)]
+    assert kinds(plan(jobs)) == ["Train", "Train", "Craft", "Measure", "Measure"]
+    assert kinds(lacking(jobs, alone)) == ["Craft", "Measure", "Measure"]
+    Local().execute([(job, 1.0) for job in lacking(jobs, alone)], alone)
+    assert lacking(jobs, alone) == []
+    assert not alone.home.checkpoints.exists()
+
+
+def test_everything_is_lacking_where_nothing_is_stored(tiny, tmp_path):
+    jobs = [Measure(tiny("ours"), tiny(), PGD)]
+    found = lacking(jobs, Bench(tmp_path, device="cpu"))
+    assert found == plan(jobs)
+    assert_ordered(found)
