@@ -51,7 +51,7 @@ def attacks(recipe: Recipe, kind: str, bench: Bench, rounds: int) -> Iterator[Ro
     eps = dataset_spec(DATASET).eps
     ten, hundred = (PGD(eps=eps, steps=steps) for steps in (10, 100))
     every_step = replace(shortcuts_for(bench.device), retiring=False)
-    layout, theirs = fastest_peer(model, images, labels, eps)
+    theirs = fastest_peer(model, images, labels, eps)
     ways: dict[str, Work] = {
         "PGD-10": partial(robustness, model, ten, images, labels),
         "PGD-100": partial(robustness, model, hundred, images, labels),
@@ -64,7 +64,7 @@ def attacks(recipe: Recipe, kind: str, bench: Bench, rounds: int) -> Iterator[Ro
         work = f"{way} on {TEST_IMAGES:,} images, {network}"
         details = f"{TEST_IMAGES / runs.median(way):,.0f} images/s"
         yield Row(work, "", _seconds(runs, way), goal if way == "PGD-10" else None, details)
-    rates = f"{runs.rates('PGD-10', 'theirs', TEST_IMAGES)} ({layout})"
+    rates = f"{runs.rates('PGD-10', 'theirs', TEST_IMAGES)} (batches of {theirs.batch})"
     yield Row("its PGD-10", "torchattacks", runs.ratio("theirs", "PGD-10"), None, rates)
     few = slice(FLOP_IMAGES)
     flops = counted(partial(_input_gradient, model, images[few], labels[few]))

@@ -9,9 +9,9 @@ from functools import partial
 from torch import Tensor
 
 from benchmarks.images import test_images
-from benchmarks.interleaved import compare
+from benchmarks.interleaved import Work, compare
 from benchmarks.peers import TorchattacksPGD
-from benchmarks.plain import layouts
+from benchmarks.plain import PLAIN, layouts
 from benchmarks.table import Figure, Goal, Row, at_most
 from benchmarks.victims import TITLES
 from robustbench_pcl.attacks import PGD
@@ -58,20 +58,25 @@ class RobustAccuracy:
         images, labels = test_images(bench, self.recipe.dataset, IMAGES)
         eps = dataset_spec(self.recipe.dataset).eps
         attack = PGD(eps=eps, steps=STEPS)
-        layout, theirs = fastest_peer(model, images, labels, eps)
+        peers = {
+            layout: fastest_peer(network, images, labels, eps)
+            for layout, network in layouts(model).items()
+        }
         fast = shortcuts_for(bench.device)
         plainer = replace(fast, precision="float32")
-        ways = {
+        ways: dict[str, Work] = {
             "": lambda: robustness(model, attack, images, labels, shortcuts=fast).robust,
             NO_BF16: lambda: robustness(model, attack, images, labels, shortcuts=plainer).robust,
-            "theirs": lambda: theirs(images, labels),
+            **{layout: partial(peer, images, labels) for layout, peer in peers.items()},
         }
         runs = compare(ways, rounds)
-        reference = percent(runs.results["theirs"])
+        reference = percent(runs.results[PLAIN])
         for way, goal in (("", self.goal), (NO_BF16, self.float32_goal)):
-            rates = runs.rates(way, "theirs", IMAGES)
-            speed = runs.ratio("theirs", way)
-            yield Row(self.title + way, "torchattacks", speed, goal, f"{rates} ({layout})")
+            for layout, peer in peers.items():
+                rates = f"{runs.rates(way, layout, IMAGES)} (batches of {peer.batch})"
+                bound = goal if layout == PLAIN else None
+                speed = runs.ratio(layout, way)
+                yield Row(self.title + way, f"torchattacks, {layout}", speed, bound, rates)
             own = percent(runs.results[way])
             difference = Figure(own - reference, " points")
             details = f"{own:.1f} % / {reference:.1f} %"
@@ -80,21 +85,16 @@ class RobustAccuracy:
 
 def fastest_peer(
     model: SupervisedModel, images: Tensor, labels: Tensor, eps: float
-) -> tuple[str, TorchattacksPGD]:
-    """Torchattacks in the memory format and with the batch size that suit it best, in words."""
+) -> TorchattacksPGD:
+    """Torchattacks with the batch size that suits it best."""
     batches = (*BATCHES, *LARGE_BATCHES) if images.is_cuda else BATCHES
-    candidates = {
-        f"{layout}, batches of {batch}": TorchattacksPGD(network, eps, batch, STEPS)
-        for layout, network in layouts(model).items()
-        for batch in batches
-    }
+    peers = {str(batch): TorchattacksPGD(model, eps, batch, STEPS) for batch in batches}
     count = max(batches)
-    trials = {
-        words: partial(replace(peer, steps=TRIAL_STEPS), images[:count], labels[:count])
-        for words, peer in candidates.items()
+    trials: dict[str, Work] = {
+        batch: partial(replace(peer, steps=TRIAL_STEPS), images[:count], labels[:count])
+        for batch, peer in peers.items()
     }
-    best = compare(trials, 2).fastest
-    return best, candidates[best]
+    return peers[compare(trials, 2).fastest]
 
 
 def percent(verdicts: Tensor) -> float:

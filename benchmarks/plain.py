@@ -18,6 +18,7 @@ from robustbench_pcl.data.dataset import Split
 from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.models.classifier import Normalise
 
+PLAIN = "NCHW"
 Craft = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -39,8 +40,8 @@ def plain(model: SupervisedModel) -> SupervisedModel:
 
 
 def layouts(model: SupervisedModel) -> dict[str, SupervisedModel]:
-    """The model in both memory formats: who compares with it takes the faster."""
-    return {"NCHW": plain(model), "channels last": model}
+    """The model as its author wrote it, and as pclbench lays it out."""
+    return {PLAIN: plain(model), "channels last": model}
 
 
 class Pictures(Items[tuple[Tensor, int]]):

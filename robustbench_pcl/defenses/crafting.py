@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import Goal
 from robustbench_pcl.attacks.sign_gradient import SignGradientAttack
-from robustbench_pcl.engine.shortcuts import Precision
-from robustbench_pcl.engine.twin import Twin
+from robustbench_pcl.engine.twin import twin_of
 from robustbench_pcl.engine.victim import Victim
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses.supervised import SupervisedModel
@@ -44,25 +41,11 @@ def craft(
     noise = torch.zeros_like(images)
     if attack.random_start:
         noise = (torch.rand(images.shape, generator=generator) * 2 - 1).to(images)
-    with Victim(model) as victim:
-        victim.attack_on(_twin(model, images))
-        return attack.within(victim, images, goal, eps.to(images), noise)
-
-
-_TWINS: WeakKeyDictionary[nn.Module, Twin] = WeakKeyDictionary()
-"""Of models in training: made once, given the present weights before each attack."""
-
-
-def _twin(model: SupervisedModel, images: Tensor) -> Twin:
-    """The model's twin, in the precision that the model itself is being trained in."""
+    # The twin computes as the model itself is being trained.
     reduced = torch.is_autocast_enabled(images.device.type)
-    precision: Precision = "bfloat16" if reduced else "float32"
-    known = _TWINS.get(model)
-    if known is None or known.precision != precision:
-        _TWINS[model] = Twin(model, images[:1], precision)
-    else:
-        known.refresh()
-    return _TWINS[model]
+    with Victim(model) as victim:
+        victim.attack_on(twin_of(model, images[:1], "bfloat16" if reduced else "float32"))
+        return attack.within(victim, images, goal, eps.to(images), noise)
 
 
 def answers(model: SupervisedModel, images: Tensor) -> Tensor:

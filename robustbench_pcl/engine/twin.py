@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class Twin:
     Attributes:
         model: the copy.
         precision: of its convolutions.
+        parts: of the model when the copy was made.
         plain: it does the very operations of the model, with the same numbers.
 
     Args:
@@ -37,6 +39,7 @@ class Twin:
         twins = dict(self.model.named_modules())
         self._convolutions = [(twins[conv], own[conv], own[norm]) for conv, norm in pairs.items()]
         self.precision = precision
+        self.parts = parts_of(model)
         self.plain = not pairs and precision == "float32" and _channels_last(model)
         self._slopes: list[tuple[nn.LeakyReLU, nn.PReLU]] = []
         for name, module in own.items():
@@ -73,6 +76,33 @@ class Twin:
                 twin.bias.copy_(bias)
             for leaky, prelu in self._slopes:
                 leaky.negative_slope = float(prelu.weight)
+
+
+_TWINS: WeakKeyDictionary[nn.Module, dict[Precision, Twin]] = WeakKeyDictionary()
+"""As long as their models are there: a model is attacked by several attacks, or in every step of
+its training, and copying it anew would take longer than some of them."""
+
+
+def twin_of(model: nn.Module, images: Tensor, precision: Precision) -> Twin:
+    """The model's twin with its present weights.
+
+    Args:
+        model: in eval mode.
+        images: a few, (N, C, H, W).
+        precision: of the convolutions.
+    """
+    known = _TWINS.setdefault(model, {})
+    if precision in known and known[precision].parts == parts_of(model):
+        known[precision].refresh()
+    else:
+        known[precision] = Twin(model, images, precision)
+    return known[precision]
+
+
+def parts_of(model: nn.Module) -> list[object]:
+    """What a twin is built from: the same as long as only weights change."""
+    tensors = [(value.device, value.dtype) for value in model.parameters()]
+    return [*((name, id(module)) for name, module in model.named_modules()), *tensors]
 
 
 class OwnPrecision(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustbench_pcl.engine.compiling import Compiler
 from robustbench_pcl.engine.shortcuts import EXACT, Precision, Shortcuts
-from robustbench_pcl.engine.twin import Twin
+from robustbench_pcl.engine.twin import Twin, twin_of
 
 Objective = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
 """(model, images (N, C, H, W)) -> values (N,) to maximise, logits (N, K), of one pass."""
@@ -140,7 +140,7 @@ class Victim:
         precisions: tuple[Precision, ...] = ("bfloat16", "float32")
         for precision in precisions[precisions.index(self.shortcuts.precision) :]:
             try:
-                twin = Twin(self.model, images[:1], precision)
+                twin = twin_of(self.model, images[:1], precision)
                 found = self._evaluate(twin.model, objective, images)
             except Exception:  # a model that cannot be copied, a layer that is not as it was
                 continue

@@ -8,7 +8,7 @@ from attack_toys import random_images, state_of
 from engine_toys import CLASSES, anywhere, case_of, filled
 from torch import nn
 
-from robustbench_pcl.engine.twin import Twin
+from robustbench_pcl.engine.twin import Twin, twin_of
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.criterion import build_criterion
@@ -214,3 +214,19 @@ def test_a_slope_is_followed_under_each_name_of_its_layer():
         twin.refresh()
         assert torch.equal(twin.model(images), model(images))
         assert (model(images) < 0).any()
+
+
+def test_a_twin_is_made_once_and_anew_when_the_model_has_other_parts():
+    model = filled(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3)))
+    images = random_images(5, 1, 4, 4)
+    first = twin_of(model.eval(), images[:1], "float32")
+    with torch.no_grad():
+        model[0].weight.mul_(2)
+    again = twin_of(model, images[:1], "float32")
+    assert again is first
+    assert torch.allclose(again.model(images), model(images), rtol=0, atol=1e-12)
+    model[2] = nn.Linear(8, 4).double()
+    other = twin_of(model, images[:1], "float32")
+    assert other is not first
+    assert torch.allclose(other.model(images), model(images), rtol=0, atol=1e-12)
+    assert twin_of(model.float(), images[:1].float(), "float32") is not other
