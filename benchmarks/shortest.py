@@ -21,7 +21,7 @@ from robustbench_pcl.evaluation.robustness import robustness
 from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.losses.supervised import SupervisedModel
 
-IMAGES, CANDIDATES = 32, 128
+IMAGES, CANDIDATES = 48, 192
 STEPS, TRIAL_STEPS = 1_000, 20
 PEERS = {"torchattacks": torchattacks_cw, "adv-lib": adv_lib_cw}
 TITLE = f"C&W, {STEPS:,} iterations, {IMAGES} images, standard {TITLES['fmnist']}"
