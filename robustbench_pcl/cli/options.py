@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.specs.names import PRECISIONS, SCALES, Precision, Scale
+from robustbench_pcl.specs.names import SCALES, TRAINING_PRECISIONS, Scale, TrainingPrecision
 
 if TYPE_CHECKING:
     from robustbench_pcl.jobs.bench import Bench
@@ -67,17 +67,17 @@ def read_scale(name: str | None) -> Scale:
     return "paper" if torch.cuda.is_available() else "quick"
 
 
-def read_precision(name: str | None) -> Precision | None:
+def read_precision(name: str | None) -> TrainingPrecision | None:
     """The precision of that name.
 
     Raises:
         UserError: there is no such precision.
     """
-    for precision in PRECISIONS:
+    for precision in TRAINING_PRECISIONS:
         if name == precision:
             return precision
     if name is not None:
-        raise unknown_name("precision", name, PRECISIONS)
+        raise unknown_name("precision", name, TRAINING_PRECISIONS)
     return None
 
 

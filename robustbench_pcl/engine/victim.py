@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -21,8 +22,9 @@ BATCH = {"cpu": 128, "cuda": 1000}
 PROBE = 16
 """Images on which a shortcut's gradients are compared with the plain model's."""
 ALIKE = {"float32": 0.999, "bfloat16": 0.95}
-"""Median cosine between them, at least. Trained networks have 0.996 in bfloat16; where a defence
-has flattened its loss, rounding makes noise of the gradient, and the shortcut is dropped."""
+"""Median cosine between them, at least. Trained networks have 0.98 to 1.00 in bfloat16 (ResNet-110
+and conv6, with and without adversarial training); where a defence has flattened its loss, rounding
+makes noise of the gradient, and the shortcut is dropped."""
 
 
 class Evaluation(NamedTuple):
@@ -142,12 +144,12 @@ class Victim:
             try:
                 twin = twin_of(self.model, images[:1], precision)
                 found = self._evaluate(twin.model, objective, images)
+            except torch.OutOfMemoryError:
+                raise  # no fault of the shortcut's
             except Exception:  # a model that cannot be copied, a layer that is not as it was
                 continue
             if agree(expected, found, ALIKE[precision]):
-                self.shortcuts = Shortcuts(
-                    True, precision, self.shortcuts.retiring, self.shortcuts.compiled
-                )
+                self.shortcuts = replace(self.shortcuts, folded=True, precision=precision)
                 self.attack_on(twin)
                 return
         self.shortcuts = Shortcuts(retiring=self.shortcuts.retiring)

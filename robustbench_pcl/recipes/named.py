@@ -23,7 +23,7 @@ from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.recipes.bases import Make, base_of_loss, bases, changed
 from robustbench_pcl.recipes.changes import CHANGES
-from robustbench_pcl.specs.names import Precision, Scale
+from robustbench_pcl.specs.names import Scale, TrainingPrecision
 from robustbench_pcl.specs.recipe import Recipe
 
 COMMON = ("ours-fgsm", "ours-pgd", "ours-nearest", "ours-l45", "ours-2d", "vgg19-advtrain")
@@ -126,7 +126,7 @@ def rescheduled(
     recipe: Recipe,
     epochs: int | None,
     learning_rate: float | None,
-    precision: Precision | None = None,
+    precision: TrainingPrecision | None = None,
 ) -> Recipe:
     """The same recipe for other epochs, its decays in proportion, learning rate or precision.
 

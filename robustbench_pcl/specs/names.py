@@ -7,10 +7,10 @@ from typing import Literal
 Scale = Literal["paper", "quick", "demo"]
 SCALES: tuple[Scale, ...] = ("paper", "quick", "demo")
 
-Precision = Literal["mixed", "float32"]
+TrainingPrecision = Literal["mixed", "float32"]
 """How a training computes: "mixed" is convolutions and matrix products in bfloat16 where the device
 does so natively, and all else in float32."""
-PRECISIONS: tuple[Precision, ...] = ("mixed", "float32")
+TRAINING_PRECISIONS: tuple[TrainingPrecision, ...] = ("mixed", "float32")
 
 CraftingMode = Literal["exact", "fast", "until-fooled"]
 """How adversarial images are made: by the plain model, all steps; by the prepared model, all

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from robustbench_pcl.specs.base import Part, Spec, digest
-from robustbench_pcl.specs.names import Precision, Scale
+from robustbench_pcl.specs.names import Scale, TrainingPrecision
 
 Inference = Literal["softmax", "nearest"]
 """How a class is decided: the largest logit, or the nearest prototype or class mean (Eq. 7)."""
@@ -42,7 +42,7 @@ class Schedule(Spec):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     prototype_learning_rate: Annotated[float, Field(gt=0)] = 0.5
     gradient_clip: Annotated[float, Field(gt=0)] | None = 1.0
-    precision: Precision = "mixed"
+    precision: TrainingPrecision = "mixed"
 
 
 class Recipe(Spec):

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from robustbench_pcl.attacks import PGD
+from robustbench_pcl.engine import victim
+from robustbench_pcl.engine.shortcuts import Shortcuts
 
 IMAGES = torch.rand((40, 1, 4, 4), generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(40) % 3
@@ -36,3 +38,12 @@ def test_batches_are_halved_until_they_fit():
 def test_where_not_even_one_image_fits_the_error_is_passed_on():
     with pytest.raises(torch.OutOfMemoryError):
         PGD(eps=0.05)(Small(0), IMAGES, LABELS)
+
+
+def test_a_twin_without_room_is_not_taken_for_one_that_fails_its_check(monkeypatch):
+    def too_large(*_given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(victim, "twin_of", too_large)
+    with pytest.raises(torch.OutOfMemoryError):
+        PGD(eps=0.05)(Small(1000), IMAGES, LABELS, shortcuts=Shortcuts(folded=True))
