@@ -12,9 +12,19 @@ PATHS = ("robustbench_pcl", "tests", "benchmarks", "noxfile.py")
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every quick test, with coverage."""
+    """Every quick test, with coverage: a process per core, one thread each."""
     session.install("-e", ".[test]")
-    session.run("pytest", "--cov", "--cov-report=term", "-m", "not slow", *session.posargs)
+    session.run(
+        "pytest",
+        "-n",
+        "auto",
+        "--cov",
+        "--cov-report=term",
+        "-m",
+        "not slow",
+        *session.posargs,
+        env={"OMP_NUM_THREADS": "1"},
+    )
 
 
 @nox.session

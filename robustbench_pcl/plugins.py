@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Iterable
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from robustbench_pcl.errors import UserError
@@ -15,7 +17,8 @@ GROUP = "pclbench.plugins"
 VARIABLE = "PCLBENCH_PLUGINS"
 """The environment variable that names plugins, separated by commas."""
 
-_LOADED: dict[str, Path] = {}
+LOADED: dict[str, Path] = {}
+"""The modules that :func:`load` imported, and the folder in which each was looked for first."""
 
 
 def load_all(named: Iterable[str]) -> None:
@@ -44,7 +47,7 @@ def load(module: str, folder: Path | None = None) -> None:
     Raises:
         UserError: there is no such module, or it cannot be imported.
     """
-    if module in _LOADED:
+    if module in LOADED:
         return
     place = (folder or Path()).resolve()
     if str(place) not in sys.path:
@@ -60,7 +63,7 @@ def load(module: str, folder: Path | None = None) -> None:
             f"The plugin {module} cannot be imported: {_described(error)}.",
             error.cure if isinstance(error, UserError) else cure,
         ) from error
-    _LOADED[module] = place
+    LOADED[module] = place
 
 
 def load_installed() -> None:
@@ -69,8 +72,6 @@ def load_installed() -> None:
     Raises:
         UserError: one cannot be imported; the message says whose it is.
     """
-    from importlib.metadata import entry_points
-
     for entry in entry_points(group=GROUP):
         if error := _failure(entry.module):
             package = entry.dist.name if entry.dist else entry.name
@@ -79,11 +80,6 @@ def load_installed() -> None:
                 f"imported: {_described(error)}.",
                 f"Update the package, or take it away: pip uninstall {package}",
             ) from error
-
-
-def loaded() -> dict[str, Path]:
-    """The plugins that :func:`load` imported, and the folder that each was looked for in first."""
-    return dict(_LOADED)
 
 
 def _there(module: str) -> bool:

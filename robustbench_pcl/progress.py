@@ -1,4 +1,4 @@
-"""Progress with the time left, on standard error; silent unless someone is to see it."""
+"""Progress reporters: bars with the time left on a terminal, or silence."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
 T = TypeVar("T")
 Advance = Callable[[float, str], None]
 """(units done since the last call, what to show beside the bar) -> None."""
 PATIENCE_SECONDS = 2.0
-"""What takes longer is worth a line when it is done."""
+"""A task that takes longer leaves a line when it is done."""
 
 
 class Progress:
-    """Shows nothing. The Python API's default."""
+    """Reports nothing: the default of the Python API."""
 
     @contextlib.contextmanager
     def task(self, title: str, total: float) -> Iterator[Advance]:  # noqa: ARG002 - shows nothing
-        """A piece of work of ``total`` units; call the result to advance it. Tasks may nest."""
+        """Report on a task of ``total`` units; call the result to advance it. Tasks may nest."""
         yield _ignore
 
     def say(self, message: str) -> None:
-        """A line for the person."""
+        """Print a line for the user."""
 
 
 class TerminalProgress(Progress):
     """Bars with the time left where there is a terminal; a line for each long task when done."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
         self._console = Console(stderr=True, highlight=False)
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
@@ -94,4 +94,4 @@ def spoken(seconds: float) -> str:
 
 
 def _ignore(done: float, note: str) -> None:
-    """An advance that nobody sees."""
+    """Report nothing."""

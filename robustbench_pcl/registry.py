@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
-import sys
 from collections.abc import Container, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
+from robustbench_pcl.configuration import Configuration
 from robustbench_pcl.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from robustbench_pcl.specs.base import Part
 
 T = TypeVar("T")
 
@@ -27,23 +23,23 @@ class Family(Generic[T]):
     Listing the names imports nothing, so the command line's help and completion never pay for
     torch; ``family["pgd"]`` imports the one module that defines it.
 
-    Args:
+    Attributes:
         kind: what a member is called, in the singular ("attack").
         members: name -> "module:attribute".
     """
 
     def __init__(self, kind: str, members: Mapping[str, str]) -> None:
         self.kind = kind
-        self._members = dict(members)
+        self.members = dict(members)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
+        return iter(self.members)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._members
+        return name in self.members
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self.members)
 
     def add(self, name: str, target: str) -> None:
         """Add a member from outside the package; the same once more changes nothing.
@@ -56,8 +52,8 @@ class Family(Generic[T]):
             UserError: the name is taken or cannot be one, or the target is not of that form.
         """
         check_target(f"{self.kind} {name}", target)
-        if self._members.get(name) != target:
-            self._members[new_name(self.kind, name, self._members)] = target
+        if self.members.get(name) != target:
+            self.members[new_name(self.kind, name, self.members)] = target
 
     def check(self, name: str) -> str:
         """Return ``name`` if it is a member.
@@ -65,27 +61,52 @@ class Family(Generic[T]):
         Raises:
             UserError: it is not; the message suggests the nearest names.
         """
-        if name not in self._members:
-            raise unknown_name(self.kind, name, self._members)
+        if name not in self.members:
+            raise unknown_name(self.kind, name, self.members)
         return name
 
     def __getitem__(self, name: str) -> T:
-        return cast(T, resolve(f"{self.kind} {name}", self._members[self.check(name)]))
+        return cast(T, resolve(f"{self.kind} {name}", self.members[self.check(name)]))
 
-    def name_of(self, member: T) -> str:
-        """The name of a member that was looked up before.
+
+C = TypeVar("C", bound=Configuration)
+
+
+class ConfigurationFamily(Family[type[C]], Generic[C]):
+    """A family whose members are configurations: attacks, losses, defences.
+
+    A member's ``name`` is the one that it is registered under, since that is what is stored.
+    """
+
+    def __getitem__(self, name: str) -> type[C]:
+        member = super().__getitem__(name)
+        own = member.model_fields["name"].default
+        if own != name:
+            raise UserError(
+                f"The {self.kind} registered as {name!r} calls itself {own!r}.",
+                f'Write in its class: name: Literal["{name}"] = "{name}".',
+            )
+        return member
+
+    def configure(self, name: str, parameters: Mapping[str, object] | None = None) -> C:
+        """The complete configuration of that name.
+
+        Args:
+            name: of the member.
+            parameters: those that differ from its defaults; values may be text.
 
         Raises:
-            UserError: the family does not have it.
+            UserError: there is no such member or parameter, or a value is wrong for it.
         """
-        for name, target in self._members.items():
-            module, attribute = target.split(":")
-            if getattr(sys.modules.get(module), attribute, None) is member:
-                return name
-        raise UserError(
-            f"{getattr(member, '__qualname__', member)} is no {self.kind} with a name.",
-            "Add it to its family under a name of your own: see docs/extending.md.",
-        )
+        return self[name].complete(parameters or {})
+
+    def read(self, dump: Mapping[str, object]) -> C:
+        """The configuration that was dumped.
+
+        Raises:
+            UserError: its member is not registered (a plugin that is not loaded), or has changed.
+        """
+        return self.configure(str(dump["name"]), dump)
 
 
 def new_name(kind: str, name: str, taken: Container[str]) -> str:
@@ -152,28 +173,3 @@ def resolve(what: str, target: str) -> Any:
             f"Correct {target!r}.",
         )
     return getattr(found, attribute)
-
-
-def build(family: Family[Any], part: Part, *positional: object) -> Any:
-    """Make the member that ``part`` names, with its parameters as keywords.
-
-    Args:
-        family: where the name is looked up.
-        part: the name, and the parameters that differ from the member's defaults.
-        positional: what every member of the family takes first.
-
-    Raises:
-        UserError: there is no such member, it has no such parameter, or a value is wrong for it.
-    """
-    make = family[part.name]
-    known = set(list(inspect.signature(make).parameters)[len(positional) :])
-    for name in part.parameters:
-        if name not in known:
-            raise unknown_name(f"parameter of {family.kind} {part.name}", name, known)
-    try:
-        return make(*positional, **part.parameters)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{family.kind.capitalize()} {part.name} cannot be made: {error}.",
-            f"Its parameters: {', '.join(sorted(known))}.",
-        ) from error

@@ -1,9 +1,11 @@
 """Progress: on standard error only, silent by default, and durations in words."""
 
+import time
+
 import pytest
 
 from robustbench_pcl import progress
-from robustbench_pcl.progress import Progress, TerminalProgress, spoken
+from robustbench_pcl.progress import Progress, TerminalProgress, spoken, tracked
 
 
 @pytest.mark.parametrize(
@@ -25,13 +27,13 @@ def test_durations(seconds, words):
     assert spoken(seconds) == words
 
 
-def work(watcher):
-    with watcher.task("outer", 2) as outer:
-        with watcher.task("inner [red]", 10) as inner:
+def work(reporter):
+    with reporter.task("outer", 2) as outer:
+        with reporter.task("inner [red]", 10) as inner:
             inner(4, "")
             inner(6, "loss 0.1")
         outer(2, "")
-    watcher.say("a [bold]line[/bold]")
+    reporter.say("a [bold]line[/bold]")
 
 
 def test_nothing_is_shown_by_default(capsys):
@@ -62,10 +64,9 @@ def test_what_is_quick_leaves_no_line(capsys, monkeypatch):
 def test_bars_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")  # for rich, a terminal
     monkeypatch.setenv("TERM", "xterm-256color")
-    watcher = TerminalProgress()
-    with watcher.task("outer", 4) as advance:
+    with TerminalProgress().task("outer", 4) as advance:
         advance(1, "so far")
-        watcher._bars.refresh()
+        time.sleep(0.3)  # bars are drawn ten times per second
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "outer" in captured.err
@@ -74,9 +75,19 @@ def test_bars_on_a_terminal(monkeypatch, capsys):
 
 
 def test_an_exception_ends_the_display(capsys):
-    watcher = TerminalProgress()
+    reporter = TerminalProgress()
     for _ in range(2):  # the second one would not start over a display that is still there
-        with pytest.raises(KeyboardInterrupt), watcher.task("outer", 1):
+        with pytest.raises(KeyboardInterrupt), reporter.task("outer", 1):
             raise KeyboardInterrupt
-    assert not watcher._bars.tasks
-    assert "outer" not in capsys.readouterr().err
+    reporter.say("what follows")
+    assert capsys.readouterr().err == "what follows\n"
+
+
+@pytest.mark.parametrize(("patience", "shown"), [(60.0, False), (-1.0, True)])
+def test_what_took_long_leaves_a_line(patience, shown, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", patience)
+    items = tracked(range(3), "read", 3, TerminalProgress())
+    assert list(items) == [0, 1, 2]
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("read: ") is shown

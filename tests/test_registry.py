@@ -1,35 +1,30 @@
-"""Families of named things, and making one of their members from a part."""
+"""Families of named things, and completing one of their configurations."""
 
-import dataclasses
 import sys
+from typing import Literal
 
 import pytest
+from pydantic import Field
 
 from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.configuration import Configuration, Count
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.models import MODELS
-from robustbench_pcl.registry import Family, build
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.registry import ConfigurationFamily, Family
 
 FAMILIES = {"attack": ATTACKS, "model": MODELS, "loss": LOSSES, "defense": DEFENSES}
 
 
-@dataclasses.dataclass
-class Box:
-    content: object
-    size: int = 1
-    colour: str = "red"
+class Box(Configuration):
+    """A member of a family."""
 
-    def __post_init__(self) -> None:
-        if self.size < 0:
-            raise ValueError(f"size is {self.size}")
-        if self.colour == "invisible":
-            raise UserError("Nobody would find it.", "Paint it.")
+    name: Literal["box"] = "box"
+    size: Count = Field(default=1, description="its size")
 
 
-BOXES = Family("box", {"box": f"{__name__}:Box", "ghost": "robustbench_pcl.no_such_module:Ghost"})
+BOXES = ConfigurationFamily("box", {"box": f"{__name__}:Box", "ghost": "robustbench_pcl.no_such_module:Ghost"})
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
@@ -131,44 +126,29 @@ def test_what_cannot_be_added(name, target, cause, cure):
     assert list(family) == ["box"]
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_a_member_has_the_name_that_it_is_looked_up_by(kind):
-    family = FAMILIES[kind]
-    assert [family.name_of(family[name]) for name in family] == list(family)
-    with pytest.raises(UserError, match=f"Box is no {kind} with a name. Add it to its family"):
-        family.name_of(Box)
+CONFIGURATIONS = [ATTACKS, LOSSES, DEFENSES]
 
 
-def test_build():
-    part = Part(name="box", parameters={"size": 3})
-    assert build(BOXES, part, "books") == Box("books", size=3)
-    assert build(BOXES, Part(name="box", parameters={"content": "air"})) == Box("air")
-
-
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"colours": "blue"}, "no parameter of box box called 'colours'. Did you mean colour"),
-        ({"content": "air"}, "no parameter of box box called 'content'"),  # given by position
-        ({"size": -1}, r"Box box cannot be made: size is -1. Its parameters: colour, size\."),
-        ({"size": "big"}, "Box box cannot be made: .*not supported"),
-        ({"colour": "invisible"}, "Nobody would find it. Paint it."),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_built(parameters, message):
-    with pytest.raises(UserError, match=message):
-        build(BOXES, Part(name="box", parameters=parameters), "books")
-
-
-def test_an_unknown_name_cannot_be_built():
-    with pytest.raises(UserError, match="Did you mean box"):
-        build(BOXES, Part(name="bxo"))
-
-
-@pytest.mark.parametrize("family", [ATTACKS, DEFENSES], ids=lambda family: family.kind)
-def test_defaults_written_out_make_the_same_member(family):
+@pytest.mark.parametrize("family", CONFIGURATIONS, ids=lambda family: family.kind)
+def test_every_default_configuration_survives_its_dump(family):
     for name in family:
-        plain = build(family, Part(name=name))
-        given = {entry.name: getattr(plain, entry.name) for entry in dataclasses.fields(plain)}
-        assert build(family, Part(name=name, parameters=given)) == plain
+        whole = family.configure(name)
+        assert whole.name == name
+        assert family.read(whole.dump()) == whole
+        assert all(meaning for _, meaning in type(whole).parameters().values())
+
+
+def test_a_configuration_by_name():
+    assert BOXES.configure("box", {"size": "3"}) == Box(size=3)
+    for words, name, given in (
+        ("Did you mean box", "bxo", {}),
+        ("no parameter of box called 'sice'. Did you mean size", "box", {"sice": 1}),
+    ):
+        with pytest.raises(UserError, match=words):
+            BOXES.configure(name, given)
+
+
+def test_a_configuration_registered_under_another_name_is_refused():
+    family = ConfigurationFamily("box", {"crate": f"{__name__}:Box"})
+    with pytest.raises(UserError, match="registered as 'crate' calls itself 'box'"):
+        family.configure("crate")
