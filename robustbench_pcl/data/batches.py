@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from robustbench_pcl.data.dataset import Split
-from robustbench_pcl.data.spec import Augmentation
+from robustbench_pcl.data.datasets import Augmentation
 
 CROP_PADDING = 4
 
@@ -48,7 +48,7 @@ class DeviceSplit:
         A last batch of a single image is left out, because batch norm has no variance there.
 
         Args:
-            batch_size: images a batch; the last one may be smaller.
+            batch_size: images per batch; the last one may be smaller.
             generator: on the CPU, whatever the device, so that all devices see the same images.
             augmentation: what to do to every image, see `augment`.
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import ValidationError
+import platformdirs
 
-from robustbench_pcl.data import atomic
+from robustbench_pcl.configuration import Description
 from robustbench_pcl.data.dataset import (
     SPLITS,
     Dataset,
@@ -27,19 +23,22 @@ from robustbench_pcl.data.dataset import (
     check_split,
     split_digest,
 )
-from robustbench_pcl.data.spec import DatasetSpec
+from robustbench_pcl.data.datasets import DatasetSpec
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.specs.base import Spec
+from robustbench_pcl.store.atomic import bring_back, replacing_folder
+
+READ_FAILURES = (OSError, EOFError, ValueError, UserError)
+"""What reading a damaged cache raises; pydantic's ValidationError is a ValueError."""
 
 
-class SplitInfo(Spec):
+class SplitInfo(Description):
     """One split in ``info.json``: number of images and digest."""
 
     count: int
     digest: str
 
 
-class CacheInfo(Spec):
+class CacheInfo(Description):
     """The content of ``info.json``."""
 
     format: Literal[1] = 1
@@ -52,20 +51,10 @@ class CacheInfo(Spec):
 
 
 def cache_root() -> Path:
-    """The folder of all cached data sets.
-
-    PCLBENCH_CACHE if it is set; else ``pclbench`` in XDG_CACHE_HOME or in the platform's own
-    folder for caches.
-    """
+    """The folder of all cached data sets: PCLBENCH_CACHE, or the platform's folder for caches."""
     if own := os.environ.get("PCLBENCH_CACHE"):
         return Path(own).expanduser()
-    if xdg := os.environ.get("XDG_CACHE_HOME"):
-        return Path(xdg) / "pclbench"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "pclbench"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pclbench"
-    return Path.home() / ".cache" / "pclbench"
+    return platformdirs.user_cache_path("pclbench", appauthor=False, opinion=False)
 
 
 def folder_of(spec: DatasetSpec) -> Path:
@@ -80,11 +69,10 @@ def read_info(spec: DatasetSpec) -> CacheInfo | None:
         UserError: the cache is broken.
     """
     folder = folder_of(spec)
-    with _broken_if_fails(spec):
-        atomic.bring_back(folder)
-        if not folder.exists():
-            return None
-        return CacheInfo.model_validate_json((folder / "info.json").read_bytes())
+    try:
+        return _info(folder)
+    except READ_FAILURES as error:
+        raise _broken(spec, folder, error) from error
 
 
 def read(spec: DatasetSpec) -> Dataset | None:
@@ -93,15 +81,16 @@ def read(spec: DatasetSpec) -> Dataset | None:
     Raises:
         UserError: the cache is broken.
     """
+    folder = folder_of(spec)
     while True:  # until nobody replaces the data set while it is being opened
-        before = _identity(folder_of(spec))
+        before = _identity(folder)
         try:
-            dataset = _open(spec)
-        except UserError:
-            if _identity(folder_of(spec)) == before:
-                raise
+            dataset = _open(spec, folder)
+        except READ_FAILURES as error:
+            if _identity(folder) == before:
+                raise _broken(spec, folder, error) from error
         else:
-            if _identity(folder_of(spec)) == before:
+            if _identity(folder) == before:
                 return dataset
 
 
@@ -129,7 +118,7 @@ def write(spec: DatasetSpec, raw: RawDataset) -> None:
         provenance=raw.provenance(spec),
     )
     try:
-        with atomic.replacing(folder_of(spec)) as folder:
+        with replacing_folder(folder_of(spec)) as folder:
             for name, (images, labels) in arrays.items():
                 np.save(folder / f"{name}-images.npy", images)
                 np.save(folder / f"{name}-labels.npy", labels)
@@ -162,6 +151,7 @@ def verify(spec: DatasetSpec) -> Dataset | None:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
+    """What changes when another folder takes this one's place; None if it is not there."""
     try:
         status = folder.stat()
     except OSError:
@@ -169,48 +159,42 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _open(spec: DatasetSpec) -> Dataset | None:
-    info = read_info(spec)
+def _info(folder: Path) -> CacheInfo | None:
+    if not folder.exists():
+        bring_back(folder)
+        if not folder.exists():
+            return None
+    return CacheInfo.model_validate_json((folder / "info.json").read_bytes())
+
+
+def _open(spec: DatasetSpec, folder: Path) -> Dataset | None:
+    """The data set in ``folder``; whatever is wrong with it is one of ``READ_FAILURES``."""
+    info = _info(folder)
     if info is None:
         return None
-    with _broken_if_fails(spec):
-        return Dataset(
-            spec=spec,
-            train=_read_split(spec, "train", info.train),
-            test=_read_split(spec, "test", info.test),
-            mean=info.mean,
-            std=info.std,
-            provenance=info.provenance,
+    splits: dict[SplitName, Split] = {}
+    for name in SPLITS:
+        known = info.train if name == "train" else info.test
+        images, stored = (
+            np.load(folder / f"{name}-{part}.npy", mmap_mode="r", allow_pickle=False)
+            for part in ("images", "labels")
         )
+        if not images.flags.c_contiguous:
+            raise ValueError(f"{name}-images.npy is not in C order")
+        if stored.dtype != np.int64 or len(stored) != known.count:
+            raise ValueError(f"{name}-labels.npy is not {known.count} int64")
+        # Labels are small: in memory, they cost no page faults in random order.
+        labels: Labels = np.array(stored)
+        labels.flags.writeable = False
+        check_split(spec, name, images, labels)
+        splits[name] = Split(images, labels, known.digest)
+    return Dataset(spec, splits["train"], splits["test"], info.mean, info.std, info.provenance)
 
 
-def _read_split(spec: DatasetSpec, name: SplitName, info: SplitInfo) -> Split:
-    images = _read_array(folder_of(spec) / f"{name}-images.npy")
-    # Labels are small: in memory, they cost no page faults in random order.
-    labels: Labels = np.array(_read_array(folder_of(spec) / f"{name}-labels.npy"))
-    labels.flags.writeable = False
-    if labels.dtype != np.int64 or len(labels) != info.count:
-        raise ValueError(f"{name}-labels.npy is not {info.count} int64")
-    check_split(spec, name, images, labels)
-    return Split(images, labels, info.digest)
-
-
-def _read_array(path: Path) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    if not array.flags.c_contiguous:
-        raise ValueError(f"{path.name} is not in C order")
-    return array
-
-
-@contextmanager
-def _broken_if_fails(spec: DatasetSpec) -> Iterator[None]:
-    """Turn whatever reading raises into the error that names the cure."""
-    try:
-        yield
-    except (OSError, EOFError, ValueError, ValidationError, UserError) as error:
-        reason = error.cause if isinstance(error, UserError) else " ".join(str(error).split())
-        raise UserError(
-            f"The cached {spec.title} in {folder_of(spec)} is broken: {reason.rstrip('.')}.",
-            f"Look closer with `pclbench data verify {spec.name}`, or replace it: "
-            f"pclbench data add {spec.name} [FILE]",
-        ) from error
+def _broken(spec: DatasetSpec, folder: Path, error: Exception) -> UserError:
+    reason = error.cause if isinstance(error, UserError) else " ".join(str(error).split())
+    return UserError(
+        f"The cached {spec.title} in {folder} is broken: {reason.rstrip('.')}.",
+        f"Look closer with `pclbench data verify {spec.name}`, or replace it: "
+        f"pclbench data add {spec.name} [FILE]",
+    )

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from robustbench_pcl.data.spec import DatasetSpec
+from robustbench_pcl.configuration import ID_LENGTH
+from robustbench_pcl.data.datasets import DatasetSpec
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.specs.base import ID_LENGTH
 from robustbench_pcl.store.records import DataRecord
 
 Images = npt.NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import errno
 import glob
 import os
+import shutil
 import tempfile
 import time
 import uuid
@@ -15,7 +16,7 @@ from pathlib import Path
 from robustbench_pcl.errors import UserError
 
 STALE_SECONDS = 24 * 3600
-"""After so long, a temporary file belongs to a process that was killed."""
+"""After so long, a temporary file or folder belongs to a process that was killed."""
 
 
 @contextlib.contextmanager
@@ -31,7 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            _remove_if_stale(left)
         # Not mkstemp, whose files only this user may read: artefacts are shared in a lab.
         temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
         temporary.touch(exist_ok=False)
@@ -67,12 +69,61 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left of earlier writes of this file."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError):  # another process may be sweeping too
-            if time.time() - left.stat().st_mtime > STALE_SECONDS:
-                left.unlink()
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder for files that takes the place of ``folder`` when the block ends well.
+
+    The new folder is complete and on the disk before ``folder`` is moved aside, and ``folder`` is
+    deleted only when the new one stands in its place. If the process dies between those two moves,
+    :func:`bring_back` undoes the first.
+
+    Args:
+        folder: need not exist.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    bring_back(folder)
+    for left in folder.parent.glob(f".{folder.name}-new-*"):
+        _remove_if_stale(left)
+    new = folder.with_name(f".{folder.name}-new-{uuid.uuid4().hex}")
+    new.mkdir()
+    try:
+        yield new
+        for path in (*new.iterdir(), new):
+            _flush(path)
+        while True:  # another process may put its own folder there between our two moves
+            try:
+                new.rename(folder)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(folder.with_name(f".{folder.name}-old-{uuid.uuid4().hex}"))
+        _flush(folder.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    for old in folder.parent.glob(f".{folder.name}-old-*"):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def bring_back(folder: Path) -> None:
+    """Undo a replacement that was killed after ``folder`` was moved aside."""
+    if folder.exists():
+        return
+    asides = folder.parent.glob(f".{folder.name}-old-*")
+    with contextlib.suppress(FileNotFoundError):  # another process may be doing the same
+        for newest in sorted(asides, key=lambda aside: aside.stat().st_mtime)[-1:]:
+            newest.rename(folder)
+
+
+def _remove_if_stale(path: Path) -> None:
+    """Remove what a killed process left of an earlier write."""
+    with contextlib.suppress(OSError):  # another process may be doing the same
+        if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _flush(path: Path) -> None:

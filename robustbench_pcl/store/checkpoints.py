@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from robustbench_pcl.configuration import explained
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.records import ModelRecord
 from robustbench_pcl.store.tensors import (
     Arrays,
@@ -23,14 +24,22 @@ from robustbench_pcl.store.tensors import (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A stored model: where it is and what made it. The weights are read only when asked for."""
+    """A stored model. The weights are read only when asked for.
+
+    Attributes:
+        path: its file.
+        record: what made it.
+        others: checkpoints of the same recipe with other weights in the same folder, which are
+            other models.
+    """
 
     path: Path
     record: ModelRecord
+    others: tuple[Checkpoint, ...] = ()
 
     def standing_for(self, recipe: Recipe) -> Checkpoint:
         """The same weights under another recipe that leads to them."""
-        return replace(self, record=self.record.model_copy(update={"recipe": recipe}))
+        return replace(self, record=self.record.changed(recipe=recipe))
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """The weights, by name.
@@ -47,42 +56,55 @@ class Checkpoint:
         return arrays
 
 
-def checkpoint_path(folder: Path, recipe: Recipe, identity: str) -> Path:
-    """The file of a recipe's checkpoint; people read the first part, programs the id."""
-    return folder / f"{recipe.dataset}-{recipe.name}-{recipe.scale}-{identity}.safetensors"
-
-
 def save_checkpoint(folder: Path, recipe: Recipe, identity: str, arrays: Arrays) -> Checkpoint:
-    """Store a trained model under its id."""
-    record = ModelRecord(checkpoint=identity, weights=weights_digest(arrays), recipe=recipe)
-    path = checkpoint_path(folder, recipe, identity)
-    save_arrays(path, arrays, record.content())
-    return Checkpoint(path, record)
+    """Store a trained model.
+
+    People read the first part of the file's name; programs read the id and the digest of the
+    weights, so that a recipe that was trained to two sets of weights has two files.
+    """
+    weights = weights_digest(arrays)
+    record = ModelRecord(checkpoint=identity, weights=weights, recipe=recipe)
+    name = f"{recipe.dataset}-{recipe.name}-{recipe.scale}-{identity}-{weights}.safetensors"
+    save_arrays(folder / name, arrays, record.content())
+    return Checkpoint(folder / name, record)
 
 
 def find_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
-    """The checkpoint with that id, or None; its name and scale in the file name do not matter.
+    """The checkpoint with that id, or None; recipe name and scale in its file's name do not matter.
+
+    Where the recipe was trained to different weights, it is the first by file name, and the
+    others are named in it.
 
     Raises:
-        UserError: the file is there but is not a checkpoint.
+        UserError: a file of that id is not a checkpoint.
     """
-    found = sorted(folder.glob(f"*-{identity}.safetensors"))
-    return open_checkpoint(found[0]) if found else None
+    found = find_checkpoints(folder, identity)
+    return replace(found[0], others=tuple(found[1:])) if found else None
+
+
+def find_checkpoints(folder: Path, identity: str) -> list[Checkpoint]:
+    """All checkpoints with that id, each with other weights, by file name.
+
+    Raises:
+        UserError: a file of that id is not a checkpoint.
+    """
+    found: dict[str, Checkpoint] = {}
+    for path in sorted(folder.glob(f"[!.]*-{identity}-*.safetensors")):
+        checkpoint = open_checkpoint(path)
+        found.setdefault(checkpoint.record.weights, checkpoint)
+    return list(found.values())
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """A checkpoint by its file.
 
     Raises:
-        UserError: the file is missing, truncated, pickled, a web page, or without a recipe.
+        UserError: the file is missing, truncated, pickled, a web page, without a recipe, or of
+            another version of pclbench.
     """
     description = load_description(path)
     try:
         return Checkpoint(path, ModelRecord.model_validate(description))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(
-            f"The recipe in {path} cannot be read: {'.'.join(map(str, first['loc']))}: "
-            f"{first['msg']}.",
-            "It may come from another version of pclbench; train it again.",
-        ) from error
+        cure = "It may come from another version of pclbench; train it again."
+        raise explained(error, f"The recipe in {path} cannot be read", cure) from error

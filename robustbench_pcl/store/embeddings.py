@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from robustbench_pcl.configuration import Count, Description, Dump, digest, explained
+from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.specs.base import Spec, digest
-from robustbench_pcl.specs.view import View
-from robustbench_pcl.store.records import DataRecord, Environment, ModelRecord
+from robustbench_pcl.store.records import DataRecord, ModelRecord
 from robustbench_pcl.store.tensors import (
     load_arrays,
     load_description,
@@ -22,6 +23,32 @@ from robustbench_pcl.store.tensors import (
 )
 
 Array = np.ndarray[Any, Any]
+Method = Literal["features", "tsne"]
+"""How features become points in the plane: two neurons as they are, or t-SNE of any number."""
+
+
+class View(Description):
+    """How to look at a model's features of test images.
+
+    Attributes:
+        layer: the layer's number in Table 1.
+        method: from features to points.
+        attack: the complete configuration of a white-box attack on the model itself; None for
+            clean images.
+        epoch: how many epochs of its own training the model has had; None for the trained model.
+            Nothing is attacked before the end of a training.
+    """
+
+    layer: Count
+    method: Method = "features"
+    attack: Dump | None = None
+    epoch: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _attacks_a_trained_model(self) -> Self:
+        if self.attack is not None and self.epoch is not None:
+            raise ValueError("a model is attacked when it is trained, not in between")
+        return self
 
 
 @dataclass(frozen=True)
@@ -60,13 +87,13 @@ class Layout:
         return {name: array for name, array in vars(self).items() if array is not None}
 
 
-class EmbeddingSpec(Spec):
+class EmbeddingSpecification(Description):
     """What an embedding is made from; its digest is the embedding's id.
 
     Attributes:
-        model: whose features. Before the end of a training its weights are "": they are kept
-            nowhere, and follow from the checkpoint's id and the epoch.
-        view: which features, the attack with all its parameters.
+        model: whose features. Before the end of a training its weights are "": they are not
+            kept, and follow from the checkpoint's id and the epoch.
+        view: which features, how they are drawn, and the attack.
         data: the clean images.
         adversarial_set: id of the attacked images, or None for clean ones.
         classes: only images of these are shown.
@@ -82,7 +109,7 @@ class EmbeddingSpec(Spec):
     n: int
     seed: int
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The id: model, layer, method, pixels, classes, n and seed decide it; names do not."""
         model = self.model.key if self.view.epoch is None else self.model.checkpoint
@@ -99,7 +126,7 @@ class EmbeddingSpec(Spec):
         )
 
 
-class EmbeddingRecord(Spec):
+class EmbeddingRecord(Description):
     """What is kept beside the points.
 
     Attributes:
@@ -109,7 +136,7 @@ class EmbeddingRecord(Spec):
         created: ISO 8601 time, UTC.
     """
 
-    spec: EmbeddingSpec
+    spec: EmbeddingSpecification
     content_digest: str
     environment: Environment
     created: str
@@ -123,7 +150,7 @@ class Embedding:
     record: EmbeddingRecord
 
     @property
-    def spec(self) -> EmbeddingSpec:
+    def spec(self) -> EmbeddingSpecification:
         """What it was made from."""
         return self.record.spec
 
@@ -135,12 +162,20 @@ class Embedding:
         """
         arrays = load_arrays(self.path)
         if weights_digest(arrays) != self.record.content_digest:
-            raise _damaged(self.path, "its points are not the ones that its header names")
+            raise UserError(
+                f"{self.path} is not a whole embedding: its points are not the ones that its "
+                "header names.",
+                _cure(self.path),
+            )
         return Layout(**arrays)
 
 
 def save_embedding(
-    folder: Path, spec: EmbeddingSpec, layout: Layout, environment: Environment, created: str
+    folder: Path,
+    spec: EmbeddingSpecification,
+    layout: Layout,
+    environment: Environment,
+    created: str,
 ) -> Embedding:
     """Store points under the id of what they were made from."""
     arrays = layout.arrays()
@@ -184,16 +219,12 @@ def open_embedding(path: Path) -> Embedding:
     try:
         return Embedding(path, EmbeddingRecord.model_validate(load_description(path)))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise explained(error, f"{path} is not a whole embedding", _cure(path)) from error
 
 
 def _path(folder: Path, identity: str) -> Path:
     return folder / f"{identity}.safetensors"
 
 
-def _damaged(path: Path, why: str) -> UserError:
-    return UserError(
-        f"{path} is not a whole embedding: {why}.",
-        f"Move it away (mv {path.name} {path.name}.bad) and run the command again to make it.",
-    )
+def _cure(path: Path) -> str:
+    return f"Move it away (mv {path.name} {path.name}.bad) and run the command again to make it."

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal
 
-from robustbench_pcl.specs.base import Part, Spec
-from robustbench_pcl.specs.names import CraftingMode
-from robustbench_pcl.specs.recipe import NEAREST_SHARPNESS, Recipe
+from robustbench_pcl.configuration import Description, Dump, Mode
+from robustbench_pcl.environment import Environment
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.recipe import NEAREST_SHARPNESS, Recipe
+
+FORMAT: Literal[2] = 2
+"""Of everything that is stored. Artefacts that name no format are those of pclbench 0.1."""
 
 
-class DataRecord(Spec):
+class DataRecord(Description):
     """Which images were used.
 
     Attributes:
-        dataset: name in the catalogue.
+        dataset: name of the data set.
         digest: of the split's pixels and labels.
         source: where the images came from, in words.
         lossy: the pixels are not the published ones (for instance JPEG copies).
@@ -29,14 +36,23 @@ class DataRecord(Spec):
     note: str = ""
 
 
-class ModelRecord(Spec):
-    """Which model was used: the checkpoint's id, the digest of its weights, how it was trained."""
+class ModelRecord(Description):
+    """Which model was used.
+
+    The same recipe may have been trained to different weights (with another number of threads, or
+    on another device), so the checkpoint's id alone does not name a model.
+
+    Attributes:
+        checkpoint: id of the checkpoint, which follows from the recipe and the training images.
+        weights: digest of its weights.
+        recipe: how it was trained, and how it decides a class.
+    """
 
     checkpoint: str
     weights: str
     recipe: Recipe
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The same for models that classify alike: the weights, and how they decide a class."""
         if self.recipe.inference == "softmax":
@@ -44,52 +60,44 @@ class ModelRecord(Spec):
         return f"{self.weights}-{self.recipe.inference}-{NEAREST_SHARPNESS:g}"
 
 
-class Environment(Spec):
-    """Where the number was made."""
-
-    pclbench: str
-    python: str
-    torch: str
-    platform: str
-    device: str
-    threads: int
-
-
-class Measurement(Spec):
+class Measurement(Description):
     """The accuracy of one model on one set of images.
 
     Attributes:
+        format: of the file.
         id: digest of the target's key and the adversarial set, or the data and n.
         data: the clean images behind it.
         target: the model that was measured.
-        source: the model the images were crafted on, or None for clean accuracy.
-        attack: the attack with all its parameters, or None for clean accuracy.
+        source: the model the adversarial images were made on, or None for clean accuracy.
+        attack: the complete configuration of the attack, or None for clean accuracy.
         adversarial_set: id of the stored set, or None.
-        crafting: how the set was made; measurements that do not say are of exact sets. "until-
-            fooled" counts an image as fooled if any step fooled the target, the others if the last.
-        precision: of the attack's gradients; verdicts are always float32's.
+        mode: how the set was made. "early-stop" counts an image as fooled if any step fooled the
+            target, the others if the last one did.
+        precision: of the attack's gradients; classes are always float32's.
         largest_linf: largest L-infinity perturbation in the set, in pixels of [0, 1].
         mean_l2: mean L2 perturbation in the set, in pixels of [0, 1].
         n: images measured.
         correct: images classified as their label.
-        correct_8bit: the same after rounding the images to 8 bits a channel; None where crafting
-            was until fooled.
+        correct_8bit: the same after rounding the images to 8 bits per channel; None for
+            "early-stop".
         interval: 95 % Wilson interval of the accuracy, as fractions.
-        verdicts: one bit an image in the set's order, 1 for correct, packed, as hexadecimal.
-        seconds: of crafting, on ``environment``'s device.
-        forward_passes: images passed forward while crafting, the source's verdicts included.
-        backward_passes: images passed backward while crafting.
+        verdicts: one bit per image in the set's order, 1 for correct, packed, as hexadecimal.
+        seconds: that the attack took, on ``environment``'s device.
+        forward_passes: images passed forward by the attack, the source's classes included.
+        backward_passes: images passed backward by the attack.
         seed: of the attack's random start.
+        environment: where it was measured.
         created: ISO 8601 time, UTC.
     """
 
+    format: Literal[2] = FORMAT
     id: str
     data: DataRecord
     target: ModelRecord
     source: ModelRecord | None = None
-    attack: Part | None = None
+    attack: Dump | None = None
     adversarial_set: str | None = None
-    crafting: CraftingMode = "exact"
+    mode: Mode = "exact"
     precision: str = "float32"
     largest_linf: float = 0.0
     mean_l2: float = 0.0
@@ -111,21 +119,23 @@ class Measurement(Spec):
         return self.correct / self.n
 
 
-class TrainingRecord(Spec):
+class TrainingRecord(Description):
     """How a checkpoint came to be, beside the checkpoint's own header.
 
     Attributes:
+        format: of the file.
         checkpoint: its id.
         weights: digest of its weights.
         recipe: what made it.
         data: the training images.
         precision: of convolutions and matrix products, as they were: "bfloat16" or "float32".
         seconds_per_epoch: median over the epochs.
-        history: one entry an epoch: losses, training accuracy, seconds, warnings.
-        environment: where.
+        history: one entry per epoch: losses, training accuracy, seconds, warnings.
+        environment: where it was trained.
         created: ISO 8601 time, UTC.
     """
 
+    format: Literal[2] = FORMAT
     checkpoint: str
     weights: str
     recipe: Recipe
@@ -135,3 +145,24 @@ class TrainingRecord(Spec):
     history: list[dict[str, Any]]
     environment: Environment
     created: str
+
+
+def refuse_other_format(place: Path, found: object) -> None:
+    """Check the format that a file or folder of artefacts says it has.
+
+    Args:
+        place: the file or folder, for the error.
+        found: the format; None where none is named.
+
+    Raises:
+        UserError: it is not the one that this version reads and writes.
+    """
+    if found == FORMAT:
+        return
+    older = found is None or (isinstance(found, Integral) and found < FORMAT)
+    maker = "pclbench 0.1" if older else "a newer pclbench"
+    raise UserError(
+        f"{place} has format {1 if found is None else found}, made by {maker}; this one reads "
+        f"format {FORMAT}.",
+        f"Nothing of it is changed: name another folder with --home NEW, or use {maker} for it.",
+    )

@@ -12,9 +12,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from robustbench_pcl.configuration import ID_LENGTH
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.specs.base import ID_LENGTH
 from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.records import FORMAT, refuse_other_format
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -38,23 +39,24 @@ def weights_digest(arrays: Arrays) -> str:
 
 
 def save_arrays(path: Path, arrays: Arrays, description: Mapping[str, Any]) -> None:
-    """Write arrays and a JSON description into one file, in one step."""
+    """Write arrays, a JSON description and the format's number into one file, in one step."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    write_bytes(path, save(contiguous, metadata={"pclbench": json.dumps(description)}))
+    header = json.dumps({"format": FORMAT, **description})
+    write_bytes(path, save(contiguous, metadata={"pclbench": header}))
 
 
 def load_description(path: Path) -> dict[str, Any]:
     """The description in a file's header, without reading the arrays.
 
     Raises:
-        UserError: the file is missing, truncated, pickled, a web page, or not one of ours.
+        UserError: the file is missing, truncated, pickled, a web page, not one of ours, or of
+            another format.
     """
-    _refuse_foreign(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+        raise _unreadable(path, error) from error
     if "pclbench" not in metadata:
         raise UserError(
             f"{path} holds weights but no recipe, so it was not written by pclbench.",
@@ -63,9 +65,10 @@ def load_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(metadata["pclbench"])
     except ValueError as error:
-        raise _damaged(path, error) from error
+        raise _unreadable(path, error) from error
     if not isinstance(description, dict):
-        raise _damaged(path, TypeError("its description is not an object"))
+        raise _unreadable(path, TypeError("its description is not an object"))
+    refuse_other_format(path, description.pop("format", None))
     return description
 
 
@@ -75,36 +78,31 @@ def load_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
     Raises:
         UserError: as :func:`load_description`.
     """
-    _refuse_foreign(path)
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
+        raise _unreadable(path, error) from error
 
 
-def _refuse_foreign(path: Path) -> None:
-    """Name what a file is when it is plainly not safetensors; nothing of it is executed."""
+def _unreadable(path: Path, error: Exception) -> UserError:
+    """The error for a file that is no safetensors; what it is, if that is plain."""
     try:
         with path.open("rb") as file:
             head = file.read(512)
-    except OSError as error:
-        raise UserError(
-            f"Cannot read {path}: {error.strerror}.", "Check the path, or train it: pclbench train."
-        ) from error
-    if head[8:9] == b"{":
-        return  # a header after eight bytes of length, which may be any bytes: safetensors
+    except OSError as reason:
+        return UserError(
+            f"Cannot read {path}: {reason.strerror}.",
+            "Check the path, or train it: pclbench train.",
+        )
     kind = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         kind = "a web page (HTML)"
-    if kind:
-        raise UserError(
+    if kind and head[8:9] != b"{":  # a header after eight bytes of length, which may be any bytes
+        return UserError(
             f"{path} is {kind}, not a safetensors checkpoint.",
             "Download or train it again; pclbench never opens pickled files, which can run code.",
         )
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(
         f"{path} is truncated or damaged ({error}).",
         "Move it away and run the command again to make it anew.",

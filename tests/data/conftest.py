@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from robustbench_pcl.data.dataset import RawDataset
-from robustbench_pcl.data.spec import DatasetSpec
+from robustbench_pcl.data.datasets import DatasetSpec
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place for Debian's packages, so that tests do not depend on the machine."""
     folder = tmp_path / "debian"
-    monkeypatch.setattr("robustbench_pcl.data.sources.debian.INSTALL_FOLDER", folder)
+    monkeypatch.setattr("robustbench_pcl.data.sources.DEBIAN_FOLDER", folder)
     return folder
 
 
@@ -75,7 +75,7 @@ def image_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def folder_names() -> Callable[[DatasetSpec], tuple[str, ...]]:
-    """The catalogue's class names as folders may spell them."""
+    """The data set's class names as folders may spell them."""
     return lambda spec: tuple(re.sub(r"[^\w-]", "-", name).lower() for name in spec.classes)
 
 

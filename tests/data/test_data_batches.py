@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from robustbench_pcl.data.batches import CROP_PADDING, DeviceSplit, augment, pixels
-from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
 from robustbench_pcl.data.dataset import Split
 
 
@@ -128,15 +127,3 @@ def test_the_seed_decides_everything():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_every_device_gives_the_same_batches():
     assert same(epochs("cpu", 0), epochs("cuda", 0))
-
-
-@pytest.mark.parametrize("spec", DATASETS.values(), ids=lambda spec: spec.name)
-def test_every_data_set_makes_batches(spec):
-    data = DeviceSplit(make_split(20, spec.shape), "cpu")
-    for images, _, _ in data.epoch(8, seeded(), spec.augmentation):
-        assert images.shape[1:] == spec.shape
-        assert 0 <= images.min() <= images.max() <= 1
-
-
-def test_svhn_is_never_mirrored():
-    assert "flip" not in dataset_spec("svhn").augmentation

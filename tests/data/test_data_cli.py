@@ -1,22 +1,25 @@
 """``pclbench data``."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from typer.testing import CliRunner
 
-from robustbench_pcl.cli.data import app
+from robustbench_pcl.cli.app import app
 from robustbench_pcl.data import cache as data_cache
-from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 
 CIFAR10 = dataset_spec("cifar10")
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    return CliRunner().invoke(app, ["data", *map(str, arguments)], catch_exceptions=False)
+
+
+def refusal(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    return result.stderr
 
 
 def rows(*arguments):
@@ -70,14 +73,12 @@ def test_verify(toy, cache):
         last = file.read(1)[0]
         file.seek(-1, 2)
         file.write(bytes([last ^ 1]))
-    with pytest.raises(UserError, match="have changed"):
-        run("verify", "cifar10")
+    assert "have changed" in refusal("verify", "cifar10")
 
 
 def test_verify_of_what_is_not_there():
     assert rows("verify") == []
-    with pytest.raises(UserError, match="not in the cache"):
-        run("verify", "cifar10")
+    assert "not in the cache" in refusal("verify", "cifar10")
 
 
 def test_path(cache):
@@ -87,16 +88,4 @@ def test_path(cache):
 
 @pytest.mark.parametrize("command", ["add", "verify", "path"])
 def test_unknown_names_are_refused(command):
-    with pytest.raises(UserError, match="There is no data set called"):
-        run(command, "imagenet")
-
-
-def test_importing_the_commands_imports_nothing_heavy():
-    code = (
-        "import robustbench_pcl.cli.data, sys; "
-        "print(sorted({'numpy', 'sklearn', 'torch', 'PIL', 'rich.progress'} & set(sys.modules)))"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert result.stdout.strip() == "[]"
+    assert "There is no data set called" in refusal(command, "imagenet")

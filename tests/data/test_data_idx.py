@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
-from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.data.sources import idx
-from robustbench_pcl.data.sources.members import members
+from robustbench_pcl.data import idx
+from robustbench_pcl.data.archives import members
+from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.errors import UserError
 
 CONTENT = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)

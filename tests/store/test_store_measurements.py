@@ -1,10 +1,11 @@
 """Measurements and training records: one JSON file each."""
 
+import json
+
 import pytest
+from store_artefacts import HERE, MEASUREMENT, MODEL, SET, TRAINING
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.specs.base import Part
-from robustbench_pcl.store.home import Home, environment, now
 from robustbench_pcl.store.measurements import (
     find_measurement,
     load_measurements,
@@ -12,107 +13,70 @@ from robustbench_pcl.store.measurements import (
     save_measurement,
     save_training,
 )
-from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
+from robustbench_pcl.store.records import Measurement
 
 
-@pytest.fixture
-def measurement(tiny):
-    model = ModelRecord(checkpoint="aaaaaaaaaaaa", weights="bbbbbbbbbbbb", recipe=tiny("ours"))
-    return Measurement(
-        id="cccccccccccc",
-        data=DataRecord(dataset="digits", digest="dddddddddddd", source="scikit-learn"),
-        target=model,
-        source=model,
-        attack=Part(name="pgd", parameters={"eps": 0.1, "steps": 10, "loss": "margin"}),
-        adversarial_set="eeeeeeeeeeee",
-        largest_linf=0.1,
-        mean_l2=0.4,
-        n=10,
-        correct=3,
-        correct_8bit=4,
-        interval=(0.1, 0.6),
-        verdicts="e000",
-        seconds=1.5,
-        forward_passes=100,
-        backward_passes=100,
-        seed=0,
-        environment=environment("2.6.0", "a processor", 1),
-        created=now(),
-    )
+def test_a_measurement_comes_back(paths):
+    path = save_measurement(paths, MEASUREMENT)
+    assert path == paths.root / "results" / "measurements" / "cccccccccccc.json"
+    assert find_measurement(paths, "cccccccccccc") == MEASUREMENT
+    assert load_measurements(paths) == [MEASUREMENT]
+    assert MEASUREMENT.accuracy == 0.3
+    assert find_measurement(paths, "another") is None
 
 
-@pytest.fixture
-def training(measurement):
-    return TrainingRecord(
-        checkpoint="aaaaaaaaaaaa",
-        weights="bbbbbbbbbbbb",
-        recipe=measurement.target.recipe,
-        data=measurement.data,
-        seconds_per_epoch=0.5,
-        history=[{"epoch": 1, "loss": 0.25, "warnings": ["it may run away"]}],
-        environment=measurement.environment,
-        created=now(),
-    )
+def test_numbers_come_back_with_their_types(paths):
+    attack = {"name": "cw", "c": 10.0, "steps": 10, "targeted": False}
+    save_measurement(paths, MEASUREMENT.changed(attack=attack))
+    found = find_measurement(paths, MEASUREMENT.id).attack
+    assert [type(value) for value in found.values()] == [str, float, int, bool]
 
 
-def test_round_trips(tmp_path, measurement, training):
-    results = Home(tmp_path).results
-    path = save_measurement(results, measurement)
-    assert path == tmp_path / "results" / "measurements" / "cccccccccccc.json"
-    assert find_measurement(results, "cccccccccccc") == measurement
-    assert load_measurements(results) == [measurement]
-    assert measurement.accuracy == 0.3
-    save_training(results, training)
-    assert load_trainings(results) == [training]
-
-
-def test_nothing_is_stored_yet(tmp_path):
-    assert find_measurement(tmp_path, "cccccccccccc") is None
-    assert load_measurements(tmp_path) == []
-    assert load_trainings(tmp_path) == []
-
-
-def test_the_oldest_comes_first(tmp_path, measurement):
+def test_the_oldest_comes_first(paths):
     for number, created in enumerate(("2025-03-01", "2025-01-01", "2025-02-01")):
         changes = {"id": f"{number:012d}", "created": f"{created}T00:00:00+00:00"}
-        save_measurement(tmp_path, measurement.model_copy(update=changes))
-    assert [record.id[-1] for record in load_measurements(tmp_path)] == ["1", "2", "0"]
+        save_measurement(paths, MEASUREMENT.changed(**changes))
+    assert [record.id[-1] for record in load_measurements(paths)] == ["1", "2", "0"]
 
 
-def test_half_written_files_are_not_seen(tmp_path, measurement):
-    path = save_measurement(tmp_path, measurement)
-    (path.parent / f".{path.name}.abc.tmp").write_text("{")
-    (path.parent / f".{path.name}").write_text("{")
-    assert len(load_measurements(tmp_path)) == 1
+def test_one_recipe_s_trainings_to_different_weights_are_all_kept(paths):
+    threads = HERE.changed(threads=2)
+    other = TRAINING.changed(weights="ffffffffffff", environment=threads, created="2099-01-01")
+    assert save_training(paths, TRAINING) != save_training(paths, other)
+    assert load_trainings(paths) == [TRAINING, other]
+    again = TRAINING.changed(seconds_per_epoch=0.25)
+    save_training(paths, again)  # of the same weights there is one
+    assert load_trainings(paths) == [again, other]
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("change", "words"),
     [
-        lambda content: b"",
-        lambda content: content[: len(content) // 2],
-        lambda content: b"<html>",
-        lambda content: b"\xff\xfe" + content,
-        lambda content: b"[]",
-        lambda content: b"null",
-        lambda content: content.replace(b'"n":', b'"m":'),
-        lambda content: content.replace(b'"n": 10', b'"n": "many"'),
-        lambda content: content.replace(b"{", b'{"surprise": 1,', 1),
+        ({"n": "many"}, "n: input should be a valid integer.* not 'many'"),
+        ({"surprise": 1}, "surprise: extra inputs are not permitted"),
+        ({"target": {"checkpoint": "x"}}, "target.weights: field required"),
+        ({"mode": "until-fooled"}, "mode: input should be 'exact', 'fast' or 'early-stop'"),
+        ({"mean_l2": float("nan")}, "mean_l2: input should be a finite number"),
     ],
 )
-def test_a_damaged_file_is_named_and_not_believed(tmp_path, measurement, damage):
-    path = save_measurement(tmp_path, measurement)
-    path.write_bytes(damage(path.read_bytes()))
-    for read in (load_measurements, lambda folder: find_measurement(folder, "cccccccccccc")):
-        with pytest.raises(UserError, match="is not a measurement") as raised:
-            read(tmp_path)
-        assert str(path) in raised.value.cause
-        assert "\n" not in raised.value.cause
-        assert "Move it away" in raised.value.cure
+def test_a_wrong_field_is_named(paths, change, words):
+    path = save_measurement(paths, MEASUREMENT)
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **change}))
+    for read in (load_measurements, lambda paths: find_measurement(paths, MEASUREMENT.id)):
+        with pytest.raises(UserError, match=f"is not a measurement: {words}"):
+            read(paths)
 
 
-def test_a_damaged_training_record(tmp_path, training):
-    path = save_training(tmp_path, training)
-    path.write_text("{}")
-    with pytest.raises(UserError, match="is not a trainingrecord: checkpoint: Field required"):
-        load_trainings(tmp_path)
+def test_models_that_answer_alike_have_one_key():
+    renamed = MODEL.changed(recipe=MODEL.recipe.changed(name="mine"), checkpoint="another")
+    assert renamed.key == MODEL.key
+    nearest = MODEL.changed(recipe=MODEL.recipe.changed(inference="nearest"))
+    others = {nearest.key, MODEL.changed(weights="ffffffffffff").key}
+    assert len(others | {MODEL.key}) == 3
+
+
+def test_a_clean_measurement_names_no_attack():
+    fields = MEASUREMENT.content(exclude=("source", "attack", "adversarial_set"))
+    clean = Measurement.model_validate(fields)
+    assert (clean.source, clean.attack, clean.adversarial_set) == (None, None, None)
+    assert MEASUREMENT.adversarial_set == SET.id

@@ -1,22 +1,29 @@
-"""Images in folders: ``<split>/<class>/<id>.png``, perhaps below one common top folder."""
+"""A copy of a data set that the user has: images in folders, or the four classic IDX files.
+
+Images lie at ``<split>/<class>/<id>.png``, perhaps below one common top folder.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 import struct
+import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from robustbench_pcl.data import idx
+from robustbench_pcl.data.archives import Member, members
 from robustbench_pcl.data.dataset import SPLITS, Images, Labels, RawDataset, SplitName
-from robustbench_pcl.data.sources.members import Member
-from robustbench_pcl.data.spec import DatasetSpec
+from robustbench_pcl.data.datasets import DatasetSpec
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.progress import TerminalProgress, tracked
 
+CLASS_LIST = "classes.txt"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm"}
 DECODERS = ("PNG", "JPEG", "BMP", "PPM")
 MODES = {1: "L", 3: "RGB"}
@@ -60,7 +67,50 @@ class Picture:
     lossy: bool
 
 
-def place_of(member_name: str) -> Place | None:
+def read_archive(spec: DatasetSpec, path: Path) -> RawDataset:
+    """Read a data set from an archive or folder that may come from anywhere.
+
+    It holds either images, ``<split>/<class>/<id>.png`` and perhaps ``classes.txt`` with the class
+    folders in label order, or the four classic IDX files. Other files in it are passed over.
+
+    Args:
+        spec: which data set it should be.
+        path: zip, tar, gzipped tar, or a folder.
+
+    Raises:
+        UserError: not an archive, damaged, too large, or not this data set.
+    """
+    arrays: dict[str, Images] = {}
+    pictures: list[Picture] = []
+    class_list: list[str] | None = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked here
+        count = spec.train_images + spec.test_images
+        for member in tracked(members(path), f"read {path.name}", count, TerminalProgress()):
+            if name := idx.classic_name(member.name):
+                arrays[name] = idx.parse(member.read(), member.name)
+            elif place := _place_of(member.name):
+                pictures.append(_decode(member, place, spec))
+            elif PurePosixPath(member.name).name == CLASS_LIST:
+                class_list = _class_list(spec, member)
+    kind = "folder" if path.is_dir() else "archive"
+    if arrays:
+        return idx.assemble(arrays, f"IDX {kind} {path.resolve().name}")
+    return _assemble(spec, pictures, class_list, f"image {kind} {path.resolve().name}")
+
+
+def _class_list(spec: DatasetSpec, member: Member) -> list[str]:
+    names = member.read().decode("utf-8-sig", errors="replace").split("\n")
+    classes = [name.strip() for name in names if name.strip()]
+    if len(set(classes)) != len(spec.classes) or len(classes) != len(spec.classes):
+        raise UserError(
+            f"{member.name} does not list {len(spec.classes)} different classes.",
+            f"Write one class of {spec.title} per line, in label order.",
+        )
+    return classes
+
+
+def _place_of(member_name: str) -> Place | None:
     """Where a member stands in the layout, or None if it is no image of it."""
     path = PurePosixPath(member_name)
     if len(path.parts) not in {3, 4} or path.suffix.lower() not in SUFFIXES:
@@ -73,7 +123,7 @@ def place_of(member_name: str) -> Place | None:
     return Place(top, split, folder, int(digits[0]) if digits else 0, file)
 
 
-def decode(member: Member, place: Place, spec: DatasetSpec) -> Picture:
+def _decode(member: Member, place: Place, spec: DatasetSpec) -> Picture:
     """Decode an image of the data set.
 
     Raises:
@@ -98,7 +148,7 @@ def decode(member: Member, place: Place, spec: DatasetSpec) -> Picture:
     return Picture(place, pixels.reshape(height, width, channels).transpose(2, 0, 1), lossy)
 
 
-def assemble(
+def _assemble(
     spec: DatasetSpec, pictures: Sequence[Picture], class_list: Sequence[str] | None, source: str
 ) -> RawDataset:
     """Make a data set of decoded images, in the order of their ids.
@@ -118,19 +168,19 @@ def assemble(
             f"There are several folders with train or test images: {', '.join(sorted(tops))}.",
             "Give an archive with nothing but the data set in it.",
         )
-    labels = class_labels(spec, {picture.place.folder for picture in pictures}, class_list)
+    labels = _class_labels(spec, {picture.place.folder for picture in pictures}, class_list)
     train_images, train_labels = _arrays(pictures, "train", labels)
     test_images, test_labels = _arrays(pictures, "test", labels)
     lossy = any(picture.lossy for picture in pictures)
     return RawDataset(train_images, train_labels, test_images, test_labels, source, lossy)
 
 
-def class_labels(
+def _class_labels(
     spec: DatasetSpec, folders: Set[str], class_list: Sequence[str] | None
 ) -> dict[str, int]:
     """The label of every class folder.
 
-    They follow the archive's own list; else the catalogue's names, if folders have those; else
+    They follow the archive's own list; else the data set's names, if folders have those; else
     numbers, if all folders are numbers; else the alphabet.
 
     Raises:
@@ -157,7 +207,7 @@ def _look_up(
     if strangers := sorted(folder for folder in folders if spelling(folder) not in labels):
         raise UserError(
             f"The folder {strangers[0]!r} is no class of {spec.title}.",
-            "Add a classes.txt with the names of the class folders, one a line, in label order.",
+            "Add a classes.txt with the names of the class folders, one per line, in label order.",
         )
     return {folder: labels[spelling(folder)] for folder in folders}
 

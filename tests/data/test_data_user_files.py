@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustbench_pcl.data import loading
-from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
-from robustbench_pcl.data.sources import members
+from robustbench_pcl.data import archives, loader
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 
 CIFAR10 = dataset_spec("cifar10")
@@ -27,7 +26,7 @@ def assert_same_images(dataset, raw):
 @pytest.mark.parametrize("spec", DATASETS.values(), ids=lambda spec: spec.name)
 def test_every_data_set_comes_back_from_a_zip(spec, toy, image_folder, folder_names, packed):
     raw = toy(spec)
-    dataset = loading.add(spec.name, packed(image_folder(raw, folder_names(spec)), "copy.zip"))
+    dataset = loader.add(spec.name, packed(image_folder(raw, folder_names(spec)), "copy.zip"))
     assert_same_images(dataset, raw)
     count = len(spec.classes)
     assert dataset.provenance.source == "image archive copy.zip"
@@ -42,7 +41,7 @@ def test_every_data_set_comes_back_from_a_zip(spec, toy, image_folder, folder_na
 @pytest.mark.parametrize("name", ["copy.zip", "copy.tar.gz", "copy.tgz", "copy.tar", "folder"])
 def test_every_kind_of_archive_holds_the_same(name, toy, image_folder, packed):
     raw = toy(CIFAR10)
-    dataset = loading.add("cifar10", packed(image_folder(raw, CIFAR10.classes), name))
+    dataset = loader.add("cifar10", packed(image_folder(raw, CIFAR10.classes), name))
     assert_same_images(dataset, raw)
 
 
@@ -51,23 +50,23 @@ def test_classes_txt_decides_the_labels(toy, image_folder, packed):
     names = tuple("qwertyuiop")
     folder = image_folder(raw, names)
     (folder / "classes.txt").write_text("\ufeff" + "\r\n".join(names) + "\n\n", encoding="utf-8")
-    assert_same_images(loading.add("cifar10", packed(folder, "copy.zip")), raw)
+    assert_same_images(loader.add("cifar10", packed(folder, "copy.zip")), raw)
 
 
 @pytest.mark.parametrize("names", [tuple("0123456789"), tuple(f"{n:03}" for n in range(10))])
 def test_numbers_decide_the_labels(names, toy, image_folder):
     raw = toy(CIFAR10)
-    assert_same_images(loading.add("cifar10", image_folder(raw, names)), raw)
+    assert_same_images(loader.add("cifar10", image_folder(raw, names)), raw)
 
 
 def test_else_the_alphabet_decides(toy, image_folder):
     raw = toy(CIFAR10)
-    assert_same_images(loading.add("cifar10", image_folder(raw, tuple("abcdefghij"))), raw)
+    assert_same_images(loader.add("cifar10", image_folder(raw, tuple("abcdefghij"))), raw)
 
 
 def test_jpeg_copies_are_marked_lossy(toy, image_folder, packed):
     raw = toy(CIFAR10)
-    dataset = loading.add("cifar10", packed(image_folder(raw, CIFAR10.classes, "jpg"), "c.tar.gz"))
+    dataset = loader.add("cifar10", packed(image_folder(raw, CIFAR10.classes, "jpg"), "c.tar.gz"))
     assert dataset.provenance.lossy
     assert dataset.provenance.note.startswith("JPEG copy: pixels differ from the published set; ")
     assert dataset.record("test").lossy
@@ -78,12 +77,12 @@ def test_a_jpeg_under_another_name_is_still_lossy(toy, image_folder):
     folder = image_folder(toy(CIFAR10), CIFAR10.classes, "jpg")
     for path in folder.rglob("*.jpg"):
         path.rename(path.with_suffix(".png"))
-    assert loading.add("cifar10", folder).provenance.lossy
+    assert loader.add("cifar10", folder).provenance.lossy
 
 
 def test_idx_files_in_a_zip(toy, idx_files, packed, tmp_path):
     raw = toy(dataset_spec("mnist"))
-    dataset = loading.add("mnist", packed(idx_files(raw, tmp_path / "idx"), "mnist.zip"))
+    dataset = loader.add("mnist", packed(idx_files(raw, tmp_path / "idx"), "mnist.zip"))
     assert_same_images(dataset, raw)
     assert dataset.provenance.source == "IDX archive mnist.zip"
 
@@ -95,7 +94,7 @@ def test_other_files_are_passed_over(toy, image_folder, packed):
     (folder / "__MACOSX" / "train" / "cat").mkdir(parents=True)
     (folder / "__MACOSX" / "train" / "cat" / "7.png").write_text("no image")
     (folder / "train" / "cat" / "._7.png").write_text("no image")
-    assert_same_images(loading.add("cifar10", packed(folder, "copy.zip")), raw)
+    assert_same_images(loader.add("cifar10", packed(folder, "copy.zip")), raw)
 
 
 def test_names_that_point_outside_lead_nowhere(toy, image_folder, packed, tmp_path):
@@ -105,7 +104,7 @@ def test_names_that_point_outside_lead_nowhere(toy, image_folder, packed, tmp_pa
         archive.writestr("../train/cat/99.png", b"evil")
         archive.writestr("/train/cat/99.png", b"evil")
     before = sorted(tmp_path.rglob("*"))
-    assert_same_images(loading.add("cifar10", path), raw)
+    assert_same_images(loader.add("cifar10", path), raw)
     assert not [path for path in set(tmp_path.rglob("*")) - set(before) if path.suffix == ".png"]
 
 
@@ -116,12 +115,12 @@ def test_links_in_a_tar_are_not_followed(toy, image_folder, packed):
         link = tarfile.TarInfo("train/cat/99.png")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    assert_same_images(loading.add("cifar10", path), raw)
+    assert_same_images(loader.add("cifar10", path), raw)
 
 
 def refuse(path: Path, name: str = "cifar10") -> UserError:
     with pytest.raises(UserError) as caught:
-        loading.add(name, path)
+        loader.add(name, path)
     assert "\n" not in caught.value.cause + caught.value.cure
     return caught.value
 
@@ -258,12 +257,12 @@ def test_more_images_than_published(toy, idx_files, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["copy.zip", "copy.tar.gz", "folder"])
 def test_limits(limit, name, image_folder, packed, request):
     path = packed(image_folder(request.getfixturevalue("toy")(CIFAR10), CIFAR10.classes), name)
-    request.getfixturevalue("monkeypatch").setattr(members, limit, 20)
+    request.getfixturevalue("monkeypatch").setattr(archives, limit, 20)
     refuse(path)
 
 
 def test_a_long_name_in_a_tar_does_not_expand_without_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(members, "MAX_MEMBER_BYTES", 2**16)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 2**16)
     path = tmp_path / "bomb.tar.gz"
     with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as archive:
         archive.addfile(tarfile.TarInfo("train/cat/" + "0" * 2**20 + ".png"))

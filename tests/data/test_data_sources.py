@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torchvision.datasets
 
-from robustbench_pcl.data import loading
-from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
+from robustbench_pcl.data import loader
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 
 
@@ -93,7 +93,7 @@ FROM_TORCHVISION = [spec.name for spec in DATASETS.values() if spec.torchvision]
 @pytest.mark.parametrize("name", FROM_TORCHVISION)
 def test_torchvision_files_under_data_root(name, torchvision_files):
     root, raw = torchvision_files(name)
-    dataset = loading.load(name, root, download=False)
+    dataset = loader.load(name, root, download=False)
     assert_same_images(dataset, raw)
     assert dataset.provenance.source == "torchvision files"
 
@@ -101,22 +101,22 @@ def test_torchvision_files_under_data_root(name, torchvision_files):
 def test_the_environment_names_the_data_root(torchvision_files, monkeypatch):
     root, raw = torchvision_files("mnist")
     monkeypatch.setenv("PCLBENCH_DATA", str(root))
-    assert_same_images(loading.load("mnist", download=False), raw)
+    assert_same_images(loader.load("mnist", download=False), raw)
 
 
 def test_the_cache_comes_first(torchvision_files):
     root, raw = torchvision_files("mnist")
-    loading.load("mnist", root, download=False)
+    loader.load("mnist", root, download=False)
     shutil.rmtree(root)
-    assert_same_images(loading.load("mnist", root, download=False), raw)
+    assert_same_images(loader.load("mnist", root, download=False), raw)
 
 
 def test_torchvision_files_come_before_debian(torchvision_files, toy, idx_files, nothing_installed):
     root, raw = torchvision_files("fmnist")
     other = toy(dataset_spec("fmnist"), seed=1)
     idx_files(other, nothing_installed / "fashion-mnist")
-    assert_same_images(loading.load("fmnist", root, download=False), raw)
-    dataset = loading.fetch("fmnist", download=False)
+    assert_same_images(loader.load("fmnist", root, download=False), raw)
+    dataset = loader.fetch("fmnist", download=False)
     assert_same_images(dataset, other)
     assert dataset.provenance.source == "Debian dataset-fashion-mnist"
 
@@ -134,7 +134,7 @@ def test_pickles_whose_sum_is_not_the_published_one_are_never_opened(
     for path in (root / "cifar-10-batches-py").iterdir():
         path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(UserError, match="md5 sums are not the published ones"):
-        loading.load("cifar10", root, download=False)
+        loader.load("cifar10", root, download=False)
     assert not Path("exploded").exists()
 
 
@@ -145,7 +145,7 @@ def test_torchvision_s_old_processed_files_are_never_opened(tmp_path, monkeypatc
     for name in ("training.pt", "test.pt"):
         (folder / name).write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(UserError, match="raw: not there"):
-        loading.load("mnist", tmp_path, download=False)
+        loader.load("mnist", tmp_path, download=False)
     assert not Path("exploded").exists()
 
 
@@ -155,28 +155,28 @@ def test_a_damaged_file_is_named_and_the_next_source_is_tried(
     root, _ = torchvision_files("fmnist")
     (root / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01")
     with pytest.raises(UserError, match="train-labels-idx1-ubyte is damaged"):
-        loading.load("fmnist", root, download=False)
+        loader.load("fmnist", root, download=False)
     idx_files(toy(dataset_spec("fmnist")), nothing_installed / "fashion-mnist")
-    assert loading.load("fmnist", root, download=False).provenance.source.startswith("Debian")
+    assert loader.load("fmnist", root, download=False).provenance.source.startswith("Debian")
 
 
 def test_a_damaged_debian_package(nothing_installed):
     (nothing_installed / "fashion-mnist").mkdir(parents=True)
     with pytest.raises(UserError, match=r"Debian's package .* \(IDX files are missing"):
-        loading.load("fmnist", download=False)
+        loader.load("fmnist", download=False)
 
 
 def test_svhn_without_scipy_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(UserError) as caught:
-        loading.load("svhn", tmp_path, download=False)
+        loader.load("svhn", tmp_path, download=False)
     assert caught.value.cure == "pip install scipy"
 
 
 @pytest.mark.parametrize("name", FROM_TORCHVISION)
 def test_nothing_anywhere(name, cache, tmp_path):
     with pytest.raises(UserError) as caught:
-        loading.load(name, tmp_path / "empty", download=False)
+        loader.load(name, tmp_path / "empty", download=False)
     cause = caught.value.cause
     assert "\n" not in cause
     assert f"the cache ({cache / name}: not there)" in cause
@@ -187,12 +187,12 @@ def test_nothing_anywhere(name, cache, tmp_path):
 
 def test_nothing_anywhere_without_a_data_root():
     with pytest.raises(UserError, match="neither --data-root nor PCLBENCH_DATA is set"):
-        loading.load("svhn", download=False)
+        loader.load("svhn", download=False)
 
 
 def test_an_unknown_name():
     with pytest.raises(UserError, match="Did you mean"):
-        loading.load("minst")
+        loader.load("minst")
 
 
 @pytest.fixture
@@ -221,18 +221,18 @@ def test_download_comes_last_and_is_cached(mirror, toy, idx_files, monkeypatch):
     sums = [(path.name, md5(path.read_bytes())) for path in files.iterdir()]
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"{address}mnist/"])
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", sums)
-    dataset = loading.load("mnist")
+    dataset = loader.load("mnist")
     assert_same_images(dataset, raw)
     assert dataset.provenance.source == "torchvision download"
     shutil.rmtree(files)
-    assert loading.load("mnist").train.digest == dataset.train.digest
+    assert loader.load("mnist").train.digest == dataset.train.digest
 
 
 def test_a_failed_download_is_told_in_one_line(mirror, monkeypatch):
     _, address = mirror
     monkeypatch.setattr(torchvision.datasets.CIFAR100, "url", f"{address}nothing.tar.gz")
     with pytest.raises(UserError) as caught:
-        loading.load("cifar100")
+        loader.load("cifar100")
     assert "torchvision's download (HTTP Error 404: File not found)" in caught.value.cause
     assert "\n" not in caught.value.cause
 
@@ -240,7 +240,7 @@ def test_a_failed_download_is_told_in_one_line(mirror, monkeypatch):
 def test_digits():
     from sklearn.datasets import load_digits
 
-    dataset = loading.load("digits", download=False)
+    dataset = loader.load("digits", download=False)
     assert dataset.train.images.shape == (1_297, 1, 8, 8)
     assert dataset.test.images.shape == (500, 1, 8, 8)
     assert dataset.provenance.source == "scikit-learn"

@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from robustbench_pcl.data.archives import MAX_MEMBER_BYTES, Member
 from robustbench_pcl.data.dataset import Images, RawDataset
-from robustbench_pcl.data.sources.members import MAX_MEMBER_BYTES, Member
 from robustbench_pcl.errors import UserError
 
 CLASSIC_NAMES = (

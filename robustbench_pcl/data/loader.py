@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from robustbench_pcl.data import cache
-from robustbench_pcl.data.catalogue import dataset_spec
+from robustbench_pcl.data.cache import CacheInfo
 from robustbench_pcl.data.dataset import Dataset, RawDataset
-from robustbench_pcl.data.sources import LOCAL_SOURCES, SOURCES
-from robustbench_pcl.data.sources.base import NotHereError
-from robustbench_pcl.data.spec import DatasetSpec
+from robustbench_pcl.data.datasets import DatasetSpec, dataset_spec
+from robustbench_pcl.data.sources import LOCAL_SOURCES, SOURCES, NotHereError
+from robustbench_pcl.data.user_files import read_archive
 from robustbench_pcl.errors import UserError
 
 
@@ -17,7 +17,7 @@ def load(name: str, data_root: Path | None = None, download: bool = True) -> Dat
     """Open a data set, from the cache if it is there.
 
     Args:
-        name: in the catalogue.
+        name: of the data set.
         data_root: folder with files in torchvision's layout; PCLBENCH_DATA if None.
         download: whether to go to the network when nothing is found on this machine.
 
@@ -28,11 +28,20 @@ def load(name: str, data_root: Path | None = None, download: bool = True) -> Dat
     return cache.read(dataset_spec(name)) or fetch(name, data_root, download)
 
 
+def dataset_info(name: str) -> CacheInfo | None:
+    """What the cache says about a data set, without opening its images; None if it is not there.
+
+    Raises:
+        UserError: unknown name, or broken cache.
+    """
+    return cache.read_info(dataset_spec(name))
+
+
 def fetch(name: str, data_root: Path | None = None, download: bool = True) -> Dataset:
     """Find a data set outside the cache, and cache it in place of what was there.
 
     Args:
-        name: in the catalogue.
+        name: of the data set.
         data_root: folder with files in torchvision's layout; PCLBENCH_DATA if None.
         download: whether to go to the network when nothing is found on this machine.
 
@@ -47,14 +56,12 @@ def add(name: str, path: Path) -> Dataset:
     """Read a data set from an archive or folder, and cache it in place of what was there.
 
     Args:
-        name: in the catalogue.
+        name: of the data set.
         path: a zip or tar archive or a folder, with images or IDX files.
 
     Raises:
         UserError: unknown name, or the file is not what it should be.
     """
-    from robustbench_pcl.data.sources.archive import read_archive
-
     spec = dataset_spec(name)
     return _keep(spec, read_archive(spec, path))
 

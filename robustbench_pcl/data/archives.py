@@ -74,10 +74,10 @@ def members(path: Path) -> Iterator[Member]:
     Raises:
         UserError: not there, none of these, damaged, or beyond the limits.
     """
-    walk = _walker(path)
+    read = _reader_of(path)
     count = total = 0
     try:
-        for member in walk(path):
+        for member in read(path):
             count += 1
             total += member.size
             if count > MAX_MEMBERS or total > MAX_BYTES or member.size > MAX_MEMBER_BYTES:
@@ -89,7 +89,7 @@ def members(path: Path) -> Iterator[Member]:
         raise _damaged(path.name, error) from error
 
 
-def _walker(path: Path) -> Callable[[Path], Iterator[Member]]:
+def _reader_of(path: Path) -> Callable[[Path], Iterator[Member]]:
     if path.is_dir():
         return _folder
     try:

@@ -1,1 +1,0 @@
-"""One file a data set: each defines ``SPEC`` and is listed in the catalogue."""

@@ -1,0 +1,109 @@
+"""The machine that computes: its processor, its accelerator and its versions."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import platform
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustbench_pcl import __version__
+from robustbench_pcl.configuration import Description
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import device as Device
+
+
+class Environment(Description):
+    """Where an artefact was made, in the words that a footnote needs.
+
+    Attributes:
+        pclbench: version of this package.
+        python: version of Python.
+        torch: version of PyTorch.
+        platform: operating system and architecture ("Linux x86_64").
+        device: model of the accelerator or the processor.
+        threads: of PyTorch on the processor.
+    """
+
+    pclbench: str
+    python: str
+    torch: str
+    platform: str
+    device: str
+    threads: int
+
+
+def current_environment(device: Device) -> Environment:
+    """Describe this machine, without naming it, when it computes on ``device``."""
+    return Environment(
+        pclbench=__version__,
+        python=platform.python_version(),
+        torch=str(torch.version.__version__),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        threads=torch.get_num_threads(),
+    )
+
+
+def pick_device(name: str = "auto") -> Device:
+    """The device with that name; "auto" takes the accelerator if there is one.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # "meta" makes tensors, but nothing is in them
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"There is no device {name!r} here ({str(error).splitlines()[0]}).",
+            "Leave --device out, or write --device cpu.",
+        ) from error
+    return device
+
+
+def has_accelerator() -> bool:
+    """Whether "auto" would find a CUDA device: the driver is asked, without importing torch."""
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    count = ctypes.c_int(0)
+    with contextlib.suppress(OSError, AttributeError):
+        driver = ctypes.CDLL(library)
+        if driver.cuInit(0) == 0:
+            driver.cuDeviceGetCount(ctypes.byref(count))
+    return count.value > 0
+
+
+@cache
+def computes_bfloat16(device: Device) -> bool:
+    """Whether a device multiplies matrices of bfloat16 faster than of float32.
+
+    On CUDA from compute capability 8.0 (Ampere); on a CPU with AVX-512 BF16, AMX or Arm's BF16
+    extension, where the system tells; nowhere else.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    flags = r"^(flags|Features)\s*:.*\b(avx512_bf16|amx_bf16|bf16)\b"
+    return device.type == "cpu" and re.search(flags, cpuinfo(), re.MULTILINE) is not None
+
+
+def processor() -> str:
+    """The processor's model, or its architecture where the system does not tell."""
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo(), re.MULTILINE)
+    return found.group(1) if found else platform.processor() or platform.machine()
+
+
+def cpuinfo() -> str:
+    """Linux's description of the processor; "" elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""

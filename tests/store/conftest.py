@@ -1,0 +1,12 @@
+"""An empty workspace."""
+
+from pathlib import Path
+
+import pytest
+
+from robustbench_pcl.store.paths import Paths
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    return Paths(tmp_path)
