@@ -1,26 +1,26 @@
-"""What is minimised on the features of tapped layers, beside cross-entropy on the logits."""
+"""Losses on the features of a network's layers, which are minimised beside cross-entropy."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from robustbench_pcl.registry import Family
+from robustbench_pcl.registry import ConfigurationFamily
 
 if TYPE_CHECKING:
-    from robustbench_pcl.losses.base import FeatureLoss
+    from robustbench_pcl.losses.configuration import LossConfiguration
 
 CROSS_ENTROPY = "cross-entropy"
-"""The name of having no further loss; it has no module of its own."""
+"""The name of having no further loss."""
 
-LOSSES: Family[type[FeatureLoss]] = Family(
+LOSSES: ConfigurationFamily[LossConfiguration] = ConfigurationFamily(
     "loss",
     {
-        CROSS_ENTROPY: "robustbench_pcl.losses.base:FeatureLoss",
-        "pcl": "robustbench_pcl.losses.prototype_conformity:PrototypeConformity",
-        "pcl-authors": "robustbench_pcl.losses.authors_conformity:AuthorsConformity",
-        "center": "robustbench_pcl.losses.center:CenterLoss",
-        "contrastive": "robustbench_pcl.losses.contrastive:ContrastiveLoss",
-        "triplet": "robustbench_pcl.losses.triplet:TripletLoss",
-        "deep-softmax": "robustbench_pcl.losses.deep_softmax:DeepSoftmax",
+        CROSS_ENTROPY: "robustbench_pcl.losses.configuration:CrossEntropy",
+        "pcl": "robustbench_pcl.losses.configuration:PCL",
+        "pcl-authors": "robustbench_pcl.losses.configuration:PCLAuthors",
+        "center": "robustbench_pcl.losses.configuration:Center",
+        "contrastive": "robustbench_pcl.losses.configuration:Contrastive",
+        "triplet": "robustbench_pcl.losses.configuration:Triplet",
+        "deep-softmax": "robustbench_pcl.losses.configuration:DeepSoftmax",
     },
 )

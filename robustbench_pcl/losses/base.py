@@ -1,27 +1,20 @@
-"""The shape of a loss on features."""
+"""The base class of the losses on features, and the sums that they share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from robustbench_pcl.errors import UserError
 
 
 class FeatureLoss(nn.Module, ABC):
     """A loss on one layer's features, with the parameters it learns (prototypes, centres).
 
-    A member is built as ``Loss(dimension, classes, **parameters)``, one instance a tapped layer.
-
-    Attributes:
-        with_cross_entropy: whether the network has a final FC(K) layer that learns by
-            cross-entropy beside this loss.
+    A member is built by its configuration as ``Loss(dimension, classes, **parameters)``, one for
+    each feature layer.
     """
-
-    with_cross_entropy: ClassVar[bool] = True
 
     @abstractmethod
     def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
@@ -43,13 +36,9 @@ class FeatureLoss(nn.Module, ABC):
     def anchors(self) -> Tensor:
         """The points (K, D) that stand for the classes among the features (Eq. 7).
 
-        Raises:
-            UserError: this loss has none.
+        Its configuration says by ``has_anchors`` whether there are any.
         """
-        raise UserError(
-            f"{type(self).__name__} gives the classes no points for features to be near to.",
-            "Classify by softmax, or train with pcl, center, contrastive or triplet.",
-        )
+        raise NotImplementedError(f"{type(self).__name__} has no anchors")
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The loss's own parameters with their learning rates, for plain SGD."""

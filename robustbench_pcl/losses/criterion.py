@@ -1,19 +1,18 @@
-"""Deep supervision: cross-entropy on the logits and a loss at each tapped layer (Eq. 8-10)."""
+"""Deep supervision: cross-entropy on the logits and a loss at each feature layer (Eq. 8-10)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.configuration import Dump
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.base import FeatureLoss
-from robustbench_pcl.registry import build
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.losses.configuration import LossConfiguration
 
 Features = Mapping[int, Tensor]
 
@@ -24,19 +23,21 @@ class Criterion(nn.Module):
     Without L_CE where the loss goes with no final FC(K) layer (Section 6.3).
 
     Args:
-        losses: one loss a tapped layer; none for plain cross-entropy.
-        name: what their sum is called in histories ("pcl").
+        losses: {feature layer: its loss}; none for plain cross-entropy.
+        configuration: of these losses.
+
+    Attributes:
+        name: what the sum of the losses is called in histories ("pcl").
+        with_cross_entropy: whether the network has a final layer, which learns by cross-entropy.
+        has_anchors: whether each class has a point among the features.
     """
 
-    def __init__(self, losses: Mapping[int, FeatureLoss], name: str) -> None:
+    def __init__(self, losses: Mapping[int, FeatureLoss], configuration: LossConfiguration) -> None:
         super().__init__()
-        self.name = name
+        self.name = configuration.name.replace("-", "_")
+        self.with_cross_entropy = configuration.with_cross_entropy
+        self.has_anchors = configuration.has_anchors
         self.losses = nn.ModuleDict({str(layer): loss for layer, loss in losses.items()})
-
-    @property
-    def with_cross_entropy(self) -> bool:
-        """Whether the classifier has a final layer, which learns by cross-entropy."""
-        return all(loss.with_cross_entropy for _, loss in self._by_layer())
 
     @property
     def calibrates(self) -> bool:
@@ -71,7 +72,7 @@ class Criterion(nn.Module):
         Under autocast as without.
 
         Args:
-            logits: (N, K) that the model answers by, whichever its rule of inference.
+            logits: (N, K) that the model answers by, whichever way it decides a class.
             features: {layer: (N, D)}.
             labels: int64 (N,).
         """
@@ -92,17 +93,8 @@ class Criterion(nn.Module):
             loss.calibrate(features[layer], labels)
 
     def deepest(self) -> tuple[int, FeatureLoss]:
-        """The deepest tapped layer and its loss.
-
-        Raises:
-            UserError: no layer carries a loss.
-        """
-        if not self.losses:
-            raise UserError(
-                "Plain cross-entropy gives the classes no points for features to be near to.",
-                "Classify by softmax, or train with pcl, center, contrastive or triplet.",
-            )
-        return max(self._by_layer(), key=lambda tapped: tapped[0])
+        """The deepest feature layer and its loss."""
+        return max(self._by_layer(), key=lambda pair: pair[0])
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """All losses' own parameters with their learning rates."""
@@ -111,35 +103,28 @@ class Criterion(nn.Module):
         ]
 
     def _by_layer(self) -> list[tuple[int, FeatureLoss]]:
-        return [(int(layer), loss) for layer, loss in self.losses.items()]  # type: ignore[misc]
+        return [(int(layer), cast(FeatureLoss, loss)) for layer, loss in self.losses.items()]
 
 
 def build_criterion(
-    part: Part, dimensions: Mapping[int, int], classes: int, seed: int
+    dump: Dump, dimensions: Mapping[int, int], classes: int, seed: int
 ) -> Criterion:
     """The criterion of a recipe.
 
     Args:
-        part: the loss by name, with its parameters.
-        dimensions: {tapped layer: D} of the features.
+        dump: the loss's name and parameters, as a recipe has them.
+        dimensions: {feature layer: D} of the features; cross-entropy acts on none of them.
         classes: number of classes.
-        seed: of parameters that start at random.
+        seed: of parameters that start at random; the process's random state is left as it was.
 
     Raises:
         UserError: there is no such loss, or it has no such parameter.
     """
-    LOSSES.check(part.name)
-    if part.name == CROSS_ENTROPY:
-        if part.parameters:
-            raise UserError(
-                f"Loss {CROSS_ENTROPY} has no parameter called {next(iter(part.parameters))!r}.",
-                "It has none at all; parameters go with a loss on features, such as pcl.",
-            )
-        return Criterion({}, part.name)
+    configuration = LOSSES.read(dump)
+    acts_on = {} if configuration.name == CROSS_ENTROPY else dimensions
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not the accelerators' as well
         losses = {
-            layer: build(LOSSES, part, dimension, classes)
-            for layer, dimension in dimensions.items()
+            layer: configuration.build(dimension, classes) for layer, dimension in acts_on.items()
         }
-    return Criterion(losses, part.name.replace("-", "_"))
+    return Criterion(losses, configuration)

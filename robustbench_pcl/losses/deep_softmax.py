@@ -1,4 +1,4 @@
-"""Deep supervision by cross-entropy: a classifier at every tapped layer (Table 10, left)."""
+"""Deep supervision by cross-entropy: a classifier at every feature layer (Table 10, left)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DeepSoftmax(FeatureLoss):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, dimension: int, classes: int, *, weight: float = 1.0) -> None:
+    def __init__(self, dimension: int, classes: int, *, weight: float) -> None:
         super().__init__()
         self.weight = weight
         self.classifier = nn.Linear(dimension, classes)

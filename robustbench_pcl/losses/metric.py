@@ -1,15 +1,101 @@
-"""What losses on pairs and triplets of images share: metric learning without a final layer."""
+"""Losses whose class centres follow the features: center, contrastive and triplet (Eq. 11-15)."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from robustbench_pcl.losses.base import squared_distances
-from robustbench_pcl.losses.tracked_centres import TrackedCentres
+from robustbench_pcl.losses.base import FeatureLoss, class_means, squared_distances
+
+
+class TrackedCentres(FeatureLoss):
+    """Class centres c (K, D) that are not minimised over, but moved towards their class's features.
+
+    After each batch (Eq. 12-13),
+
+        c_j <- c_j - alpha * sum_{i: y_i = j} (c_j - f_i) / (1 + n_j)
+
+    with n_j the batch's images of class j, so that a class absent from it keeps its centre. A
+    member writes its loss on ``centres.detach()``; :meth:`forward` then adds a term whose value is
+    zero and whose gradient in the centres is the fraction above. Plain SGD at the rate alpha makes
+    exactly the update, together with every other step and from the same features; a defence that
+    applies the loss to clean and to adversarial images apart makes it once for each.
+
+    The centres start at the class means.
+
+    Args:
+        dimension: of the features, D.
+        classes: number of classes, K.
+        alpha: share of the way, in (0, 1].
+    """
+
+    def __init__(self, dimension: int, classes: int, alpha: float) -> None:
+        super().__init__()
+        self.alpha = alpha
+        self.centres = nn.Parameter(torch.zeros(classes, dimension))
+
+    def initialise(self, features: Tensor, labels: Tensor) -> None:
+        """Put the centres on the class means."""
+        with torch.no_grad():
+            self.centres.copy_(class_means(features, labels, len(self.centres)))
+
+    def anchors(self) -> Tensor:
+        """The centres."""
+        return self.centres
+
+    def parameter_groups(
+        self,
+        learning_rate: float,  # noqa: ARG002 - alpha is the rate of Eq. 12
+    ) -> list[dict[str, Any]]:
+        """The centres at the rate alpha."""
+        return [{"params": [self.centres], "lr": self.alpha}]
+
+    def forward(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The batch's loss, whose gradient in the centres is Eq. 13.
+
+        In the centres' precision also under autocast, whose inner products of 8 bits would lose
+        the distances within a class.
+        """
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(self.centres.dtype)
+            update = (self.centres * self._update(features.detach(), labels)).sum()
+            return self.of_batch(features, labels) + (update - update.detach())
+
+    def of_batch(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The value that the batch's features minimise, a scalar: the mean over images."""
+        return self.per_image(features, labels).mean()
+
+    def _update(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Eq. 13, (K, D)."""
+        members = F.one_hot(labels, len(self.centres)).to(features.dtype)
+        away = members.T @ (self.centres.detach()[labels] - features)
+        return away / (1 + members.sum(dim=0))[:, None]
+
+
+class CenterLoss(TrackedCentres):
+    """Pull each feature to its class's centre (Eq. 11); cross-entropy keeps the classes apart.
+
+        lambda/2 |f - c_y|^2
+
+    in the features' own units, as printed. The centres follow by Eq. 12-13.
+
+    Args:
+        dimension: of the features, D.
+        classes: number of classes, K.
+        alpha: rate of the centres, Eq. 12.
+        weight: lambda beside cross-entropy.
+    """
+
+    def __init__(self, dimension: int, classes: int, *, alpha: float, weight: float) -> None:
+        super().__init__(dimension, classes, alpha)
+        self.weight = weight
+
+    def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Eq. 11 for each image, (N,)."""
+        return self.weight / 2 * (features - self.centres.detach()[labels]).square().sum(dim=1)
 
 
 class MetricLoss(TrackedCentres):
@@ -34,7 +120,6 @@ class MetricLoss(TrackedCentres):
         weight: factor on the loss.
     """
 
-    with_cross_entropy: ClassVar[bool] = False
     scale: Tensor
 
     def __init__(
@@ -42,13 +127,11 @@ class MetricLoss(TrackedCentres):
         dimension: int,
         classes: int,
         *,
-        margin: float = 3.0,
-        alpha: float = 0.5,
-        weight: float = 1.0,
+        margin: float,
+        alpha: float,
+        weight: float,
     ) -> None:
         super().__init__(dimension, classes, alpha)
-        if not margin > 0:
-            raise ValueError(f"margin is {margin}; it must be positive")
         self.margin, self.weight = margin, weight
         self.register_buffer("scale", torch.ones(()))
 
@@ -70,6 +153,80 @@ class MetricLoss(TrackedCentres):
     def between_images(self, features: Tensor) -> Tensor:
         """Squared distances (N, N) between features (N, D), in squared units."""
         return pairwise_squared_distances(features) / self.scale.square()
+
+
+class ContrastiveLoss(MetricLoss):
+    """Pull images of a class together, push images of two classes a margin apart (Eq. 14).
+
+        1/2 y |f_0 - f_1|^2 + 1/2 (1 - y) max(0, m - |f_0 - f_1|)^2
+
+    with y = 1 for two images of one class, in the mean over all pairs of a batch.
+
+    Args:
+        dimension: of the features, D.
+        classes: number of classes, K.
+        margin: m, in units of the distance between classes at the start.
+        alpha: rate at which the class means are followed.
+        weight: factor on the loss.
+    """
+
+    def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Eq. 14 of each image paired with every class's centre, the mean over them, (N,)."""
+        same = F.one_hot(labels, len(self.centres)).bool()
+        return self.weight * self._pairs(self.to_centres(features), same).mean(dim=1)
+
+    def of_batch(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The mean of Eq. 14 over all pairs of two images; 0 for a single image."""
+        count = len(features)
+        # Both orders of a pair count; an image and itself, at distance 0 in one class, add nothing.
+        pairs = self._pairs(self.between_images(features), labels[:, None] == labels)
+        return self.weight * pairs.sum() / max(1, count * (count - 1))
+
+    def _pairs(self, squared: Tensor, same: Tensor) -> Tensor:
+        """Eq. 14 of pairs at squared distances (N, M) that are of the same class or not."""
+        return torch.where(same, squared, F.relu(self.margin - distances(squared)).square()) / 2
+
+
+class TripletLoss(MetricLoss):
+    """Bring an anchor closer to an image of its class than to one of another class (Eq. 15).
+
+        max(0, m + |f_a - f_p|^2 - |f_a - f_n|^2)
+
+    in the mean over all triplets of a batch: every image as the anchor a, with every other image
+    of its class as the positive p and every image of the other classes as the negative n.
+
+    Args:
+        dimension: of the features, D.
+        classes: number of classes, K.
+        margin: m, in units of the squared distance between classes at the start.
+        alpha: rate at which the class means are followed.
+        weight: factor on the loss.
+    """
+
+    def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Eq. 15 of each image as the anchor, its class's centre and each other one, (N,)."""
+        squared, own = self.to_centres(features), labels[:, None]
+        hinges = F.relu(self.margin + squared.gather(1, own) - squared).scatter(1, own, 0)
+        return self.weight * hinges.sum(dim=1) / (len(self.centres) - 1)
+
+    def of_batch(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The mean of Eq. 15 over all triplets; 0 for a batch without any.
+
+        The hinges above zero are m + |f_a - f_p|^2 - |f_a - f_n|^2, so their sum is one over pairs,
+        each distance as often as it occurs; an anchor's distances in order tell how often.
+        """
+        squared, different = self.between_images(features), labels[:, None] != labels
+        with torch.no_grad():
+            alike = (~different).fill_diagonal_(False)
+            order = (squared + self.margin * alike).argsort(dim=1)
+            positive, negative = alike.gather(1, order), different.gather(1, order)
+            nearer = positive * negative.cumsum(dim=1)
+            further = negative * (positive.sum(dim=1, keepdim=True) - positive.cumsum(dim=1))
+            times = torch.empty_like(order).scatter(1, order, nearer - further)
+            count = (alike.sum(dim=1) * different.sum(dim=1)).sum()
+        # In float64, because the terms are larger than what is left of them.
+        hinges = (times * squared.double()).sum() + self.margin * nearer.sum()
+        return (self.weight * hinges / count.clamp_min(1)).to(squared.dtype)
 
 
 def pairwise_squared_distances(features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Classifiers from pixels in [0, 1] to logits, with numbered layers that can be tapped."""
+"""Classifiers from pixels in [0, 1] to logits, with numbered layers that losses can act on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A classifier as numbered layers, with branches that turn a layer's output into features."""
+"""A classifier as numbered layers, some of whose outputs are features for a loss."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from robustbench_pcl.models import MODELS
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a member of the family returns: the parts of a classifier.
+    """The parts of a classifier, as a member of the family of models returns them.
 
     Attributes:
         layers: the numbered layers of Table 1, in order; layer 1 takes the images.
         head: from the last layer's output to logits.
-        branches: auxiliary branches G (Eq. 10) by layer number; a layer without one is tapped
-            after global average pooling, which the trunk may already have done.
+        branches: auxiliary branches G (Eq. 10) by layer number; the features of a layer without
+            one are its global averages, which the trunk may already have taken.
     """
 
     layers: Sequence[nn.Module]
@@ -58,35 +58,38 @@ class Classifier(nn.Module):
 
     Args:
         architecture: the parts.
-        taps: layers whose features :meth:`features` returns; only their branches are kept.
-        mean: of the pixels, a channel.
-        std: of the pixels, a channel.
+        feature_layers: layers whose features :meth:`features` returns; only their branches are
+            kept.
+        mean: of the pixels of each channel.
+        std: of the pixels of each channel.
 
     Raises:
-        UserError: a tap is not a layer of the architecture.
+        UserError: there is no such layer.
     """
 
     def __init__(
         self,
         architecture: Architecture,
-        taps: Sequence[int],
+        feature_layers: Sequence[int],
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
         super().__init__()
-        known = range(1, len(architecture.layers) + 1)
-        for tap in taps:
-            if tap not in known:
+        count = len(architecture.layers)
+        for number in feature_layers:
+            if not 1 <= number <= count:
                 raise UserError(
-                    f"This model has no layer {tap}.",
-                    f"Its layers are {known.start} to {known.stop - 1}: write --layers 3,4,5, or "
-                    "ours-l345 as the recipe's name.",
+                    f"This model has no layer {number}.",
+                    f"Its layers are 1 to {count}: write --layers {min(3, count)},{count}.",
                 )
         self.normalise = Normalise(mean, std)
         self.layers = nn.ModuleList(architecture.layers)
         self.head = architecture.head
         self.branches = nn.ModuleDict(
-            {str(tap): architecture.branches.get(tap, GlobalAveragePool()) for tap in sorted(taps)}
+            {
+                str(number): architecture.branches.get(number, GlobalAveragePool())
+                for number in sorted(feature_layers)
+            }
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,22 +97,18 @@ class Classifier(nn.Module):
         return self.features(images)[0]
 
     def features(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-        """Logits (N, K), and the tapped features {layer: (N, D)} of the same pass.
+        """Logits (N, K), and {feature layer: features (N, D)} of the same pass.
 
         In float32 at least, also where autocast computes the layers with fewer bits.
         """
+        precision = torch.promote_types(images.dtype, torch.float32)
         output = self.normalise(images)
-        tapped: dict[int, Tensor] = {}
+        found: dict[int, Tensor] = {}
         for number, layer in enumerate(self.layers, start=1):
             output = layer(output)
             if str(number) in self.branches:
-                tapped[number] = widened(self.branches[str(number)](output))
-        return widened(self.head(output)), tapped
-
-
-def widened(values: Tensor) -> Tensor:
-    """The same in float32 at least."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+                found[number] = self.branches[str(number)](output).to(precision)
+        return self.head(output).to(precision), found
 
 
 def build_classifier(
@@ -118,7 +117,7 @@ def build_classifier(
     classes: int,
     *,
     width: float = 1.0,
-    taps: Sequence[int] = (),
+    feature_layers: Sequence[int] = (),
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     embedding: int | None = None,
@@ -131,9 +130,9 @@ def build_classifier(
         shape: of an image, (channels, height, width).
         classes: number of classes K.
         width: factor on all channel counts, 1 as published.
-        taps: layers to tap.
-        mean: of the pixels, a channel; 0.5 if None.
-        std: of the pixels, a channel; 0.25 if None.
+        feature_layers: layers whose features a loss takes.
+        mean: of the pixels of each channel; 0.5 if None.
+        std: of the pixels of each channel; 0.25 if None.
         embedding: neurons of the penultimate layer; the architecture's own number if None.
         seed: of the weights; the process's random state is left as it was.
 
@@ -149,7 +148,7 @@ def build_classifier(
             architecture = _narrowed(architecture, embedding, classes)
         classifier = Classifier(
             architecture,
-            taps,
+            feature_layers,
             mean or [0.5] * channels,
             std or [0.25] * channels,
         )

@@ -1,28 +1,40 @@
-"""The six-layer network of Table 1, for grey images."""
+"""The six-layer network of Table 1, for grey images, and its PReLU."""
 
 from __future__ import annotations
 
-from torch import nn
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from robustbench_pcl.models.classifier import Architecture, GlobalAveragePool, scaled
-from robustbench_pcl.models.prelu import PReLU
 
 
 def conv6(channels: int, classes: int, width: float) -> Architecture:
     """Table 1, left column: three pairs of 5x5 convolutions with PReLU, FC(512), FC(64), FC(K).
 
-    The table's ``PReLu(2 x 2)`` is read as PReLU with one 2x2 max pooling a pair, as in the
+    The table's ``PReLu(2 x 2)`` is read as PReLU with one 2x2 max pooling for each pair, as in the
     network of Wen et al. that it cites: pooling after each of six convolutions would leave nothing
     of a 28x28 image. The global average pooling of layer 3 is drawn without brackets, so it is
     part of the trunk; the fully connected layers are drawn without a non-linearity.
     """
-    first, second, third = (scaled(count, width) for count in (32, 64, 128))
+    third = scaled(128, width)
+    pairs = [
+        nn.Sequential(
+            nn.Conv2d(inputs, outputs, 5, padding=2),
+            PReLU(),
+            nn.Conv2d(outputs, outputs, 5, padding=2),
+            PReLU(),
+            nn.MaxPool2d(2),
+        )
+        for inputs, outputs in pairwise((channels, scaled(32, width), scaled(64, width), third))
+    ]
     wide, narrow = scaled(512, width), scaled(64, width)
     return Architecture(
         layers=(
-            _pair(channels, first),
-            _pair(first, second),
-            nn.Sequential(_pair(second, third), GlobalAveragePool()),
+            *pairs[:2],
+            nn.Sequential(pairs[2], GlobalAveragePool()),
             nn.Linear(third, wide),
             nn.Linear(wide, narrow),
         ),
@@ -30,11 +42,39 @@ def conv6(channels: int, classes: int, width: float) -> Architecture:
     )
 
 
-def _pair(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 5, padding=2),
-        PReLU(),
-        nn.Conv2d(outputs, outputs, 5, padding=2),
-        PReLU(),
-        nn.MaxPool2d(2),
-    )
+class PReLU(nn.PReLU):
+    """PyTorch's PReLU of one slope, to the same values, with a quick backward pass on the CPU.
+
+    PyTorch's backward pass is not vectorised on the CPU and takes a quarter of a training step;
+    leaky ReLU's is, but wants its slope as a number, which would wait for an accelerator.
+    """
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs above 0 as they are, others times the slope; any shape."""
+        if inputs.device.type != "cpu":
+            return super().forward(inputs)
+        sloped: Tensor = _Sloped.apply(inputs, inputs, self.weight)
+        return sloped
+
+
+class _Sloped(torch.autograd.Function):
+    """Values times the slope where inputs are not above 0: PReLU's forward and backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, inputs: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(values, inputs, slope)
+        sloped: Tensor = _leaky(values, inputs, slope.item(), False)
+        return sloped
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor | None]:
+        values, inputs, slope = ctx.saved_tensors
+        of_slope = None
+        if ctx.needs_input_grad[2]:
+            below = values - _leaky(values, inputs, 0.0, False)
+            of_slope = (gradient * below).sum(dtype=slope.dtype).view_as(slope)
+        return _Sloped.apply(gradient, inputs, slope), None, of_slope
+
+
+_leaky = torch.ops.aten.leaky_relu_backward
+"""(values, inputs, slope, False) -> values, times the slope where inputs are not above 0."""

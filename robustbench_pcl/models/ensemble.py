@@ -31,7 +31,7 @@ class Ensemble(nn.Module):
         return log_mean_probabilities(self.member_logits(images))
 
     def features(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
-        """What :meth:`forward` gives, and no tapped features: a layer has one for each member."""
+        """What :meth:`forward` gives, and no features: each layer is there once for each member."""
         return self(images), {}
 
     def member_logits(self, images: Tensor) -> Tensor:

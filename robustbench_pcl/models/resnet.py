@@ -9,7 +9,7 @@ from robustbench_pcl.models.classifier import Architecture, GlobalAveragePool, s
 
 
 def resnet110(channels: int, classes: int, width: float) -> Architecture:
-    """Table 1, right column: 12 bottleneck blocks a stage, auxiliary FC(512) after stage 3.
+    """Table 1, right column: 12 bottleneck blocks in each stage, auxiliary FC(512) after stage 3.
 
     The table's ``ReLU(2 x 2)`` is read as ReLU with 2x2 max pooling, as in its left column. Layer
     4's global average pooling and FC(1024) are the trunk's; FC(1024) has no non-linearity.
@@ -18,14 +18,14 @@ def resnet110(channels: int, classes: int, width: float) -> Architecture:
 
 
 def resnet20(channels: int, classes: int, width: float) -> Architecture:
-    """ResNet-110's family with 2 bottleneck blocks a stage, for quick runs without a GPU."""
+    """ResNet-110's family with 2 bottleneck blocks in each stage, for quick runs without a GPU."""
     return _resnet(2, channels, classes, width, pooled_stem=True)
 
 
 def resnet164(channels: int, classes: int, width: float) -> Architecture:
     """What the authors' published code builds when asked for depth 110.
 
-    18 bottleneck blocks a stage (164 layers), no pooling in the stem.
+    18 bottleneck blocks in each stage (164 layers), no pooling in the stem.
     """
     return _resnet(18, channels, classes, width, pooled_stem=False)
 

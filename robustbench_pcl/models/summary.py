@@ -36,7 +36,7 @@ def layers_of(model: Classifier, shape: tuple[int, int, int]) -> list[Layer]:
     """The numbered layers and, last, the head that gives the logits.
 
     Args:
-        model: any classifier, tapped where losses take features.
+        model: any classifier; its feature layers are those that a loss takes features from.
         shape: of an image, (channels, height, width).
     """
     layers: list[Layer] = []

@@ -1,1 +1,1 @@
-"""From a recipe to a checkpoint."""
+"""From a recipe to the weights of a model."""

@@ -5,19 +5,25 @@ from torch import Tensor
 
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.base import FeatureLoss
-from robustbench_pcl.losses.metric import MetricLoss
-from robustbench_pcl.losses.tracked_centres import TrackedCentres
+from robustbench_pcl.losses.configuration import LossConfiguration
+from robustbench_pcl.losses.criterion import Criterion
+from robustbench_pcl.losses.metric import TrackedCentres
 
 CLASSES, DIMENSION, COUNT = 5, 4, 12
+
+
+def built(name: str, dimension: int = DIMENSION, **parameters: object) -> FeatureLoss:
+    return LOSSES.configure(name, parameters).build(dimension, CLASSES)
+
+
 ON_FEATURES = [name for name in LOSSES if name != CROSS_ENTROPY]
-ON_PAIRS = [name for name in ON_FEATURES if issubclass(LOSSES[name], MetricLoss)]
+ON_PAIRS = [name for name in ON_FEATURES if not LOSSES[name].with_cross_entropy]
 """Their batch's loss is over pairs or triplets of its images, not over its images one by one."""
 ON_IMAGES = [name for name in ON_FEATURES if name not in ON_PAIRS]
-TRACKED = [name for name in ON_FEATURES if issubclass(LOSSES[name], TrackedCentres)]
+TRACKED = [name for name in ON_FEATURES if isinstance(built(name), TrackedCentres)]
 """Their centres move by Eq. 13, which is not the derivative of their value."""
 MINIMISED = [name for name in ON_FEATURES if name not in TRACKED]
-WITHOUT_ANCHORS = ["deep-softmax"]
-ANCHORED = [name for name in ON_FEATURES if name not in WITHOUT_ANCHORS]
+ANCHORED = [name for name in ON_FEATURES if LOSSES[name].has_anchors]
 
 
 def batch(count: int = COUNT, size: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -28,12 +34,17 @@ def batch(count: int = COUNT, size: float = 1.0, seed: int = 0) -> tuple[Tensor,
 
 def placed(name: str, size: float = 1.0, **parameters: object) -> FeatureLoss:
     """A loss in float64 with its own parameters anywhere."""
-    loss = LOSSES[name](DIMENSION, CLASSES, **parameters).double()
+    loss = built(name, **parameters).double()
     source = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for value in loss.parameters():
             value.copy_(size * torch.randn(value.shape, generator=source, dtype=value.dtype))
     return loss
+
+
+def criterion_of(name: str, losses: dict[int, FeatureLoss]) -> Criterion:
+    configuration: LossConfiguration = LOSSES.configure(name)
+    return Criterion(losses, configuration)
 
 
 def square(vector: Tensor) -> float:

@@ -1,14 +1,9 @@
-"""Class centres that move by Eq. 12-13, and the center loss of Eq. 11."""
+"""Class centres that follow the features (Eq. 12-13), and the center loss (Eq. 11)."""
 
 import pytest
 import torch
-from loss_toys import CLASSES, DIMENSION, TRACKED, batch, placed, square
+from loss_toys import TRACKED, batch, placed, square
 from torch import Tensor
-
-from robustbench_pcl.errors import UserError
-from robustbench_pcl.losses import LOSSES
-from robustbench_pcl.registry import build
-from robustbench_pcl.specs.base import Part
 
 
 def moved_by_hand(centres: Tensor, features: Tensor, labels: Tensor, alpha: float) -> Tensor:
@@ -24,10 +19,9 @@ def moved_by_hand(centres: Tensor, features: Tensor, labels: Tensor, alpha: floa
 
 
 @pytest.mark.parametrize("name", TRACKED)
-@pytest.mark.parametrize("weight", [0.003, 2.0])
-@pytest.mark.parametrize("alpha", [0.1, 0.5, 1.0])
-def test_a_step_of_sgd_is_eq_12_and_13(name, weight, alpha):
-    loss, (features, labels) = placed(name, weight=weight, alpha=alpha), batch()
+@pytest.mark.parametrize("alpha", [0.1, 1.0])
+def test_a_step_of_sgd_is_eq_12_and_13(name, alpha):
+    loss, (features, labels) = placed(name, weight=2.0, alpha=alpha), batch()
     labels[labels == 3] = 0
     before = loss.centres.detach().clone()
     optimiser = torch.optim.SGD(loss.parameter_groups(0.123))
@@ -92,14 +86,6 @@ def test_features_of_bfloat16_are_compared_in_the_centres_precision(name):
     assert torch.equal(loss(halved, labels), loss(halved.float(), labels))
 
 
-@pytest.mark.parametrize("name", TRACKED)
-@pytest.mark.parametrize("alpha", [0.0, -0.5, 1.5])
-def test_the_rate_is_a_share_of_the_way(name, alpha):
-    part = Part(name=name, parameters={"alpha": alpha})
-    with pytest.raises(UserError, match=f"alpha is {alpha}"):
-        build(LOSSES, part, DIMENSION, CLASSES)
-
-
 @pytest.mark.parametrize("weight", [0.003, 2.0])
 def test_the_center_loss_is_eq_11(weight):
     loss, (features, labels) = placed("center", weight=weight), batch()
@@ -109,8 +95,3 @@ def test_the_center_loss_is_eq_11(weight):
         for feature, label in zip(features, labels.tolist(), strict=True)
     ]
     assert found == pytest.approx(expected)
-
-
-def test_the_center_loss_s_defaults_are_those_of_wen_et_al():
-    loss = placed("center")
-    assert (loss.weight, loss.alpha) == (0.003, 0.5)

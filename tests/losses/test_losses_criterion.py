@@ -1,30 +1,44 @@
-"""Deep supervision: the sum over layers."""
+"""Deep supervision: cross-entropy and the sum over feature layers."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_toys import CLASSES, COUNT, DIMENSION, ON_FEATURES, ON_IMAGES, ON_PAIRS, batch
+from loss_toys import (
+    CLASSES,
+    COUNT,
+    DIMENSION,
+    ON_FEATURES,
+    ON_IMAGES,
+    ON_PAIRS,
+    batch,
+    criterion_of,
+    placed,
+)
 from torch import Tensor
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
-from robustbench_pcl.losses.base import class_means
-from robustbench_pcl.losses.criterion import build_criterion
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.losses.base import FeatureLoss, class_means
+from robustbench_pcl.losses.criterion import Criterion, build_criterion
 
 DIMENSIONS = {4: DIMENSION, 2: DIMENSION}
 
 
-def layered(seed: int = 0) -> tuple[Tensor, dict[int, Tensor], Tensor]:
-    source = torch.Generator().manual_seed(seed)
+def layered() -> tuple[Tensor, dict[int, Tensor], Tensor]:
+    source = torch.Generator().manual_seed(0)
     logits = torch.randn((COUNT, CLASSES), generator=source, dtype=torch.float64)
     features = {layer: batch(seed=layer)[0] for layer in DIMENSIONS}
     return logits, features, torch.arange(COUNT) % CLASSES
 
 
+def criterion_on_layers(name: str) -> Criterion:
+    dump = LOSSES.configure(name).dump()
+    return build_criterion(dump, DIMENSIONS, CLASSES, seed=0).double()
+
+
 @pytest.mark.parametrize("name", [CROSS_ENTROPY, *ON_IMAGES])
-def test_the_criterion_s_terms_sum_to_the_mean_of_its_images(name):
-    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+def test_the_terms_sum_to_the_mean_of_the_images(name):
+    criterion = criterion_on_layers(name)
     logits, features, labels = layered()
     terms = criterion(logits, features, labels)
     images = criterion.per_image(logits, features, labels)
@@ -33,19 +47,19 @@ def test_the_criterion_s_terms_sum_to_the_mean_of_its_images(name):
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_the_criterion_s_terms_are_scalars_by_name(name):
-    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+def test_the_terms_are_scalars_by_name(name):
+    criterion = criterion_on_layers(name)
     terms = criterion(*layered())
     final = [] if name in ON_PAIRS else ["cross_entropy"]
-    assert list(terms) == [*final, *([] if name == CROSS_ENTROPY else [criterion.name])]
+    assert list(terms) == [*final, *([] if name == CROSS_ENTROPY else [name.replace("-", "_")])]
     assert criterion.with_cross_entropy == bool(final)
     assert all(value.ndim == 0 for value in terms.values())
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
 def test_an_image_s_joint_loss_is_cross_entropy_and_its_loss_at_each_layer(name):
-    """Also without a final layer: the logits are then those of the inference rule."""
-    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+    """Also without a final layer: the logits are then those that the class is decided by."""
+    criterion = criterion_on_layers(name)
     logits, features, labels = layered()
     expected = [F.cross_entropy(row, label) for row, label in zip(logits, labels, strict=True)]
     for layer, loss in criterion.losses.items():
@@ -60,15 +74,15 @@ def test_an_image_s_joint_loss_is_cross_entropy_and_its_loss_at_each_layer(name)
 
 @pytest.mark.parametrize("name", ON_PAIRS)
 def test_what_a_missing_final_layer_gives_is_not_looked_at(name):
-    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+    criterion = criterion_on_layers(name)
     logits, features, labels = layered()
     embedding = torch.full((COUNT, 3), torch.nan)
     assert criterion(embedding, features, labels) == criterion(logits, features, labels)
 
 
 @pytest.mark.parametrize("name", ON_FEATURES)
-def test_the_criterion_has_a_loss_a_layer_on_that_layer_s_features(name):
-    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
+def test_each_layer_has_a_loss_on_its_own_features(name):
+    criterion = criterion_on_layers(name)
     logits, features, labels = layered()
     criterion.initialise(features, labels)
     expected = sum(criterion.losses[str(layer)](features[layer], labels) for layer in DIMENSIONS)
@@ -82,67 +96,65 @@ def test_the_criterion_has_a_loss_a_layer_on_that_layer_s_features(name):
     assert listed == {id(value) for value in criterion.parameters()}
 
 
-def test_initialise_reaches_every_layer():
-    criterion = build_criterion(Part(name="pcl"), DIMENSIONS, CLASSES, seed=0).double()
+@pytest.mark.parametrize(("step", "name"), [("initialise", "pcl"), ("calibrate", "triplet")])
+def test_each_layer_is_shown_its_own_features(step, name):
+    criterion = criterion_on_layers(name)
     _, features, labels = layered()
-    criterion.initialise(features, labels)
-    for layer in DIMENSIONS:
-        loss = criterion.losses[str(layer)]
-        means = class_means(features[layer], labels, CLASSES)
-        assert torch.allclose(loss.prototypes * loss.scale, means)
-
-
-@pytest.mark.parametrize("name", ON_PAIRS)
-def test_calibrate_reaches_every_layer(name):
-    criterion = build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=0).double()
-    _, features, labels = layered()
-    criterion.calibrate(features, labels)
+    getattr(criterion, step)(features, labels)
     for layer in DIMENSIONS:
         means = class_means(features[layer], labels, CLASSES)
-        assert torch.equal(criterion.losses[str(layer)].anchors(), means)
+        assert torch.allclose(criterion.losses[str(layer)].anchors(), means)
 
 
-@pytest.mark.parametrize("name", ON_FEATURES)
-def test_the_deepest_layer_is_the_one_with_the_highest_number(name):
-    criterion = build_criterion(Part(name=name), {12: 2, 4: 3, 9: 5}, CLASSES, seed=0)
-    layer, loss = criterion.deepest()
-    assert (layer, loss) == (12, criterion.losses["12"])
-
-
-def test_plain_cross_entropy_has_no_deepest_layer():
-    with pytest.raises(UserError, match=r"no points .* train with pcl"):
-        build_criterion(Part(name=CROSS_ENTROPY), {}, CLASSES, seed=0).deepest()
+def test_the_deepest_layer_is_the_one_with_the_highest_number():
+    criterion = build_criterion({"name": "pcl"}, {12: 2, 4: 3, 9: 5}, CLASSES, seed=0)
+    assert criterion.deepest() == (12, criterion.losses["12"])
 
 
 @pytest.mark.parametrize("name", list(LOSSES))
-def test_the_criterion_s_seed_decides_and_nothing_else_is_drawn(name):
+def test_the_seed_decides_and_nothing_else_is_drawn(name):
     state = torch.random.get_rng_state()
-    one, again = (
-        build_criterion(Part(name=name), DIMENSIONS, CLASSES, seed=3).state_dict() for _ in "12"
+    one, again, other = (
+        build_criterion({"name": name}, DIMENSIONS, CLASSES, seed=seed).state_dict()
+        for seed in (3, 3, 4)
     )
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(one[key], again[key]) for key in one)
+    if name in ("pcl-authors", "deep-softmax"):
+        assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
-def test_parameters_reach_the_losses():
-    part = Part(name="pcl", parameters={"separation": 2.0, "weight": 0.5})
-    criterion = build_criterion(part, DIMENSIONS, CLASSES, seed=0)
+def test_a_dump_s_parameters_reach_every_layer():
+    dump = LOSSES.configure("pcl", {"separation": 2.0, "weight": 0.5}).dump()
+    criterion = build_criterion(dump, DIMENSIONS, CLASSES, seed=0)
     assert [(loss.separation, loss.weight) for loss in criterion.losses.values()] == [(2, 0.5)] * 2
 
 
-@pytest.mark.parametrize(
-    ("part", "message"),
-    [
-        (Part(name="plc"), "Did you mean pcl"),
-        (Part(name="pcl", parameters={"seperation": 2}), "Did you mean separation"),
-        (Part(name="pcl", parameters={"dimension": 2}), "no parameter of loss pcl"),
-        (Part(name="pcl", parameters={"separation": 0}), "separation is 0"),
-        (Part(name="pcl-authors", parameters={"repulsions": 2}), "Did you mean repulsion"),
-        (Part(name="pcl-authors", parameters={"repulsion": 0}), "repulsion is 0"),
-        (Part(name="cross-entropy", parameters={"weight": 2}), "no parameter called 'weight'"),
-    ],
-    ids=str,
-)
-def test_what_a_criterion_cannot_be_built_from(part, message):
-    with pytest.raises(UserError, match=message):
-        build_criterion(part, DIMENSIONS, CLASSES, seed=0)
+def test_a_dump_of_a_loss_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="Did you mean pcl"):
+        build_criterion({"name": "plc", "weight": 1.0}, DIMENSIONS, CLASSES, seed=0)
+
+
+@pytest.mark.parametrize("name", ON_FEATURES)
+def test_terms_and_gradients_are_the_same_under_autocast(name):
+    loss, (features, labels) = placed(name).float(), batch()
+    criterion, logits = criterion_of(name, {3: loss}), torch.randn(12, 5)
+    features = (30 + features.float()).requires_grad_(True)
+
+    def value() -> Tensor:
+        terms = criterion(logits, {3: features}, labels)
+        return sum(terms.values()) + criterion.per_image(logits, {3: features}, labels).sum()
+
+    expected = value()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = value()
+    assert torch.equal(found, expected)
+    gradients = [torch.autograd.grad(total, features)[0] for total in (found, expected)]
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("name", list(LOSSES))
+def test_it_calibrates_if_one_of_its_losses_says_how(name):
+    losses = criterion_on_layers(name).losses.values()
+    overridden = any(type(loss).calibrate is not FeatureLoss.calibrate for loss in losses)
+    assert criterion_on_layers(name).calibrates == overridden == (name in ON_PAIRS)

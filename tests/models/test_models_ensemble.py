@@ -46,7 +46,7 @@ def test_its_members_answer_apart(ensemble, images):
     assert not torch.allclose(logits[0], logits[1], atol=1e-3)
 
 
-def test_it_has_no_tapped_features(ensemble, images):
+def test_it_has_no_feature_layers(ensemble, images):
     answer, features = ensemble.features(images)
     assert torch.equal(answer, ensemble(images))
     assert features == {}

@@ -1,10 +1,13 @@
-"""The classifiers: shapes, Table 1's facts, taps, weights."""
+"""The classifiers: shapes, Table 1's facts, feature layers, weights."""
+
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
-from robustbench_pcl.data.catalogue import DATASETS
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.models.classifier import (
@@ -18,7 +21,7 @@ GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 NARROW = 0.125
 
 TABLE_1 = {
-    # model: (image, tapped layer -> dimension, channels of each convolution in the table's words)
+    # model: (image, feature layer -> dimension)
     "conv6": (GREY, {3: 128, 4: 512, 5: 64}),
     "resnet20": (COLOUR, {3: 512, 4: 256, 5: 1024}),
     "resnet110": (COLOUR, {3: 512, 4: 256, 5: 1024}),
@@ -41,23 +44,22 @@ def modules_of(model: nn.Module, kind: type[nn.Module]) -> list[nn.Module]:
 # Every model
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("name", list(MODELS))
-def test_logits_on_every_data_set(name, dataset):
-    spec = DATASETS[dataset]
-    model = build_classifier(name, spec.shape, len(spec.classes), width=NARROW)
-    images = some_images(2, spec.shape)
-    for mode in (True, False):
-        logits = model.train(mode)(images)
-        assert logits.shape == (2, len(spec.classes))
-        assert logits.isfinite().all()
-    assert not torch.allclose(logits[0], logits[1])
+def test_logits_on_images_of_every_shape_that_a_data_set_has(name):
+    for shape in {dataset_spec(dataset).shape for dataset in DATASETS}:
+        model = build_classifier(name, shape, 9, width=NARROW)
+        images = some_images(2, shape)
+        for mode in (True, False):
+            logits = model.train(mode)(images)
+            assert logits.shape == (2, 9)
+            assert logits.isfinite().all()
+        assert not torch.allclose(logits[0], logits[1])
 
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_features_come_from_the_pass_that_gives_the_logits(name):
     count = len(small(name).layers)
-    model = small(name, taps=range(1, count + 1))
+    model = small(name, feature_layers=range(1, count + 1))
     images = some_images(3, COLOUR)
     passes = []
     model.layers[0].register_forward_hook(lambda *_: passes.append(1))
@@ -72,17 +74,17 @@ def test_features_come_from_the_pass_that_gives_the_logits(name):
 
 
 @pytest.mark.parametrize("name", list(MODELS))
-def test_a_tap_is_the_layer_s_output_through_its_branch(name):
+def test_features_are_the_layer_s_output_through_its_branch(name):
     """Recorded by hooks on the layers, not by the code that collects the features."""
-    taps = (2, 4, 5)
-    model, seen = small(name, taps=taps), {}
-    for number in taps:
+    wanted = (2, 4, 5)
+    model, seen = small(name, feature_layers=wanted), {}
+    for number in wanted:
         model.layers[number - 1].register_forward_hook(
             lambda module, given, output, number=number: seen.update({number: output})
         )
     with torch.no_grad():
         _, features = model.features(some_images(2, COLOUR))
-        for number in taps:
+        for number in wanted:
             expected = seen[number]
             if expected.ndim == 4:
                 expected = expected.mean(dim=(2, 3))
@@ -114,21 +116,24 @@ def test_normalise():
 @pytest.mark.parametrize("name", list(MODELS))
 def test_the_seed_decides_the_weights_and_nothing_else_is_drawn(name):
     state = torch.random.get_rng_state()
-    one = small(name, seed=3, taps=(3,)).state_dict()
+    one = small(name, seed=3, feature_layers=(3,)).state_dict()
     assert torch.equal(torch.random.get_rng_state(), state)
     torch.rand(5)
-    again, other = small(name, seed=3, taps=(3,)).state_dict(), small(name, seed=4).state_dict()
+    again, other = (
+        small(name, seed=3, feature_layers=(3,)).state_dict(),
+        small(name, seed=4).state_dict(),
+    )
     assert all(torch.equal(one[key], again[key]) for key in one)
     weights = [key for key, value in one.items() if value.ndim > 1 and value.std() > 0]
     assert not any(torch.equal(one[key], other[key]) for key in weights if key in other)
 
 
 @pytest.mark.parametrize("name", list(MODELS))
-def test_taps_do_not_change_the_trunk(name):
-    """So what starts from a checkpoint without taps has the weights it would have had."""
-    plain, tapped = small(name).state_dict(), small(name, taps=(3, 4, 5)).state_dict()
-    assert plain.keys() <= tapped.keys()
-    assert all(torch.equal(plain[key], tapped[key]) for key in plain)
+def test_feature_layers_do_not_change_the_trunk(name):
+    """So what starts from a checkpoint without them has the weights it would have had."""
+    plain, branched = small(name).state_dict(), small(name, feature_layers=(3, 4, 5)).state_dict()
+    assert plain.keys() <= branched.keys()
+    assert all(torch.equal(plain[key], branched[key]) for key in plain)
     assert not any(key.startswith("branches") for key in plain)
 
 
@@ -147,12 +152,20 @@ def test_seeding_leaves_the_accelerators_alone(monkeypatch):
 
 
 @pytest.mark.parametrize("name", list(MODELS))
-@pytest.mark.parametrize("tap", [0, -1, 9])
-def test_an_unknown_layer(name, tap):
-    with pytest.raises(UserError) as caught:
-        small(name, taps=(3, tap))
-    assert caught.value.cause == f"This model has no layer {tap}."
-    assert "1 to 5" in caught.value.cure
+def test_a_layer_that_the_model_does_not_have_is_refused(name):
+    for number in (0, -1, 9):
+        with pytest.raises(UserError) as caught:
+            small(name, feature_layers=(3, number))
+        assert caught.value.cause == f"This model has no layer {number}."
+        assert "1 to 5" in caught.value.cure
+
+
+def test_naming_the_models_imports_no_torch():
+    program = (
+        "import sys; from robustbench_pcl.models import MODELS; "
+        "assert 'conv6' in MODELS; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_an_unknown_model():
@@ -182,7 +195,7 @@ def test_scaled_has_a_floor():
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_parameter_learns(name):
-    model = small(name, taps=(3, 4, 5)).train()
+    model = small(name, feature_layers=(3, 4, 5)).train()
     logits, features = model.features(some_images(4, COLOUR))
     total = logits.square().sum() + sum(value.square().sum() for value in features.values())
     total.backward()
@@ -193,9 +206,9 @@ def test_every_parameter_learns(name):
 
 
 @pytest.mark.parametrize("name", TABLE_1)
-def test_dimensions_of_the_tapped_features(name):
+def test_dimensions_of_the_features(name):
     shape, dimensions = TABLE_1[name]
-    model = build_classifier(name, shape, 10, taps=tuple(dimensions)).eval()
+    model = build_classifier(name, shape, 10, feature_layers=tuple(dimensions)).eval()
     with torch.no_grad():
         _, features = model.features(some_images(1, shape))
     assert {layer: values.shape[1] for layer, values in features.items()} == dimensions
@@ -223,7 +236,7 @@ def test_residual_networks_are_table_1_s_right_column(name):
     classifying layer; 1x1 convolutions in shortcuts are not counted. FC(1024), Table 1's addition
     to their network, is one more. Table 1's n = 12 gives 110; n = 18 gives 164.
     """
-    model = build_classifier(name, COLOUR, 100, taps=(3, 4, 5))
+    model = build_classifier(name, COLOUR, 100, feature_layers=(3, 4, 5))
     for stage, planes in zip((1, 2, 3), (16, 32, 64), strict=True):
         blocks = model.layers[stage] if stage < 3 else model.layers[stage][0]
         assert len(blocks) == BLOCKS[name]
@@ -267,12 +280,12 @@ def test_width_scales_the_channels(name):
 @pytest.mark.parametrize("name", list(TABLE_1))
 def test_a_penultimate_layer_of_two_neurons(name):
     images = some_images(3, COLOUR)
-    model = small(name, taps=(5,), embedding=2)
+    model = small(name, feature_layers=(5,), embedding=2)
     logits, features = model.features(images)
     assert features[5].shape == (3, 2)
     assert torch.equal(model.head(features[5]), logits)
     assert logits.shape == (3, 7)
-    whole = small(name, taps=(5,))
+    whole = small(name, feature_layers=(5,))
     assert [type(layer) for layer in model.layers] == [type(layer) for layer in whole.layers]
 
 

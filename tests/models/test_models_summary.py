@@ -16,7 +16,7 @@ GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 
 
 def test_the_layers_of_conv6():
-    model = build_classifier("conv6", GREY, 10, taps=(3, 4))
+    model = build_classifier("conv6", GREY, 10, feature_layers=(3, 4))
     layers = layers_of(model, GREY)
     assert [layer.number for layer in layers] == [1, 2, 3, 4, 5, 6]
     outputs = [(32, 14, 14), (64, 7, 7), (128,), (512,), (64,), (10,)]
@@ -33,7 +33,9 @@ def test_the_layers_of_conv6():
 
 
 def test_the_layers_of_resnet110():
-    layers = layers_of(build_classifier("resnet110", COLOUR, 10, taps=(2, 3, 4, 5)), COLOUR)
+    layers = layers_of(
+        build_classifier("resnet110", COLOUR, 10, feature_layers=(2, 3, 4, 5)), COLOUR
+    )
     assert layers[0].modules == "Conv(16, 3x3) + BN + ReLU + MaxPool"
     assert layers[2].modules == (
         "[Conv(32, 1x1) + BN + Conv(32, 3x3) + BN + Conv(128, 1x1) + BN + ReLU] x 12"

@@ -1,19 +1,16 @@
-"""A training that is killed and started again ends with the very same bits."""
+"""A training that is interrupted and started again ends with the very same bits."""
 
-import json
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+import contextlib
 
 import numpy as np
 import pytest
+import torch
 
-from robustbench_pcl.jobs.bench import Bench
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.store.tensors import load_description
-from robustbench_pcl.training import loop
-from robustbench_pcl.training.update import Update
+from robustbench_pcl.training import step
+from robustbench_pcl.training.build import arrays_of, restore
+from robustbench_pcl.training.trainer import Run
 
 # Trains, saving its state after every epoch, and hangs in the middle of the third one.
 PROGRAM = """
@@ -21,15 +18,15 @@ import sys, time
 from contextlib import contextmanager
 from pathlib import Path
 import torch
-from robustbench_pcl.jobs.bench import Bench
+from robustbench_pcl.data.loader import load
 from robustbench_pcl.progress import Progress
-from robustbench_pcl.specs.recipe import Recipe
-from robustbench_pcl.training import loop
-from robustbench_pcl.training.update import Update
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.store.checkpoints import open_checkpoint
+from robustbench_pcl.training.build import restore
+from robustbench_pcl.training.trainer import Run
 
-home, marker, recipe = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+partial, marker, recipe, start = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
 recipe = Recipe.model_validate_json(recipe)
-loop.SAVE_SECONDS = -1
 torch.set_num_threads(1)
 
 class Hang(Progress):
@@ -44,89 +41,76 @@ class Hang(Progress):
                 time.sleep(600)
         yield advance
 
-Bench(home, device="cpu", progress=Hang()).train(recipe)
+run = Run(recipe, load("digits", None), torch.device("cpu"), partial, Hang(), save_seconds=-1)
+run.execute(restore(open_checkpoint(Path(start[0]))) if start else None)
 """
 
 
-class Spoken(Progress):
-    def __init__(self):
-        self.lines = []
+class Stop(Progress):
+    """Interrupts a run after so many images, as Ctrl-C does."""
 
-    def say(self, message):
-        self.lines.append(message)
+    def __init__(self, images):
+        self.left = images
 
+    @contextlib.contextmanager
+    def task(self, title, total):
+        def advance(done, note):
+            self.left -= done
+            if self.left < 0:
+                raise KeyboardInterrupt
 
-def checkpoints(home):
-    return sorted(path.name for path in (home / "checkpoints").glob("*.safetensors"))
-
-
-@pytest.mark.parametrize("name", ["softmax", "ours", "ours-pgd"])
-def test_a_killed_training_ends_with_the_same_bits(name, tiny, tiny_home, tmp_path, killed):
-    recipe, home = tiny(name), tmp_path / "home"
-    if recipe.start:  # only the recipe itself is to be interrupted
-        (home / "checkpoints").mkdir(parents=True)
-        for path in (tiny_home / "checkpoints").glob("*-softmax-*"):
-            shutil.copy(path, home / "checkpoints")
-    before = checkpoints(home)
-    marker = tmp_path / "marker"
-    killed(PROGRAM, marker, str(home), str(marker), recipe.model_dump_json())
-
-    (partial,) = (home / "checkpoints" / "partial").iterdir()
-    assert len(load_description(partial)["history"]) == 2
-    assert checkpoints(home) == before
-
-    progress = Spoken()
-    resumed = Bench(home, device="cpu", progress=progress).train(recipe)
-    assert progress.lines == [f"resuming {name} after epoch 2"]
-    uninterrupted = Bench(tiny_home, device="cpu").checkpoint(recipe)
-    arrays, expected = resumed.arrays(), uninterrupted.arrays()
-    assert arrays.keys() == expected.keys()
-    for key, array in expected.items():
-        np.testing.assert_array_equal(arrays[key], array, err_msg=key, strict=True)
-    assert resumed.record == uninterrupted.record
-    assert ("criterion.losses.3.prototypes" in arrays) is (name != "softmax")
-    assert not partial.exists()
+        yield advance
 
 
-def test_an_interrupted_training_says_so_and_finishes(tmp_path, interrupted):
-    program = "from robustbench_pcl.cli import main; main()"
-    words = f"train digits --scale demo --epochs 6 --device cpu --home {tmp_path} --format json"
-    command = [sys.executable, "-c", program, *words.split()]
-    code, out, err = interrupted(command, tmp_path / "checkpoints" / "partial")
-    assert code == 130
-    assert out == ""
-    *_, cause, cure = err.splitlines()
-    assert cause == "pclbench: Stopped."
-    assert "the same command goes on" in cure
-    assert "Traceback" not in err
-    assert checkpoints(tmp_path) == []
-
-    code, out, err = run_to_the_end(command)
-    assert code == 0, err
-    (row,) = json.loads(out)
-    assert [Path(row["checkpoint"]).name] == checkpoints(tmp_path)
-    assert row["recipe"] == "softmax-e6"
+def assert_same_bits(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name, strict=True)
 
 
-def run_to_the_end(command):
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.returncode, result.stdout, result.stderr
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ours-pgd",
+        pytest.param("softmax", marks=pytest.mark.slow),
+        pytest.param("ours", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_training_ends_with_the_same_bits(name, tiny, trained, run, killed):
+    recipe = tiny(name)
+    start = [trained("softmax")] if recipe.start else []
+    resumed = run(recipe)
+    marker = resumed.partial.with_name("marker")
+    paths = [str(checkpoint.path) for checkpoint in start]
+    killed(PROGRAM, marker, str(resumed.partial), str(marker), recipe.model_dump_json(), *paths)
+    assert len(load_description(resumed.partial)["history"]) == 2
+
+    state = resumed.execute(*(restore(checkpoint) for checkpoint in start))
+    assert resumed.progress.lines == [f"resuming {name} after epoch 2"]
+    assert_same_bits(arrays_of(state.model), trained(name).arrays())
+    assert [entry["epoch"] for entry in state.history] == [1, 2, 3, 4]
 
 
-def test_ctrl_c_in_an_epoch_keeps_the_epochs_before(tiny, tiny_home, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "SAVE_SECONDS", -1)
-    recipe, step, calls = tiny("softmax"), Update.__call__, []
-
-    def stop_at_the_tenth(*arguments):
-        calls.append(arguments)
-        if len(calls) == 10:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(Update, "__call__", stop_at_the_tenth)
+@pytest.mark.parametrize("precision", ["mixed", "float32"])
+def test_an_interrupted_training_ends_with_the_same_bits(
+    precision, tiny, run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(step, "computes_bfloat16", lambda device: True)
+    recipe = tiny("ours-pgd", start=None)
+    recipe = recipe.changed(schedule=recipe.schedule.changed(precision=precision, epochs=3))
+    whole = run(recipe, partial=tmp_path / "never").execute()
+    interrupted = run(recipe, progress=Stop(1.5 * recipe.train_images), save_seconds=-1)
     with pytest.raises(KeyboardInterrupt):
-        Bench(tmp_path, device="cpu").train(recipe)
-    checkpoint = Bench(tmp_path, device="cpu").train(recipe)
-    assert len(calls) == 10 + 24  # eight batches an epoch: the second began again
-    expected = Bench(tiny_home, device="cpu").checkpoint(recipe)
-    assert checkpoint.record.weights == expected.record.weights
+        interrupted.execute()
+    resumed = run(recipe)
+    assert_same_bits(arrays_of(resumed.execute().model), arrays_of(whole.model))
+    assert resumed.progress.lines == ["resuming ours-pgd after epoch 1"]
+    assert not (tmp_path / "never").exists()
+
+
+def test_the_state_is_not_written_more_often_than_it_is_asked_to(tiny, run):
+    made = run(tiny(), save_seconds=600.0)
+    assert isinstance(made, Run)
+    made.execute()
+    assert not made.partial.exists()
+    assert torch.get_num_threads() == 1

@@ -1,10 +1,10 @@
-"""The quick PReLU against PyTorch's."""
+"""conv6's quick PReLU against PyTorch's."""
 
 import pytest
 import torch
 from torch import nn
 
-from robustbench_pcl.models.prelu import PReLU
+from robustbench_pcl.models.conv6 import PReLU
 
 
 @pytest.mark.parametrize("slope", [0.25, 0.0, -0.3, 1.7])

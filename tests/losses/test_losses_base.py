@@ -1,13 +1,10 @@
-"""Distances keep their digits, and losses theirs under autocast."""
+"""The sums that losses share: distances that keep their digits, and class means."""
 
 import pytest
 import torch
-from loss_toys import ON_FEATURES, batch, placed
 from torch import Tensor
 
-from robustbench_pcl.losses import LOSSES
-from robustbench_pcl.losses.base import FeatureLoss, squared_distances
-from robustbench_pcl.losses.criterion import Criterion
+from robustbench_pcl.losses.base import class_means, squared_distances
 
 
 def by_differences(features: Tensor, points: Tensor) -> Tensor:
@@ -22,7 +19,7 @@ def near_each_other(classes: int) -> tuple[Tensor, Tensor]:
     return features + 1e-3 * torch.randn((40, 64), generator=source) / 8, points
 
 
-@pytest.mark.parametrize("classes", [1, 10, 100])
+@pytest.mark.parametrize("classes", [1, 100])
 def test_small_distances_far_from_the_origin_are_kept_as_well_as_by_differences(classes):
     features, points = near_each_other(classes)
     exact = by_differences(features.double(), points.double())
@@ -35,7 +32,7 @@ def test_small_distances_far_from_the_origin_are_kept_as_well_as_by_differences(
     assert found < 1e-7
 
 
-@pytest.mark.parametrize("classes", [1, 10, 100])
+@pytest.mark.parametrize("classes", [1, 100])
 def test_so_are_their_gradients(classes):
     features, points = near_each_other(classes)
     weights = torch.rand((40, classes), generator=torch.Generator().manual_seed(1))
@@ -55,7 +52,13 @@ def test_so_are_their_gradients(classes):
     assert all(mine <= max(theirs, 6e-8) for mine, theirs in zip(found, rival, strict=True))
 
 
-def test_distances_of_100_classes_hold_no_difference_of_every_two():
+def test_squared_distances_keep_what_inner_products_lose():
+    point = torch.full((1, 3), 1000.0)
+    near = point + torch.tensor([[2.0**-10, 0.0, 0.0]])
+    assert squared_distances(near, point).item() == 2.0**-20
+
+
+def test_distances_to_100_points_hold_no_difference_of_every_two():
     features, points = torch.randn(32, 256), torch.randn(100, 256, requires_grad=True)
     sizes = []
     with torch.autograd.graph.saved_tensors_hooks(
@@ -65,33 +68,7 @@ def test_distances_of_100_classes_hold_no_difference_of_every_two():
     assert max(sizes) == 100 * 256
 
 
-@pytest.mark.parametrize("name", ON_FEATURES)
-def test_the_criterion_s_terms_and_gradients_are_the_same_under_autocast(name):
-    loss, (features, labels) = placed(name).float(), batch()
-    criterion, logits = Criterion({3: loss}, name), torch.randn(12, 5)
-    features = (30 + features.float()).requires_grad_(True)
-
-    def value() -> Tensor:
-        terms = criterion(logits, {3: features}, labels)
-        return sum(terms.values()) + criterion.per_image(logits, {3: features}, labels).sum()
-
-    expected = value()
-    with torch.autocast("cpu", torch.bfloat16):
-        found = value()
-    assert torch.equal(found, expected)
-    gradients = [torch.autograd.grad(total, features)[0] for total in (found, expected)]
-    assert torch.equal(*gradients)
-
-
-def test_a_criterion_calibrates_if_one_of_its_losses_says_how():
-    class Own(LOSSES["pcl"]):
-        def calibrate(self, features, labels):
-            pass
-
-    plain = LOSSES["pcl"](4, 5)
-    assert not Criterion({}, "cross-entropy").calibrates
-    assert not Criterion({3: plain}, "pcl").calibrates
-    assert Criterion({3: plain, 4: Own(4, 5)}, "mine").calibrates
-    for name in ON_FEATURES:
-        overridden = LOSSES[name].calibrate is not FeatureLoss.calibrate
-        assert Criterion({3: placed(name)}, name).calibrates == overridden
+def test_a_class_without_images_has_the_overall_mean():
+    features = torch.tensor([[0.0], [2.0], [7.0]])
+    means = class_means(features, torch.tensor([0, 0, 2]), 4)
+    assert means.tolist() == [[1.0], [3.0], [7.0], [3.0]]

@@ -1,13 +1,13 @@
-"""The Prototype Conformity Loss against Eq. 5-6, written out image by image and class by class."""
+"""The Prototype Conformity Loss against Eq. 5-6, and the authors' against what their code does."""
 
 import math
 
 import pytest
 import torch
-from loss_toys import CLASSES, DIMENSION, batch, placed, square
+from loss_toys import CLASSES, DIMENSION, batch, built, placed, square
 
 from robustbench_pcl.losses.base import squared_distances
-from robustbench_pcl.losses.prototype_conformity import PrototypeConformity
+from robustbench_pcl.losses.prototype import PrototypeConformity
 
 
 def prototype_conformity_by_hand(loss: PrototypeConformity, features, labels) -> list[float]:
@@ -119,17 +119,45 @@ def test_it_starts_on_the_class_means_in_units_of_their_distance(separation):
     assert not loss.scale.requires_grad
 
 
-def test_the_size_of_the_features_does_not_matter_after_the_start():
-    features, labels = batch(40)
-    found = []
-    for size in (1e-2, 1.0, 1e3):
-        loss = placed("pcl")
-        loss.initialise(size * features, labels)
-        found.append(loss(size * features, labels).item())
-    assert found == pytest.approx([found[0]] * 3)
-
-
 def test_the_unit_of_distance_is_stored_with_the_prototypes():
     loss = placed("pcl")
     loss.initialise(*batch(40, size=9.0))
     assert set(loss.state_dict()) == {"prototypes", "scale"}
+
+
+# What the authors' code minimises
+
+
+@pytest.mark.parametrize("repulsion", [1e-4, 0.5])
+def test_authors_loss_is_the_written_out_one(repulsion):
+    loss, (features, labels) = placed("pcl-authors", repulsion=repulsion), batch()
+    for feature, label, found in zip(
+        features, labels.tolist(), loss.per_image(features, labels).tolist(), strict=True
+    ):
+        pushes = [
+            square(feature - loss.repelling[other]) for other in range(CLASSES) if other != label
+        ]
+        expected = square(feature - loss.attracting[label])
+        expected -= repulsion * sum(pushes) / (CLASSES - 1)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("repulsion", [1e-4, 1e-5])
+def test_authors_loss_learns_its_two_sets_at_rates_of_their_own(repulsion):
+    """A gradient that carries the factor w, at the rate 1e-4 / w, is 1e-4 on the plain one."""
+    loss = placed("pcl-authors", repulsion=repulsion)
+    groups = loss.parameter_groups(0.5)
+    assert groups[0]["params"] == [loss.attracting]
+    assert groups[0]["lr"] == 0.5
+    assert groups[1]["params"] == [loss.repelling]
+    assert groups[1]["lr"] * repulsion == pytest.approx(1e-4)
+
+
+def test_authors_centres_start_from_a_standard_normal_distribution():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        loss = built("pcl-authors", dimension=2000)
+    for centres in (loss.attracting, loss.repelling):
+        assert centres.mean().item() == pytest.approx(0, abs=0.05)
+        assert centres.std().item() == pytest.approx(1, abs=0.05)
+    assert not torch.equal(loss.attracting, loss.repelling)

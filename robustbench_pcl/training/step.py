@@ -1,19 +1,18 @@
-"""One training step, and the sums of an epoch's steps."""
+"""One training step, the sums of an epoch's steps, and the signs of a loss that runs away."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from robustbench_pcl.defenses import DEFENSES
-from robustbench_pcl.defenses.adversarial_training import build_adversarial_training
-from robustbench_pcl.defenses.base import Defense
-from robustbench_pcl.hardware import computes_bfloat16
-from robustbench_pcl.losses.supervised import Step
-from robustbench_pcl.registry import build
-from robustbench_pcl.specs.recipe import Recipe, Schedule
+from robustbench_pcl.defenses.adversarial import with_adversarial_images
+from robustbench_pcl.environment import computes_bfloat16
+from robustbench_pcl.models.supervised import Step
+from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.training.state import RunState
 
 
@@ -26,13 +25,12 @@ class Update:
         recipe: what is trained.
 
     Raises:
-        UserError: the recipe's defence or training attack cannot be made.
+        UserError: there is no such defence, or it has no such parameter.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self._defense: Defense = build(DEFENSES, recipe.defense)
-        part = recipe.adversarial_training
-        self._mixing = build_adversarial_training(part) if part else None
+        self._defense = DEFENSES.read(recipe.defense)
+        self._adversarial = recipe.adversarial_training
         self._schedule = recipe.schedule
         clip = recipe.schedule.gradient_clip
         self._largest_norm = math.inf if clip is None else clip
@@ -43,8 +41,10 @@ class Update:
         """Take one step; returns its terms, the loss and the gradient's norm among them."""
         mixed = in_bfloat16(self._schedule, images.device)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
-            if self._mixing:
-                images, labels = self._mixing.mixed(state.model, images, labels, generator)
+            if self._adversarial:
+                images, labels = with_adversarial_images(
+                    self._adversarial, state.model, images, labels, generator
+                )
             step = self._defense.step(state.model, images, labels, generator)
             loss = torch.stack(list(step.terms.values())).sum()
         optimisers = list(filter(None, (state.momentum, state.prototypes)))
@@ -93,3 +93,26 @@ class Totals:
         """The mean of each term over the steps, and the share of images that were right."""
         means = {name: float(value) / self._batches for name, value in self._terms.items()}
         return {**means, "training_accuracy": float(self._correct) / self._count}
+
+
+def runaways(entry: dict[str, Any], history: list[dict[str, Any]]) -> list[str]:
+    """Signs in an epoch that the loss is about to run away.
+
+    Cross-entropy that has risen far above its lowest value means that the other terms have taken
+    over; a term that has grown more than tenfold since the first epoch has no bound in sight.
+    """
+    if not history:
+        return []
+    found = []
+    lowest = min(past.get("cross_entropy", math.inf) for past in history)
+    if entry.get("cross_entropy", 0.0) > 2 * lowest + 0.5:
+        found.append(
+            f"cross-entropy rose from {lowest:.2f} to {entry['cross_entropy']:.2f}; "
+            "the other terms are taking over: lower their weight"
+        )
+    known = {"epoch", "seconds", "training_accuracy", "gradient_norm", "cross_entropy", "loss"}
+    for name in entry.keys() - known:
+        first = history[0].get(name, 0.0)
+        if abs(entry[name]) > 10 * (abs(first) + 1):
+            found.append(f"{name} went from {first:.2f} to {entry[name]:.2f} and may run away")
+    return found
