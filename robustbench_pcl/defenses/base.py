@@ -1,36 +1,39 @@
-"""The shape of a defence, and the plain one."""
+"""The base class of the defences, the plain one, and a training pass over parts of a batch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from robustbench_pcl.configuration import Configuration, Scalar
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.lazy import LazyModule
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from robustbench_pcl.data.spec import DatasetSpec
-    from robustbench_pcl.losses.supervised import Step, SupervisedModel
-    from robustbench_pcl.specs.base import Scalar
+    from robustbench_pcl.data.datasets import DatasetSpec
+    from robustbench_pcl.models import supervised
+else:
+    supervised = LazyModule("robustbench_pcl.models.supervised")
 
 
-@dataclass(frozen=True)
-class Defense(ABC):
+class Defense(Configuration, ABC):
     """A training scheme is its parameters; it turns a batch into the terms to minimise.
 
-    A member of the family is a frozen dataclass whose fields carry ``doc`` in their metadata; it
-    writes :meth:`step`.
+    A member of the family has fields with a default and a description, and writes :meth:`step`.
 
     Attributes:
-        citation: whose scheme it is, as in the tables' heads ("Ross and Doshi-Velez 2018 [33]").
+        citation: whose scheme it is, as in the tables' headings ("Ross and Doshi-Velez 2018 [33]").
         members: how many networks are trained together.
-        crafts: whether it makes adversarial images itself.
+        makes_adversarial_images: whether it trains on adversarial images of its own.
     """
 
     citation: ClassVar[str] = ""
     members: ClassVar[int] = 1
-    crafts: ClassVar[bool] = False
+    makes_adversarial_images: ClassVar[bool] = False
 
     @classmethod
     def settings(
@@ -55,8 +58,12 @@ class Defense(ABC):
 
     @abstractmethod
     def step(
-        self, model: SupervisedModel, images: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> Step:
+        self,
+        model: supervised.SupervisedModel,
+        images: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> supervised.Step:
         """The terms of one training step.
 
         Args:
@@ -70,16 +77,82 @@ class Defense(ABC):
         """
 
 
-@dataclass(frozen=True)
 class Standard(Defense):
     """Training on clean images."""
 
+    name: Literal["none"] = "none"
+
     def step(
         self,
-        model: SupervisedModel,
+        model: supervised.SupervisedModel,
         images: Tensor,
         labels: Tensor,
         generator: torch.Generator,  # noqa: ARG002 - nothing random
-    ) -> Step:
+    ) -> supervised.Step:
         """The criterion's terms on the clean images."""
         return model.step(images, labels)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the network made of some images of a batch, which need not all count alike.
+
+    Attributes:
+        logits: (N, K) of the final layer.
+        features: {layer: (N, D)} of the feature layers.
+        labels: int64 (N,).
+    """
+
+    logits: Tensor
+    features: dict[int, Tensor]
+    labels: Tensor
+
+    def take(self, rows: slice) -> Pass:
+        """The same of some of the images."""
+        features = {layer: values[rows] for layer, values in self.features.items()}
+        return Pass(self.logits[rows], features, self.labels[rows])
+
+    def terms(
+        self, model: supervised.SupervisedModel, prefix: str = "", weight: float = 1.0
+    ) -> dict[str, Tensor]:
+        """The criterion's terms on these images alone.
+
+        Args:
+            model: whose criterion it is.
+            prefix: in front of the terms' names.
+            weight: on all of them.
+        """
+        found = model.criterion(self.logits, self.features, self.labels)
+        return {prefix + name: weight * value for name, value in found.items()}
+
+    def step(self, terms: dict[str, Tensor]) -> supervised.Step:
+        """A step that minimises ``terms`` and counts how many of these images were right."""
+        return step_of(terms, self.logits, self.labels)
+
+
+def step_of(terms: dict[str, Tensor], logits: Tensor, labels: Tensor) -> supervised.Step:
+    """A training step.
+
+    Args:
+        terms: scalars by name, whose sum is minimised.
+        logits: (N, K), by which images are right or wrong.
+        labels: int64 (N,).
+    """
+    correct = (logits.detach().argmax(dim=1) == labels).sum()
+    return supervised.Step(terms, correct, len(labels))
+
+
+def forward_pass(model: supervised.SupervisedModel, images: Tensor, labels: Tensor) -> Pass:
+    """Pass images (N, C, H, W) with labels int64 (N,) through the network, once.
+
+    Raises:
+        UserError: the network has no final layer whose logits a defence could act on.
+    """
+    if not model.criterion.with_cross_entropy:
+        raise UserError(
+            f"A model trained with {model.criterion.name} has no final layer for this defense "
+            "to act on.",
+            "Take the defense with another loss, or the loss with madry or without a defense.",
+        )
+    logits, features = model.classifier.features(images)
+    return Pass(logits, features, labels)

@@ -1,106 +1,82 @@
-"""What shrinks at each scale. ``paper`` is as published; the others say in footnotes what they cut.
-
-=======  ==========================================  =================================
-scale    for                                         training images, attacked images
-=======  ==========================================  =================================
-paper    an accelerator, days                        all, all
-quick    two processor cores, minutes, real data     10,000, 500
-demo     two processor cores, seconds, digits        2,000, 200
-=======  ==========================================  =================================
-"""
+"""What shrinks at each scale, as ``scales.toml`` says."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import tomllib
+from fractions import Fraction
+from importlib import resources
+from typing import Any, Literal
 
-from robustbench_pcl.specs.base import Part, Scalar
-from robustbench_pcl.specs.names import Scale
-from robustbench_pcl.specs.recipe import Schedule
+from pydantic import Field
+
+from robustbench_pcl.configuration import SCALES, Count, Description, Scalar, Scale
+from robustbench_pcl.data.datasets import DatasetSpec
+
+Length = Literal["first", "joint", "metric", "source"]
+"""Which training's number of epochs: cross-entropy before a joint loss (T'), the joint loss, a loss
+on pairs or triplets alone, or VGG-19's."""
 
 
-@dataclass(frozen=True)
-class Sizes:
+class PerColour(Description):
+    """A number for data sets of grey images, and one for colour."""
+
+    grey: float
+    colour: float
+
+    def of(self, data: DatasetSpec) -> float:
+        """The one for a data set."""
+        return self.colour if data.shape[0] == 3 else self.grey
+
+
+class Sizes(Description):
     """The sizes of one scale.
 
     Attributes:
-        width: factor on conv6's channel counts; residual networks get fewer blocks instead.
-        source_width: factor on VGG-19's channel counts.
-        residual: which residual network stands for ResNet-110.
-        train_images: training images used; all if None.
+        in_place_of: models that smaller ones stand for: name -> the smaller one's.
+        width: factor on a model's channel counts; residual networks get fewer blocks instead.
+        widths: the same of models that have their own: name -> factor.
+        train_images: training images used, the first ones; all if None.
         attacked_images: test images attacked, the first ones; all if None.
-        first: epochs of cross-entropy (T') for grey and for colour images.
-        joint: epochs of the joint loss, for grey and for colour images.
-        metric: epochs of a loss on pairs or triplets alone, for grey and for colour images.
-        source: epochs of VGG-19.
-        schedule: what all trainings share; its epochs are a placeholder.
-        pgd_steps: steps of PGD in adversarial training, for Algorithm 1 and for min-max.
-        attacks: parameters of attacks that differ from Table 2, by attack.
+        epochs: of each length.
+        schedule: what all trainings share, where it is not a schedule's default.
+        mixing_steps: steps of an iterative attack whose images join each batch (Algorithm 1).
+        min_max_steps: steps of an iterative attack that a defence makes itself.
+        attacks: parameters of attacks that differ from Table 2: attack -> parameter -> value.
     """
 
-    width: float
-    source_width: float
-    residual: str
-    train_images: int | None
-    attacked_images: int | None
-    first: tuple[int, int]
-    joint: tuple[int, int]
-    metric: tuple[int, int]
-    source: int
-    schedule: Schedule
-    pgd_steps: tuple[int, int]
-    attacks: dict[str, dict[str, Scalar]] = field(default_factory=dict)
+    in_place_of: dict[str, str] = Field(default_factory=dict)
+    width: PerColour
+    widths: dict[str, float] = Field(default_factory=dict)
+    train_images: Count | None = None
+    attacked_images: Count | None = None
+    epochs: dict[Length, PerColour]
+    schedule: dict[str, Scalar] = Field(default_factory=dict)
+    mixing_steps: Count
+    min_max_steps: Count
+    attacks: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+
+    def width_of(self, model: str, data: DatasetSpec) -> float:
+        """The factor on a model's channel counts."""
+        return self.widths.get(model, self.width.of(data))
+
+    def schedule_of(self, length: Length, data: DatasetSpec) -> dict[str, Any]:
+        """The epochs of a length, and after which of them the learning rate drops."""
+        epochs = int(self.epochs[length].of(data))
+        return {
+            "epochs": epochs,
+            "milestones": [int(epochs * share) for share in MILESTONES[length]],
+        }
 
 
-SIZES: dict[Scale, Sizes] = {
-    "paper": Sizes(
-        width=1.0,
-        source_width=1.0,
-        residual="resnet110",
-        train_images=None,
-        attacked_images=None,
-        first=(50, 200),
-        joint=(300, 300),
-        metric=(400, 400),
-        source=200,
-        schedule=Schedule(epochs=1),
-        pgd_steps=(10, 7),
-    ),
-    "quick": Sizes(
-        width=0.5,
-        source_width=0.25,
-        residual="resnet20",
-        train_images=10_000,
-        attacked_images=500,
-        first=(8, 16),
-        joint=(8, 12),
-        metric=(12, 20),
-        source=10,
-        schedule=Schedule(epochs=1, batch_size=128, learning_rate=0.05),
-        pgd_steps=(3, 3),
-        attacks={"cw": {"steps": 100, "learning_rate": 0.05}},
-    ),
-    "demo": Sizes(
-        width=0.25,
-        source_width=0.125,
-        residual="resnet20",
-        train_images=2_000,
-        attacked_images=200,
-        first=(12, 4),
-        joint=(12, 4),
-        metric=(20, 6),
-        source=8,
-        # Mixed takes 1.1 times as long here, where casting costs more than it saves; at quick
-        # scale it takes 0.66 times as long (one core of a Zen 5).
-        schedule=Schedule(epochs=1, batch_size=64, learning_rate=0.05, precision="float32"),
-        pgd_steps=(3, 3),
-        attacks={"cw": {"steps": 50, "learning_rate": 0.1}},
-    ),
+_STORED = tomllib.loads((resources.files(__package__) / "scales.toml").read_text(encoding="utf-8"))
+SIZES: dict[Scale, Sizes] = {scale: Sizes.model_validate(_STORED[scale]) for scale in SCALES}
+MILESTONES: dict[Length, list[Fraction]] = {
+    length: [Fraction(share) for share in shares]
+    for length, shares in _STORED["milestones"].items()
 }
+"""Shares of a length's epochs after which the learning rate drops."""
 
 
-def at_scale(attack: Part, scale: Scale) -> Part:
-    """An attack with the parameters that its scale changes, unless they are given already."""
-    return Part(
-        name=attack.name,
-        parameters={**SIZES[scale].attacks.get(attack.name, {}), **attack.parameters},
-    )
+def attack_parameters(scale: Scale, name: str) -> dict[str, Scalar]:
+    """The parameters of an attack that a scale changes."""
+    return SIZES[scale].attacks.get(name, {})

@@ -1,4 +1,4 @@
-"""Models that remember what passes through them, and small ones whose gradients are known."""
+"""Models that record what passes through them, and small ones whose gradients are known."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,9 @@ from torch import Tensor, nn
 
 from robustbench_pcl.defenses.base import Defense
 from robustbench_pcl.losses.criterion import build_criterion
-from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.models.classifier import Architecture, Classifier, build_classifier
 from robustbench_pcl.models.ensemble import Ensemble
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.models.supervised import SupervisedModel
 
 CLASSES, COUNT = 4, 40
 LAST_BITS = 1e-6
@@ -32,8 +31,8 @@ def some_labels(count: int = COUNT) -> Tensor:
     return torch.arange(count) % CLASSES
 
 
-class Watched(SupervisedModel):
-    """A model that remembers the images of each pass and whether it was in train mode."""
+class RecordingModel(SupervisedModel):
+    """A model that records the images of each pass and whether it was in train mode."""
 
     def __init__(self, *parts: object) -> None:
         super().__init__(*parts)
@@ -41,9 +40,9 @@ class Watched(SupervisedModel):
         first = self.classifier
         if isinstance(first, Ensemble):
             first = first.members[0]
-        first.normalise.register_forward_pre_hook(self._remember)
+        first.normalise.register_forward_pre_hook(self._record)
 
-    def _remember(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+    def _record(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
         assert len({part.training for part in self.modules()}) == 1
         self.passes.append((module.training, inputs[0].detach().clone()))
 
@@ -54,23 +53,25 @@ class Watched(SupervisedModel):
         return images
 
 
-def watched(defense: Defense, loss: str = "cross-entropy", model: str = "resnet20") -> Watched:
+def recording_model(
+    defense: Defense, loss: str = "cross-entropy", model: str = "resnet20"
+) -> RecordingModel:
     """A small network for images (3, 8, 8) in train mode, or the three that the defence wants."""
-    taps = () if loss == "cross-entropy" else (3, 5)
+    layers = () if loss == "cross-entropy" else (3, 5)
     networks = [
-        build_classifier(model, (3, 8, 8), CLASSES, width=0.1, taps=taps, seed=seed)
+        build_classifier(model, (3, 8, 8), CLASSES, width=0.1, feature_layers=layers, seed=seed)
         for seed in range(defense.members)
     ]
     classifier = Ensemble(networks) if len(networks) > 1 else networks[0]
     with torch.no_grad():
         _, features = classifier.eval().features(torch.zeros(1, 3, 8, 8))
     dimensions = {layer: values.shape[1] for layer, values in features.items()}
-    criterion = build_criterion(Part(name=loss), dimensions, CLASSES, seed=0)
+    criterion = build_criterion({"name": loss}, dimensions, CLASSES, seed=0)
     inference = "softmax" if criterion.with_cross_entropy else "nearest"
-    return Watched(classifier, criterion, inference, defense.memory(CLASSES)).train()
+    return RecordingModel(classifier, criterion, inference, defense.memory(CLASSES)).train()
 
 
-def tiny(defense: Defense, layer: nn.Module | None = None, pixels: int = 4) -> Watched:
+def tiny(defense: Defense, layer: nn.Module | None = None, pixels: int = 4) -> RecordingModel:
     """One linear layer in float64 on images (1, 2, pixels / 2), after ``layer`` if there is one.
 
     Its logits are W x + b for flattened pixels x, and its answers to :func:`tiny_batch` differ.
@@ -85,9 +86,9 @@ def tiny(defense: Defense, layer: nn.Module | None = None, pixels: int = 4) -> W
         layers = [nn.Sequential(layer or nn.Identity(), nn.Flatten())]
         networks.append(Classifier(Architecture(layers, head), (), [0.0], [1.0]))
     classifier = Ensemble(networks) if len(networks) > 1 else networks[0]
-    criterion = build_criterion(Part(name="cross-entropy"), {}, CLASSES, seed=0)
+    criterion = build_criterion({"name": "cross-entropy"}, {}, CLASSES, seed=0)
     parts = classifier, criterion, "softmax", defense.memory(CLASSES)
-    return Watched(*parts).double().train()
+    return RecordingModel(*parts).double().train()
 
 
 def tiny_batch(count: int = 12, pixels: int = 4) -> tuple[Tensor, Tensor]:

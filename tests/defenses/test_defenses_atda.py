@@ -12,17 +12,16 @@ from defense_toys import (
     generator,
     largest_change,
     minimised,
+    recording_model,
     some_images,
     some_labels,
     tiny,
     tiny_batch,
-    watched,
 )
 from torch import Tensor
 
-from robustbench_pcl.data.catalogue import DATASETS
-from robustbench_pcl.defenses.class_centres import ClassCentres
-from robustbench_pcl.defenses.domain_adaptation import DomainAdaptation
+from robustbench_pcl.data.datasets import DATASETS
+from robustbench_pcl.defenses.atda import DomainAdaptation, followed, margin
 
 DEFENSE = DomainAdaptation(eps=0.1)
 
@@ -42,7 +41,9 @@ def covariance(rows: list[list[float]]) -> list[list[float]]:
     ]
 
 
-def margin(rows: list[list[float]], labels: list[int], centres: list[list[float]]) -> float:
+def expected_margin(
+    rows: list[list[float]], labels: list[int], centres: list[list[float]]
+) -> float:
     found = []
     for row, label in zip(rows, labels, strict=True):
         apart = [sum(abs(a - b) for a, b in zip(row, c, strict=True)) for c in centres]
@@ -78,12 +79,12 @@ def test_the_terms_are_the_paper_s():
         )
         / CLASSES**2
         / 3,
-        "margin": margin(clean + adversarial, labels.tolist() * 2, centres) / 3,
+        "margin": expected_margin(clean + adversarial, labels.tolist() * 2, centres) / 3,
     }
     assert {name: value.item() for name, value in step.terms.items()} == pytest.approx(expected)
 
 
-def test_adversarial_images_walk_one_step_from_the_model_s_answer():
+def test_adversarial_images_are_one_step_away_from_the_model_s_answer():
     """So the true labels do not show in them, and each pixel moves by the whole budget."""
     images, labels = tiny_batch()
     model, other = tiny(DEFENSE), tiny(DEFENSE)
@@ -99,7 +100,7 @@ def test_adversarial_images_walk_one_step_from_the_model_s_answer():
 
 
 def test_both_halves_are_passed_together():
-    model = watched(DEFENSE)
+    model = recording_model(DEFENSE)
     DEFENSE.step(model, some_images(), some_labels(), generator())
     assert torch.equal(model.trained_on[:COUNT], some_images())
     change = largest_change(model.trained_on[COUNT:], some_images())
@@ -117,12 +118,11 @@ def some_logits() -> tuple[Tensor, Tensor]:
 
 def test_centres_follow_the_logits_of_their_class():
     logits, labels = some_logits()
-    centres = ClassCentres(CLASSES).double()
-    assert not centres.centres.any()
+    centres = torch.zeros((CLASSES, CLASSES), dtype=torch.float64)
     for _ in range(2):
-        before = centres.centres.tolist()
-        centres.follow(logits, labels, 0.1)
-        for label, found in enumerate(centres.centres.tolist()):
+        before = centres.tolist()
+        centres = followed(centres, logits, labels, 0.1)
+        for label, found in enumerate(centres.tolist()):
             own = [
                 row
                 for row, its in zip(logits.tolist(), labels.tolist(), strict=True)
@@ -131,21 +131,21 @@ def test_centres_follow_the_logits_of_their_class():
             for k in range(CLASSES):
                 away = sum(before[label][k] - row[k] for row in own) / (1 + len(own))
                 assert found[k] == pytest.approx(before[label][k] - 0.1 * away)
-    assert not centres.centres[3].any()  # of a class that no image is of
+    assert not centres[3].any()  # of a class that no image is of
 
 
 def test_centres_come_to_rest_at_the_class_means():
     logits, labels = some_logits()
-    centres = ClassCentres(CLASSES).double()
+    centres = torch.zeros((CLASSES, CLASSES), dtype=torch.float64)
     for _ in range(400):
-        centres.follow(logits, labels, 0.1)
+        centres = followed(centres, logits, labels, 0.1)
     for label in range(3):
-        assert torch.allclose(centres.centres[label], logits[labels == label].mean(dim=0))
+        assert torch.allclose(centres[label], logits[labels == label].mean(dim=0))
 
 
 def test_centres_are_state_that_steps_move_and_gradients_do_not():
-    model = watched(DEFENSE)
-    assert "memory.centres" in model.state_dict()
+    model = recording_model(DEFENSE)
+    assert not model.state_dict()["memory.centres"].any()
     assert not list(model.memory.parameters())
     step = DEFENSE.step(model, some_images(), some_labels(), generator())
     moved = model.memory.centres.clone()
@@ -156,7 +156,7 @@ def test_centres_are_state_that_steps_move_and_gradients_do_not():
 
 def test_the_centres_of_a_step_are_those_before_it():
     """All distances to the centres of a fresh memory are equal, so each softplus is log 2."""
-    step = DEFENSE.step(watched(DEFENSE), some_images(), some_labels(), generator())
+    step = DEFENSE.step(recording_model(DEFENSE), some_images(), some_labels(), generator())
     assert step.terms["margin"].item() == pytest.approx(math.log(2) / 3)
 
 
@@ -176,7 +176,7 @@ def test_training_with_it_closes_the_gap_between_the_domains():
     found = {}
     for weight in (3.0, 1e-9):
         defense = DomainAdaptation(eps=0.1, weight=weight)
-        model = watched(defense, model="conv6")
+        model = recording_model(defense, model="conv6")
         minimised(defense, model, images, labels, steps=100)
         found[weight] = gap(model)
     assert found[3.0] < 0.5 * found[1e-9]
@@ -185,16 +185,15 @@ def test_training_with_it_closes_the_gap_between_the_domains():
 def test_the_margin_brings_logits_nearest_to_their_own_centre():
     """Between the centres; where all L1 distances are equal, the margin has no gradient."""
     logits, labels = some_logits()
-    memory = ClassCentres(CLASSES).double()
-    memory.centres += 3 * torch.eye(CLASSES, dtype=torch.float64)
+    centres = 3 * torch.eye(CLASSES, dtype=torch.float64)
     moving = (3 * logits.sigmoid()).requires_grad_(True)
-    assert (torch.cdist(moving, memory.centres, p=1).argmin(dim=1) != labels).any()
+    assert (torch.cdist(moving, centres, p=1).argmin(dim=1) != labels).any()
     descent = torch.optim.SGD([moving], lr=1.0)
     for _ in range(100):
         descent.zero_grad()
-        memory.margin(moving, labels).backward()
+        margin(centres, moving, labels).backward()
         descent.step()
-    assert torch.equal(torch.cdist(moving, memory.centres, p=1).argmin(dim=1), labels)
+    assert torch.equal(torch.cdist(moving, centres, p=1).argmin(dim=1), labels)
 
 
 def test_budgets_are_those_of_table_8():

@@ -9,17 +9,16 @@ from defense_toys import (
     CLASSES,
     generator,
     minimised,
+    recording_model,
     some_images,
     some_labels,
     tiny,
     tiny_batch,
     total,
-    watched,
 )
 from torch import Tensor
 
-from robustbench_pcl.defenses.diversity import OFFSET, entropy, log_diversity
-from robustbench_pcl.defenses.ensemble_diversity import EnsembleDiversity
+from robustbench_pcl.defenses.adp import OFFSET, EnsembleDiversity, entropy, log_diversity
 
 DEFENSE = EnsembleDiversity()
 
@@ -56,7 +55,7 @@ def test_diversity_is_the_squared_volume_of_the_other_classes_predictions():
     assert max(found) > 0.05
 
 
-def test_the_ends_of_diversity():
+def test_diversity_is_1_for_members_that_believe_apart_and_0_for_equal_ones():
     """Members that each believe in another wrong class span 1; equal ones span nothing."""
     apart = torch.full((3, 1, 4), -50.0)
     for member in range(3):
@@ -74,7 +73,7 @@ def test_the_label_s_own_logit_does_not_matter():
 
 
 @pytest.mark.parametrize("size", [1.0, 30.0, 1000.0])
-def test_float32_is_enough(size):
+def test_diversity_in_float32_is_that_in_float64(size):
     labels = torch.arange(20) % 6
     logits = some_logits(size=size).float().requires_grad_(True)
     found = log_diversity(logits, labels)
@@ -88,13 +87,13 @@ def test_float32_is_enough(size):
     assert found.isfinite().all()
 
 
-def test_entropy():
+def test_entropy_is_shannon_s_in_nats():
     probabilities = torch.tensor([[0.25] * 4, [0.5, 0.5, 0.0, 0.0]], dtype=torch.float64)
     found = entropy((probabilities + 1e-300).log())
     assert found.tolist() == pytest.approx([math.log(4), math.log(2)])
 
 
-def test_what_is_minimised():
+def test_the_terms_are_the_members_losses_and_the_two_regularisers():
     images, labels = tiny_batch()
     model = tiny(DEFENSE)
     step = EnsembleDiversity(alpha=1.5, beta=0.25).step(model, images, labels, generator())
@@ -123,33 +122,33 @@ def test_defaults_are_published():
 
 
 def test_training_with_it_makes_members_differ_on_the_other_classes():
-    images, labels = some_images(), some_labels()
+    images, labels = some_images(12), some_labels(12)
     found = {}
     for beta in (0.5, 1e-9):
         defense = EnsembleDiversity(beta=beta)
-        model = watched(defense, model="conv6")
-        minimised(defense, model, images, labels, steps=60)
+        model = recording_model(defense, model="conv6")
+        minimised(defense, model, images, labels, steps=50)
         with torch.no_grad():
             found[beta] = log_diversity(model.classifier.member_logits(images), labels).mean()
     assert found[0.5] > found[1e-9] + 0.5
 
 
 def test_training_with_it_keeps_the_mean_prediction_uncertain():
-    images, labels = some_images(), some_labels()
+    images, labels = some_images(12), some_labels(12)
     found = {}
     for alpha in (2.0, 1e-9):
         defense = EnsembleDiversity(alpha=alpha)
-        model = watched(defense, model="conv6")
-        minimised(defense, model, images, labels, steps=150)
+        model = recording_model(defense, model="conv6")
+        minimised(defense, model, images, labels, steps=100)
         with torch.no_grad():
-            found[alpha] = entropy(model(images)).mean()
+            found[alpha] = entropy(model.eval()(images)).mean()
     assert found[2.0] > found[1e-9] + 0.2
 
 
 def test_the_regularisers_are_not_rounded_to_eight_bits():
     """What autocast would do to a matrix product."""
     images, labels = some_images(), some_labels()
-    model = watched(DEFENSE, model="conv6")
+    model = recording_model(DEFENSE, model="conv6")
     with torch.no_grad():
         logits = copy.deepcopy(model).classifier.member_logits(images)
         expected = log_diversity(logits, labels).mean()

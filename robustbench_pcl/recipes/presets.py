@@ -1,0 +1,190 @@
+"""The names that recipes have: presets, members of the families by rule, and a user's own."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from copy import deepcopy
+from graphlib import CycleError, TopologicalSorter
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from robustbench_pcl.defenses import DEFENSES
+from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.losses import LOSSES
+from robustbench_pcl.models import MODELS
+from robustbench_pcl.registry import new_name
+
+Layer = Mapping[str, Any]
+"""What a recipe differs in from its base: the keys that ``presets.toml`` explains."""
+
+PRESETS: dict[str, Layer] = tomllib.loads(
+    (resources.files(__package__) / "presets.toml").read_text(encoding="utf-8")
+)
+"""What presets say, by name: the paper's, and those that :func:`add_recipes` added."""
+PAPER_PRESETS = tuple(PRESETS)
+"""The names of ``presets.toml``."""
+SUFFIXES = ("fgsm", "pgd")
+"""Attacks whose name may follow any recipe's: their images join each batch."""
+
+
+def recipe_names() -> list[str]:
+    """All presets, and the losses, defences and models that have none."""
+    members = [*(loss_recipe(loss) for loss in LOSSES), *DEFENSES, *MODELS]
+    return [name for name in dict.fromkeys([*PRESETS, *members]) if name != "none"]
+
+
+def is_recipe(name: str) -> bool:
+    """Whether there is a recipe of that name."""
+    try:
+        check_recipe(name)
+    except UserError:
+        return False
+    return True
+
+
+def check_recipe(name: str) -> str:
+    """Return ``name`` if it is a recipe's; nothing of the recipe is made.
+
+    Raises:
+        UserError: it is not; the message suggests the nearest names.
+    """
+    layers(name)
+    return name
+
+
+def preset(name: str) -> dict[str, Any]:
+    """What the recipe of that name differs in from its base.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    return deepcopy(dict(_layer(name)))
+
+
+def layers(name: str) -> tuple[Layer, ...]:
+    """What the recipe of that name is made of: its base's layers, then its own.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    own = dict(_layer(name))
+    base = own.pop("base", None)
+    return (*layers(base), own) if base else (own,)
+
+
+def loss_recipe(loss: str) -> str:
+    """The name of the recipe that trains with a loss.
+
+    Raises:
+        UserError: there is no such loss.
+    """
+    LOSSES.check(loss)
+    spelled = (name for name in PAPER_PRESETS if PRESETS[name].get("loss") == loss)
+    return next(spelled, loss)
+
+
+def load_recipes(path: Path) -> None:
+    """Add the recipes of a TOML file, a table for each, in the form of ``presets.toml``.
+
+    Raises:
+        UserError: the file cannot be read, or its recipes cannot be added.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}.", "Give the path of a TOML file of recipes."
+        ) from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise UserError(f"{path} is not TOML: {error}.", "Correct it there.") from error
+    add_recipes(tables, str(path))
+
+
+def add_recipes(tables: Mapping[str, Any], where: str) -> None:
+    """Add recipes, which are then names like any other; the same once more changes nothing.
+
+    Args:
+        tables: what each differs in from its base (*softmax* if it names none), by name.
+        where: where they come from, for errors.
+
+    Raises:
+        UserError: a name is taken or cannot be one, a base is unknown, or two recipes are based on
+            each other.
+    """
+    new: dict[str, Layer] = {}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise UserError(f"{where}: {name} is not a table.", "Write [my-recipe] above its keys.")
+        own: Layer = {"base": "softmax", **deepcopy(dict(table))}
+        if PRESETS.get(name) != own:
+            new[new_name("recipe", name, [name] if is_recipe(name) else [])] = own
+    try:
+        TopologicalSorter({name: _named_in(own) for name, own in new.items()}).prepare()
+    except CycleError as error:
+        raise UserError(
+            f"{where}: {' and '.join(dict.fromkeys(error.args[1]))} are based on each other.",
+            "Base one of them on a recipe that is there: pclbench recipes list.",
+        ) from error
+    PRESETS.update(new)
+    try:
+        for other in chain.from_iterable(map(_named_in, new.values())):
+            check_recipe(other)
+    except UserError as error:
+        for name in new:
+            del PRESETS[name]
+        raise UserError(f"{where}: {error.cause}", error.cure) from error
+
+
+def _named_in(layer: Layer) -> list[str]:
+    """The recipes that a layer names."""
+    return [layer[key] for key in ("base", "start") if isinstance(layer.get(key), str)]
+
+
+def _layer(name: str) -> Layer:
+    """What the recipe of that name differs in from its base: as spelled out, or by rule.
+
+    Raises:
+        UserError: there is no such recipe, or the name means two things.
+    """
+    spelled = PRESETS.get(name, {})
+    found = [layer for layer in _by_rule(name) if not layer.items() <= spelled.items()]
+    if name in PRESETS:
+        found.append(PRESETS[name])
+    stem, _, attack = name.rpartition("-")
+    if name not in PRESETS and attack in SUFFIXES and _on_clean_images(stem):
+        found.append({"base": stem, "adversarial_training": attack})
+    if not found:
+        raise unknown_name("recipe", name, recipe_names())
+    if len(found) > 1:
+        raise UserError(
+            f"{name!r} is the name of two things, and a recipe's name could mean either.",
+            "Give yours another name.",
+        )
+    return found[0] if name in PRESETS else {"base": _base_of(found[0]), **found[0]}
+
+
+def _on_clean_images(name: str) -> bool:
+    """Whether there is a recipe of that name to which adversarial training can be added."""
+    return is_recipe(name) and not any("adversarial_training" in own for own in layers(name))
+
+
+def _by_rule(name: str) -> list[Layer]:
+    """What a loss, a defence and a model of that name add to their base, as recipes."""
+    found: list[Layer] = []
+    if name in LOSSES and loss_recipe(name) == name:
+        found.append({"loss": name})
+    if name in DEFENSES and name != "none":
+        found.append({"defense": name})
+    if name in MODELS:
+        found.append({"model": name})
+    return found
+
+
+def _base_of(layer: Layer) -> str:
+    """What a member is added to: a loss to Ours, or to the triplet loss's recipe if it is alone."""
+    if "loss" in layer:
+        return "ours" if LOSSES[layer["loss"]].with_cross_entropy else "triplet"
+    return "softmax"
