@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from robustbench_pcl.specs.base import Part
-from robustbench_pcl.specs.cell import Quantity
+from robustbench_pcl.paper.tables import Quantity
 
 MISSING = "–"
 USUAL_STEPS = 17
@@ -13,7 +12,6 @@ USUAL_STEPS = 17
 MINUS = "\N{MINUS SIGN}"
 DIGITS = 10
 """Decimals that are kept, so that 0.565 is 56.5 per cent in files too."""
-_ATTACKS = {"cw": "C&W"}
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -70,13 +68,6 @@ def show_budget(eps: float | None, c: float | None) -> str:
     if c is not None:
         parts.append(f"c = {c:g}")
     return ", ".join(parts)
-
-
-def attack_label(attack: Part) -> str:
-    """An attack as the paper writes it, with its adversarial loss where that is another."""
-    label = _ATTACKS.get(attack.name, attack.name.upper())
-    loss = attack.parameters.get("loss", "cross-entropy")
-    return label if loss == "cross-entropy" else f"{label} on {loss} loss"
 
 
 def superscript(number: int) -> str:

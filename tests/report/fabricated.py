@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import sqrt
 from typing import Any
 
-from robustbench_pcl.paper.table import published
-from robustbench_pcl.recipes.named import is_recipe, named_recipe
-from robustbench_pcl.report.evidence import Evidence
-from robustbench_pcl.specs.base import Part, digest
-from robustbench_pcl.specs.cell import Cell
-from robustbench_pcl.specs.names import Scale
-from robustbench_pcl.specs.recipe import Recipe, Schedule
-from robustbench_pcl.store.records import (
-    DataRecord,
-    Environment,
-    Measurement,
-    ModelRecord,
-    TrainingRecord,
-)
+from robustbench_pcl.configuration import Dump, Scale, digest
+from robustbench_pcl.environment import Environment
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.paper.tables import Cell, published
+from robustbench_pcl.recipe import Recipe, Schedule
+from robustbench_pcl.recipes.load import load_attack, load_recipe
+from robustbench_pcl.report.results import Evidence, measurement_frame, training_frame
+from robustbench_pcl.store.embeddings import Embedding
+from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
 
 ENVIRONMENT = Environment(
-    pclbench="0.1.0",
+    pclbench="0.2.0",
     python="3.11.9",
     torch="2.6.0",
     platform="Linux x86_64",
@@ -32,11 +27,22 @@ ENVIRONMENT = Environment(
 )
 
 
+def make_attack(
+    name: str = "pgd", dataset: str = "cifar10", scale: Scale = "quick", **parameters: Any
+) -> Dump:
+    """A complete attack as it is stored, with eps 0.03 as in Table 3."""
+    budget = {} if name == "cw" else {"eps": 0.03}
+    return load_attack(name, dataset, scale, {**budget, **parameters}).dump()
+
+
 def make_recipe(
     name: str = "ours", dataset: str = "cifar10", scale: Scale = "quick", **changes: Any
 ) -> Recipe:
     """The paper's recipe, cut to a quarter of its width, 8000 images and 12 epochs."""
-    paper = named_recipe(name if is_recipe(name) else "ours", dataset, "paper")
+    try:
+        paper = load_recipe(name, dataset, "paper")
+    except UserError:
+        paper = load_recipe("ours", dataset, "paper")
     cut: dict[str, Any] = {
         "name": name,
         "scale": scale,
@@ -45,13 +51,14 @@ def make_recipe(
         "schedule": Schedule(epochs=12),
         "start": None,
     }
-    return paper.model_copy(update={**cut, **changes})
+    return paper.changed(**{**cut, **changes})
 
 
 def make_model(name: str = "ours", weights: str = "", **changes: Any) -> ModelRecord:
     recipe = make_recipe(name, **changes)
     weights = weights or digest([name, recipe.dataset, recipe.scale, recipe.seed])
-    return ModelRecord(checkpoint=f"checkpoint-{weights}", weights=weights, recipe=recipe)
+    identity = digest([recipe.identity, recipe.scale])
+    return ModelRecord(checkpoint=identity, weights=weights, recipe=recipe)
 
 
 def make_data(dataset: str = "cifar10", **changes: Any) -> DataRecord:
@@ -61,16 +68,21 @@ def make_data(dataset: str = "cifar10", **changes: Any) -> DataRecord:
 
 
 def packed(verdicts: Sequence[bool]) -> str:
-    """Verdicts as the evidence stores them: one bit an image, whole bytes, hexadecimal."""
+    """Verdicts as the evidence stores them: one bit per image, whole bytes, hexadecimal."""
     bits = "".join("1" if verdict else "0" for verdict in verdicts)
     bits += "0" * (-len(bits) % 8)
     return f"{int(bits, 2):0{len(bits) // 4}x}"
 
 
+def right(bits: str) -> list[bool]:
+    """Which images are classified as their label: "110" is the first two."""
+    return [bit == "1" for bit in bits]
+
+
 def make_measurement(
     target: ModelRecord | None = None,
     source: ModelRecord | None = None,
-    attack: Part | None = None,
+    attack: Dump | None = None,
     correct: int = 500,
     n: int = 1000,
     **changes: Any,
@@ -79,10 +91,11 @@ def make_measurement(
     verdicts = changes.pop("right", [index < correct for index in range(n)])
     n, correct = len(verdicts), sum(verdicts)
     spread = 1.96 * sqrt(correct / n * (1 - correct / n) / n)
-    eps = attack.parameters.get("eps", 0.5) if attack else 0.0  # C&W has no L-infinity budget
-    adversarial_set = attack and digest([attack.content(), source and source.weights])
+    eps = attack.get("eps", 0.5) if attack else 0.0  # C&W has no L-infinity budget
+    mode = changes.get("mode", "exact")
+    adversarial_set = attack and digest([attack, source and source.weights, mode])
     fields: dict[str, Any] = {
-        "id": digest([target.weights, adversarial_set]),
+        "id": digest([target.weights, adversarial_set, n]),
         "data": make_data(target.recipe.dataset),
         "adversarial_set": adversarial_set,
         "largest_linf": eps,
@@ -105,9 +118,10 @@ def make_training(
     recipe: Recipe | None = None, seconds: float = 2.5, **changes: Any
 ) -> TrainingRecord:
     recipe = recipe or make_recipe()
+    model = make_model(recipe.name, dataset=recipe.dataset, scale=recipe.scale, seed=recipe.seed)
     fields: dict[str, Any] = {
-        "checkpoint": digest(recipe.content()),
-        "weights": digest([recipe.name, recipe.dataset, recipe.scale, recipe.seed]),
+        "checkpoint": model.checkpoint,
+        "weights": model.weights,
         "data": make_data(recipe.dataset, digest=f"{recipe.dataset}-train"),
         "seconds_per_epoch": seconds,
         "history": [
@@ -148,15 +162,19 @@ def make_answer(cell: Cell, value: float, n: int = 10_000) -> Measurement | Trai
         recipe = make_recipe(cell.target, cell.dataset, schedule=schedule)
         return make_training(recipe, seconds=value)
     source = make_model(cell.source, dataset=cell.dataset) if cell.source else None
-    attack = cell.attack and cell.attack.merged({"steps": 1}) if cell.attack else None
-    if attack and attack.name != "fgsm":
-        attack = attack.merged({"steps": 1000 if attack.name == "cw" else 10})
+    attack = cell.attack_for("quick")
     target = make_model(cell.target, dataset=cell.dataset)
-    return make_measurement(target, source, attack, correct=round(value * n / 100), n=n)
+    dump = attack and attack.dump()
+    return make_measurement(target, source, dump, correct=round(value * n / 100), n=n)
 
 
-def make_evidence(answers: Sequence[Measurement | TrainingRecord]) -> Evidence:
+def make_evidence(
+    records: Iterable[Measurement | TrainingRecord], embeddings: Sequence[Embedding] = ()
+) -> Evidence:
+    """The records as if they had been stored, oldest first."""
+    ordered = sorted(records, key=lambda record: record.created)
     return Evidence(
-        [record for record in answers if isinstance(record, Measurement)],
-        [record for record in answers if isinstance(record, TrainingRecord)],
+        measurement_frame([record for record in ordered if isinstance(record, Measurement)]),
+        training_frame([record for record in ordered if isinstance(record, TrainingRecord)]),
+        embeddings,
     )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from html.parser import HTMLParser
 
 from fabricated import make_answer, make_evidence
 
-from robustbench_pcl.paper.table import published
+from robustbench_pcl.paper.tables import published
 from robustbench_pcl.report.formatting import show_difference, show_measured, show_published
-from robustbench_pcl.report.tables.claims import with_worst_cases
-from robustbench_pcl.report.tables.table import report_table
+from robustbench_pcl.report.table import report_table
 
 
-def filled(number=3, *datasets, skip=(), intervals=False):
+def filled(number=3, *datasets, skip=()):
     """A table whose cells hold 3.1, 3.8, 4.5, ... from top left, but for the skipped ones."""
     answers = [
         make_answer(position.cell, 3.1 + 0.7 * index)
@@ -21,21 +19,26 @@ def filled(number=3, *datasets, skip=(), intervals=False):
         for index, position in enumerate(published(number).positions(dataset))
         if index not in skip
     ]
-    table = report_table(number, make_evidence(answers), datasets)
-    return replace(table, intervals=intervals)
+    return report_table(number, make_evidence(answers), datasets)
 
 
 def shown(table):
     """Rows of measured, published and differing numbers as they should be printed."""
-    rows = [row for section in with_worst_cases(table).sections for row in section.rows]
     return [
         (
             [show_measured(entry.measured) for entry in row.entries],
             [show_published(entry.published) for entry in row.entries],
             [show_difference(entry.difference) for entry in row.entries],
         )
-        for row in rows
+        for section in table.sections
+        for row in section.rows
     ]
+
+
+def notes(table) -> str:
+    """All footnotes, without the blanks that do not break."""
+    text = "\n".join(note for section in table.sections for note in section.footnotes)
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 class Cells(HTMLParser):

@@ -6,36 +6,36 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from fabricated import make_answer, make_evidence
 from reading import filled, parsed, shown
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.paper.table import published, published_numbers
-from robustbench_pcl.report.formats.latex import escaped
-from robustbench_pcl.report.formats.render import FORMATS, render
-from robustbench_pcl.report.formatting import (
-    MINUS,
-    MISSING,
-)
-from robustbench_pcl.report.tables.claims import with_worst_cases
-from robustbench_pcl.report.tables.table import report_table
+from robustbench_pcl.paper.tables import Heading, published, published_numbers
+from robustbench_pcl.report.formatting import MINUS, MISSING
+from robustbench_pcl.report.markup import escape_latex
+from robustbench_pcl.report.render import FORMATS, render, table
+from robustbench_pcl.report.table import report_table
+
+SHAPES = [3, 5, 13]
+"""Recipes in rows, recipes in columns, a matrix."""
 
 
 def digits_of(cells):
     return [re.sub(r"[*¹²³⁴⁵⁶]", "", cell) for cell in cells]
 
 
-@pytest.mark.parametrize("number", [4, 11, 13])
+@pytest.mark.parametrize("number", [8, 11, 13])
 def test_text(number):
     table = filled(number, skip=(1, 5))
     lines = render(table, "text").splitlines()
     papers = [at for at, line in enumerate(lines) if line.startswith("  paper")]
-    rows = with_worst_cases(table).sections[0].rows
+    rows = table.sections[0].rows
     assert len(papers) == len(rows)
     for at, row, (measured, printed, differences) in zip(papers, rows, shown(table), strict=True):
-        label = row.heading.brief
+        label = row.heading.name
         assert lines[at - 1].startswith(label)
         assert digits_of(lines[at - 1].removeprefix(label).split()) == measured
         assert digits_of(lines[at].split()[1:]) == printed
@@ -49,7 +49,7 @@ def test_text_in_blocks_keeps_groups_of_columns_together():
     assert ["Black-box" in head for head in heads] == [False, True]
 
 
-@pytest.mark.parametrize("number", [3, 5, 11, 13])
+@pytest.mark.parametrize("number", SHAPES)
 def test_markdown(number):
     table = filled(number)
     lines = [line for line in render(table, "md").splitlines() if line.startswith("|")]
@@ -67,7 +67,7 @@ def test_markdown(number):
     assert rows == expected
 
 
-@pytest.mark.parametrize("number", [3, 5, 11, 13])
+@pytest.mark.parametrize("number", SHAPES)
 def test_latex(number):
     table = filled(number)
     text = render(table, "latex")
@@ -84,7 +84,7 @@ def test_latex(number):
     assert text.count("{") == text.count("}")
 
 
-@pytest.mark.parametrize("number", [3, 5, 11, 13])
+@pytest.mark.parametrize("number", SHAPES)
 def test_html(number):
     table = filled(number)
     rows = [row for row in parsed(render(table, "html")).rows if any(row)]
@@ -100,12 +100,12 @@ def _without_missing(numbers):
 
 
 @pytest.mark.parametrize("form", ["csv", "json"])
-@pytest.mark.parametrize("number", [3, 5, 11, 13])
+@pytest.mark.parametrize("number", SHAPES)
 def test_tidy_formats(number, form):
     table = filled(number, skip=(1, 5))
     text = render(table, form)
     cells = json.loads(text)["cells"] if form == "json" else list(csv.DictReader(io.StringIO(text)))
-    rows = with_worst_cases(table).sections[0].rows
+    rows = table.sections[0].rows
     entries = [(row, entry) for row in rows for entry in row.entries]
     assert len(cells) == len(entries)
     for cell, (row, entry) in zip(cells, entries, strict=True):
@@ -177,12 +177,35 @@ def test_an_unknown_format_is_refused_with_the_known_ones():
         render(filled(), "tex")
 
 
+def test_a_table_prints_itself_in_a_terminal_and_in_a_notebook(tmp_path):
+    shown = table(11, tmp_path)
+    assert str(shown) == render(shown.table, "text")
+    assert shown._repr_html_() == render(shown.table, "html")
+    assert shown.frame["published"].tolist()[0] == 90.8
+    assert "FGSM" in str(table(2))
+
+
+def test_what_a_label_says_is_not_markup():
+    """Templates escape what they are filled with, so that a name cannot change a page."""
+    hostile = "<b> & | * # _ x"
+    whole = filled(11)
+    table = replace(whole, columns=(Heading(label=hostile), *whole.columns[1:]))
+    for form, escaped in (
+        ("html", "&lt;b&gt; &amp; | * # _ x"),
+        ("md", r"\<b> & \| \* # \_ x"),
+        ("latex", r"<b> \& | * \# \_ x"),
+    ):
+        text = render(table, form)
+        assert escaped in text
+        assert hostile not in text
+
+
 def test_latex_escapes_what_it_would_interpret():
-    assert escaped("C&W 95 % #1 a_b {c} $") == r"C\&W 95 \% \#1 a\_b \{c\} \$"
-    assert escaped("~ ^ \\ ± –") == (
+    assert escape_latex("C&W 95 % #1 a_b {c} $") == r"C\&W 95 \% \#1 a\_b \{c\} \$"
+    assert escape_latex("~ ^ \\ ± –") == (
         r"\textasciitilde{} \textasciicircum{} \textbackslash{} $\pm$ --"
     )
-    assert escaped("L_PC → 2 − 1") == r"$\mathcal{L}_{\mathrm{PC}}$ $\rightarrow$ 2 $-$ 1"
+    assert escape_latex("L_PC → 2 − 1") == r"$\mathcal{L}_{\mathrm{PC}}$ $\rightarrow$ 2 $-$ 1"
     for line in render(filled(), "latex").splitlines()[1:]:
         outside = re.sub(r"\$[^$]*\$", "", line)
         assert line.startswith("%") or not re.search(r"(?<!\\)[#_$^]", outside)

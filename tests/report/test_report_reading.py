@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import pytest
 from fabricated import make_evidence, make_training
 from reading import filled
 
-from robustbench_pcl.report.formats.render import FORMATS, render
-from robustbench_pcl.report.formats.text import terminal_text
 from robustbench_pcl.report.formatting import (
     MINUS,
     listed,
@@ -21,20 +18,22 @@ from robustbench_pcl.report.formatting import (
     span,
     superscript,
 )
-from robustbench_pcl.report.tables.table import report_table
+from robustbench_pcl.report.render import FORMATS, render
+from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.text import terminal_text
 
 
 def test_intervals_are_shown_on_demand():
-    table, with_intervals = filled(11), filled(11, intervals=True)
+    table = filled(11)
     low, high = table.sections[0].rows[0].entries[0].interval
     for form, interval in (
         ("md", f"3.1 [{low:.1f} to {high:.1f}] (90.8"),
         ("html", f"<small>{low:.1f} to {high:.1f}</small>"),
         ("latex", rf"\quad\scriptsize from & \scriptsize {low:.1f} &"),
     ):
-        assert interval in render(with_intervals, form)
+        assert interval in render(table, form, interval=True)
         assert interval not in render(table, form)
-    text = render(with_intervals, "text")
+    text = render(table, "text", interval=True)
     assert re.search(rf"  from +{low:.1f} .*\n  to +{high:.1f} ", text)
     assert "n = 10000 images" in text
     assert max(map(len, text.splitlines())) <= 80
@@ -42,11 +41,10 @@ def test_intervals_are_shown_on_demand():
 
 
 def test_figures_of_a_training_have_no_interval():
-    evidence = make_evidence([make_training()])
-    table = replace(report_table(12, evidence), intervals=True)
+    table = report_table(12, make_evidence([make_training()]))
     for form in FORMATS:
-        assert "2.5" in render(table, form)
-    assert "  from" not in render(table, "text")
+        assert "2.5" in render(table, form, interval=True)
+    assert "  from" not in render(table, "text", interval=True)
 
 
 def test_the_terminal_shows_the_best_bold_and_the_papers_numbers_dim():
@@ -62,16 +60,17 @@ def test_the_white_box_diagonal_of_a_matrix_is_underlined():
     underlined = [
         text.plain[span.start : span.end] for span in text.spans if "underline" in str(span.style)
     ]
-    assert [words.strip("* ") for words in underlined] == ["3.1", "6.6", "10.1", "13.6"]
-    assert render(table, "md").count("<u>") == 8  # the worst cases are white-box too
+    # The worst cases, in the last row, are white-box too.
+    assert [words.strip("* ") for words in underlined] == ["3.1", "6.6", "10.1", "13.6"] * 2
+    assert render(table, "md").count("<u>") == 8
     assert render(table, "latex").count(r"\underline") == 8
     assert len(re.findall(r'<td class="[^"]*white-box', render(table, "html"))) == 8
 
 
 def test_remarks_are_numbered_where_they_apply():
     table = filled(3)
-    number = next(n for n, text in enumerate(table.remarks, 2) if text.startswith("Probably"))
-    raised = superscript(number)  # the first remark is on the worst cases
+    number = next(n for n, text in enumerate(table.remarks, 1) if text.startswith("Probably"))
+    raised = superscript(number)
     assert f"5.7{raised}" in render(table, "text")
     assert f"(5.7{raised}, " in render(table, "md")
     assert rf"\scriptsize 5.7\textsuperscript{{{number}}}" in render(table, "latex")

@@ -1,0 +1,300 @@
+"""What a reader of a section's numbers has to know, derived from the evidence."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.paper.independent import independent_results
+from robustbench_pcl.paper.tables import PaperTable, Position
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipes.load import load_recipe
+from robustbench_pcl.report.entries import WorstCase
+from robustbench_pcl.report.formatting import counted, listed, percent, show_budget, span
+from robustbench_pcl.report.results import Answers, Evidence, Record
+
+K = TypeVar("K", bound=Hashable)
+
+DIGEST = 8
+"""Characters of a digest that a reader is shown."""
+
+
+def footnotes(
+    paper: PaperTable,
+    positions: Sequence[Position],
+    evidence: Evidence,
+    answers: Answers,
+    cases: Mapping[str, WorstCase],
+) -> Iterator[str]:
+    """All notes on a section, one sentence or two each.
+
+    Args:
+        paper: the table as the paper prints it.
+        positions: of the section.
+        evidence: all that is stored.
+        answers: to the positions' cells.
+        cases: recipe -> its worst case.
+    """
+    dataset = positions[0].cell.dataset
+    headings = [heading for position in positions for heading in (position.row, position.column)]
+    names = {heading.target: heading.label for heading in headings if heading.target}
+    asked = [
+        (position, record)
+        for position, record in zip(positions, answers.records, strict=True)
+        if record is not None
+    ]
+    if dataset not in paper.datasets:
+        title = dataset_spec(dataset).title
+        yield f"The paper's Table {paper.number} has no numbers for {title}."
+    if asked and answers.scale:
+        yield from _recipe_notes([record for _, record in asked], names)
+        yield from _measuring_notes(asked, names)
+        yield from _attack_notes(positions)
+        yield from _not_shown(positions, evidence, answers, names)
+    yield from _worst_case_note(cases, names)
+    yield from _independent_notes(dataset, positions)
+    yield from paper.section(dataset).notes
+
+
+def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterator[str]:
+    """Which recipes stand behind the names, what their scale cut, their data, losses, decisions."""
+    pairs = [
+        f"{label}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{recipe}"
+        for recipe, label in names.items()
+        if _letters(label) != _letters(recipe)
+    ]
+    if pairs:
+        yield f"Recipes: {', '.join(pairs)}."
+    recipes = {record.target: record.recipe for record in records}
+    sources = {r.source: r.source_recipe for r in records if getattr(r, "source", None)}
+    yield scale_note(list({**recipes, **sources, **recipes}.values()))
+    for images in dict.fromkeys(record.images for record in records):
+        yield f"Images from {images}."
+    losses = []
+    rules = []
+    for name, recipe in recipes.items():
+        label = names.get(name, name)
+        loss, parameters = recipe.loss["name"], dict(recipe.loss)
+        del parameters["name"]
+        if parameters:
+            loss += f" ({', '.join(f'{key} = {value}' for key, value in parameters.items())})"
+        if loss != "cross-entropy":
+            losses.append((loss, label))
+        if recipe.inference == "nearest":
+            rules.append(("the nearest prototype or class mean, not the largest logit", label))
+        if recipe.members > 1:
+            rules.append((f"the largest mean probability of {recipe.members} networks", label))
+    for loss, users in _grouped(losses).items():
+        yield f"Loss of {listed(users)}: {loss}."
+    for rule, users in _grouped(rules).items():
+        yield f"Class predicted by {listed(users)}: {rule}."
+
+
+def _letters(name: str) -> str:
+    """A name without references, signs and blanks: "Ours + FGSM" is "ours-fgsm"."""
+    return re.sub(r"\[\d+\]|\W", "", name).casefold()
+
+
+def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
+    """What each key goes with, in order, once."""
+    groups: dict[K, dict[str, None]] = defaultdict(dict)
+    for key, value in pairs:
+        groups[key][value] = None
+    return {key: list(values) for key, values in groups.items()}
+
+
+def scale_note(recipes: Sequence[Recipe]) -> str:
+    """What a scale cut: models, images, epochs and training attacks against those at paper scale.
+
+    Args:
+        recipes: of one scale and data set; at least one.
+    """
+    pairs = [(recipe, _published(recipe)) for recipe in recipes]
+    models, cut = {}, {}
+    for used, paper in pairs:
+        if used.model != paper.model:
+            models[used.model] = f"{used.model} in place of {paper.model}"
+        elif used.width != paper.width:
+            models[used.model] = f"{used.model} at {used.width:g} of its width"
+        usual = _training_attacks(paper)
+        for name, steps in _training_attacks(used).items():
+            if steps != usual.get(name, steps):
+                cut[name, steps] = f"{name} with {steps} attack steps (paper: {usual[name]})"
+    differences = list(models.values())
+    available = dataset_spec(recipes[0].dataset).train_images
+    images = {recipe.train_images for recipe in recipes if recipe.train_images}
+    if min(images, default=math.inf) < available:
+        first = span(number for number in images if number < available)
+        differences.append(f"the first {first} training images")
+    epochs = [(_epochs(used), _epochs(paper)) for used, paper in pairs]
+    if any(used != paper for used, paper in epochs):
+        own, wanted = (span(side) for side in zip(*epochs, strict=True))
+        differences.append(f"{own} epochs (paper: {wanted})")
+    differences += [listed(cut.values())] * bool(cut)
+    scale = recipes[0].scale.capitalize()
+    return f"{scale} scale: {'; '.join(differences) or 'sizes as published'}."
+
+
+def _published(recipe: Recipe) -> Recipe:
+    """The recipe at paper scale; the recipe itself where it has no name there."""
+    if recipe.scale == "paper":
+        return recipe
+    try:
+        return load_recipe(recipe.name, recipe.dataset, "paper", recipe.seed)
+    except UserError:
+        return recipe
+
+
+def _epochs(recipe: Recipe) -> int:
+    """Of the whole training, what it starts from included."""
+    return recipe.schedule.epochs + (_epochs(recipe.start) if recipe.start else 0)
+
+
+def _training_attacks(recipe: Recipe) -> dict[str, object]:
+    """Who attacks the training images (the defence, or what joins each batch), and its steps."""
+    steps: dict[str, object] = {str(recipe.defense["name"]): recipe.defense.get("steps")}
+    joined = recipe.adversarial_training
+    return steps if joined is None else {**steps, joined.attack: joined.steps}
+
+
+def _measuring_notes(
+    asked: Sequence[tuple[Position, Record]], names: Mapping[str, str]
+) -> Iterator[str]:
+    """How attacks differ from the paper's; their precision; images, device, seconds."""
+    attacked = [(p, record) for p, record in asked if getattr(record, "parameters", None)]
+    steps = set()
+    for position, record in attacked:
+        paper, name = position.cell.attack_for("paper"), position.cell.attack
+        wanted = paper and paper.dump().get("steps")
+        if name and wanted != record.parameters.get("steps"):
+            steps.add((record.attack.split(",")[0], record.parameters["steps"], wanted))
+    for label, own, wanted in sorted(steps):
+        yield f"{label} with {own} steps (the paper's Table 2: {wanted})."
+    reduced = sorted({record.precision for _, record in attacked} - {"float32"})
+    if reduced:
+        yield f"Attacks computed gradients in {listed(reduced)}; every verdict is float32's."
+    left = _grouped(
+        (names[p.cell.target], _asking(p)) for p, r in attacked if r.mode == "early-stop"
+    )
+    together = _grouped((tuple(attacks), name) for name, attacks in left.items())
+    if together:
+        where = "; ".join(f"{listed(attacks)} on {listed(of)}" for attacks, of in together.items())
+        yield (
+            "Early stop, each image left at the first step that fooled the model, so that the "
+            f"accuracy is at most that after all steps: {where}."
+        )
+    measured = [record for _, record in asked if hasattr(record, "low")]
+    if measured:
+        half = max(record.high - record.low for record in measured) / 2
+        images = span(record.n for record in measured)
+        yield f"n = {images} images; the widest {percent('95')} interval is ±{half:.1f} points."
+    yield f"Measured on {listed(sorted({record.device for _, record in asked}))}."
+    threads = {r.threads for p, r in asked if p.cell.quantity == "seconds_per_epoch"}
+    if threads:
+        yield (
+            f"Seconds: the median epoch's, with {span(threads)} "
+            f"{'thread' if threads == {1} else 'threads'}; other work on the machine "
+            "lengthens them."
+        )
+
+
+def _asking(position: Position) -> str:
+    """The heading that names a position's attack."""
+    return (position.column if position.column.attack else position.row).name
+
+
+def _attack_notes(positions: Sequence[Position]) -> Iterator[str]:
+    """Which attacks know the defence's own loss, and what the others maximise."""
+    attacks = [(_asking(position), position.cell.attack) for position in positions]
+    names = {attack.name for _, attack in attacks if attack}
+    adaptive = dict.fromkeys(name for name, attack in attacks if attack and attack.loss == "joint")
+    if adaptive:
+        yield (
+            f"Adaptive, maximising the joint loss with its prototypes: {listed(adaptive)}. The "
+            "other attacks maximise cross-entropy."
+        )
+    elif names:
+        others = ", C&W the logit margin" if "cw" in names else ""
+        yield f"Not adaptive: the attacks maximise cross-entropy{others}, not the joint loss."
+
+
+def _not_shown(
+    positions: Sequence[Position], evidence: Evidence, answers: Answers, names: Mapping[str, str]
+) -> Iterator[str]:
+    """What is stored and not in the table: other scales, other checkpoints, other attacks."""
+    shown_scale = answers.scale or "paper"
+    for scale, count in answers.counts.items():
+        if scale != shown_scale:
+            yield f"{counted(count, 'cell')} measured at {scale} scale too: --scale {scale}."
+    attacks = [position.cell.attack_for(shown_scale) for position in positions]
+    wanted = [attack.dump() for attack in attacks if attack]
+    kinds = {_kind(dump) for dump in wanted}
+    shown = {
+        position.cell.target: record
+        for position, record in zip(positions, answers.records, strict=True)
+        if record is not None
+    }
+    others = []
+    for target, record in shown.items():
+        stored = evidence.records[record.dataset, target, record.scale]
+        weights = {row.weights: row.seed for row in stored if row.weights != record.weights}
+        if weights:
+            listing = (
+                f"{digest[:DIGEST]}{'' if seed == record.seed else f' (seed {seed})'}"
+                for digest, seed in weights.items()
+            )
+            yield (
+                f"Of {names[target]} {len(weights) + 1} checkpoints are stored; the numbers are "
+                f"of weights {record.weights[:DIGEST]} alone, not of {listed(listing)}."
+            )
+        others += [
+            (row.attack, names[target])
+            for row in stored
+            if getattr(row, "white_box", False)
+            and row.model == record.model
+            and row.parameters not in wanted
+            and _kind(row.parameters) in kinds
+        ]
+    if others:
+        where = "; ".join(f"{name} on {listed(of)}" for name, of in _grouped(others).items())
+        yield f"Stored too, but with other parameters than the table asks for: {where}."
+
+
+def _kind(dump: Mapping[str, object]) -> tuple[object, ...]:
+    """An attack's name, budget and loss, without what else decides how strong it is."""
+    return tuple(map(dump.get, ("name", "eps", "c", "loss")))
+
+
+def _worst_case_note(cases: Mapping[str, WorstCase], names: Mapping[str, str]) -> Iterator[str]:
+    """What the worst cases withstood, recipes with the same attacks together."""
+    groups = _grouped(((case.attacks, case.n), names[target]) for target, case in cases.items())
+    if groups:
+        budget = show_budget(next(iter(cases.values())).eps, None)
+        attacked = "; ".join(
+            listed(attacks) + (f" on {listed(recipes)}" if len(groups) > 1 else "") + f" (n = {n})"
+            for (attacks, n), recipes in groups.items()
+        )
+        yield (
+            "Worst case: an image counts only if it withstands every stored white-box attack "
+            f"within {budget}: {attacked}."
+        )
+
+
+def _independent_notes(dataset: str, positions: Sequence[Position]) -> Iterator[str]:
+    """What others measured on the paper's own models, where the section claims otherwise."""
+    attacked = {position.cell.target for position in positions if position.cell.attack}
+    for result in independent_results():
+        if result.dataset == dataset and result.target in attacked:
+            clean, claimed, measured = (
+                percent(str(value)) for value in (result.clean, result.claimed, result.measured)
+            )
+            yield (
+                f"On the authors' own {result.model} ({show_budget(result.eps, None)}, clean "
+                f"{clean}) {result.attack} leaves {measured} where {claimed} is claimed "
+                f"({result.reference})."
+            )

@@ -1,0 +1,340 @@
+"""Stored results as data frames, and which of them answers a question."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pandas as pd
+
+from robustbench_pcl.attacks.base import attack_label
+from robustbench_pcl.configuration import SCALES, Mode, Scale
+from robustbench_pcl.paper.tables import Cell
+from robustbench_pcl.report.formatting import listed, per_cent
+from robustbench_pcl.store.embeddings import Embedding, load_embeddings
+from robustbench_pcl.store.measurements import load_measurements, load_trainings
+from robustbench_pcl.store.paths import Paths
+from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
+
+Record = Any
+"""One row of a frame, its columns as attributes."""
+RANK: Mapping[Mode, int] = {"early-stop": 0, "fast": 1, "exact": 2}
+"""Which of two sets made by one attack answers a question: the one ranked higher."""
+CLEAN = "Clean"
+
+
+class Column(NamedTuple):
+    """A column of a frame: its name, its type in pandas, and what it holds."""
+
+    name: str
+    dtype: str
+    meaning: str
+
+
+SHARED = (
+    Column("dataset", "object", "name of the data set"),
+    Column("target", "object", "name of the recipe of the model that is measured"),
+    Column("scale", "object", "of the target's recipe: paper, quick or demo"),
+    Column("seed", "int64", "of the target's training"),
+    Column("checkpoint", "object", "id of the target's checkpoint: recipe and training images"),
+    Column("weights", "object", "digest of the target's weights"),
+    Column("model", "object", "the same for targets that classify alike"),
+    Column("images", "object", "where the images came from, and what must be known of them"),
+    Column("device", "object", "that computed, in words"),
+    Column("threads", "int64", "of the processor"),
+    Column("platform", "object", "operating system and kind of processor"),
+    Column("python", "object", "version"),
+    Column("torch", "object", "version"),
+    Column("pclbench", "object", "version"),
+    Column("created", "object", "time in ISO 8601, UTC"),
+    Column("recipe", "object", "the target's recipe, complete"),
+)
+"""What the frames of measurements and of trainings both have."""
+COLUMNS = (
+    Column("id", "object", "of the measurement"),
+    *SHARED,
+    Column("source", "object", "name of the recipe the images were made on; None if clean"),
+    Column("source_scale", "object", "of the source's recipe; None if clean"),
+    Column("source_model", "object", "the source's model; None if clean"),
+    Column("source_recipe", "object", "the source's recipe, complete; None if clean"),
+    Column("white_box", "bool", "whether the images were made on the model that is measured"),
+    Column("attack", "object", f'with what is not its default, as papers write it; "{CLEAN}"'),
+    Column("eps", "float64", "L-infinity budget in pixels of [0, 1]; NaN where there is none"),
+    Column("parameters", "object", "the attack's name and every parameter; None if clean"),
+    Column("mode", "object", "how images were made: exact, fast or early-stop"),
+    Column("precision", "object", "of the attack's gradients; answers are always float32's"),
+    Column("attack_seed", "int64", "of the attack's random start"),
+    Column("adversarial_set", "object", "id of the stored images; None if clean"),
+    Column("n", "int64", "images measured"),
+    Column("correct", "int64", "images classified as their label"),
+    Column("accuracy", "float64", "per cent"),
+    Column("low", "float64", "lower end of the accuracy's 95 % Wilson interval, per cent"),
+    Column("high", "float64", "upper end of the same interval, per cent"),
+    Column("correct_8bit", "Int64", "correct after rounding pixels to 8 bits; NA if unknown"),
+    Column("verdicts", "object", "one bit per image in order, 1 for correct, as hexadecimal"),
+    Column("largest_linf", "float64", "largest L-infinity perturbation, pixels of [0, 1]"),
+    Column("mean_l2", "float64", "mean L2 perturbation, pixels of [0, 1]"),
+    Column("seconds", "float64", "taken to make the adversarial images"),
+    Column("forward_passes", "int64", "images passed forward to make them"),
+    Column("backward_passes", "int64", "images passed backward to make them"),
+    Column("data", "object", "digest of the clean images and labels"),
+)
+"""The columns of :func:`results`, one row per measurement."""
+TRAINING_COLUMNS = (
+    *SHARED,
+    Column("epochs", "int64", "of the recipe's own training"),
+    Column("seconds_per_epoch", "float64", "median over the epochs"),
+    Column("precision", "object", "of convolutions and matrix products"),
+    Column("history", "object", "one mapping per epoch: losses, training accuracy, seconds"),
+)
+"""The columns of the frame of trainings, one row per checkpoint."""
+
+
+class HasPaths(Protocol):
+    """A workspace, as far as reports know it."""
+
+    @property
+    def paths(self) -> Paths:
+        """Where its artefacts live."""
+
+
+class Answers(NamedTuple):
+    """What answers some cells.
+
+    Attributes:
+        scale: of all the answers; None if no scale answers anything.
+        records: for each cell the row that answers it, or None.
+        counts: how many of the cells each scale answers, the most faithful scale first.
+    """
+
+    scale: Scale | None
+    records: tuple[Record | None, ...]
+    counts: dict[Scale, int]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that is stored and can be reported.
+
+    Attributes:
+        measurements: one row per measurement (:data:`COLUMNS`), oldest first.
+        trainings: one row per training (:data:`TRAINING_COLUMNS`), oldest first.
+        embeddings: features as points in the plane, oldest first.
+    """
+
+    measurements: pd.DataFrame
+    trainings: pd.DataFrame
+    embeddings: Sequence[Embedding] = ()
+
+    @cached_property
+    def records(self) -> dict[tuple[str, str, Scale], list[Record]]:
+        """The rows of both frames by data set, target and scale."""
+        found: dict[tuple[str, str, Scale], list[Record]] = defaultdict(list)
+        for frame in (self.measurements, self.trainings):
+            for record in frame.itertuples(index=False, name="Record"):
+                row: Record = record
+                found[row.dataset, row.target, row.scale].append(row)
+        return dict(found)
+
+    def answers(
+        self, cells: Sequence[Cell], scale: Scale | None = None, seed: int | None = None
+    ) -> Answers:
+        """An answer to each cell, all of one scale, and those about a recipe all from one model.
+
+        That model answers most of the cells about the recipe; the newest does if several do.
+
+        Args:
+            cells: the questions.
+            scale: of targets and sources; by default the most faithful one that answers any.
+            seed: of the targets' training; any if None.
+
+        Raises:
+            UserError: a cell asks for a data set or an attack that there is not.
+        """
+        found = {size: [self.matching(cell, size, seed) for cell in cells] for size in SCALES}
+        counts = {size: sum(map(bool, each)) for size, each in found.items() if any(each)}
+        shown = scale or next(iter(counts), None)
+        if shown is None:
+            return Answers(None, (None,) * len(cells), counts)
+        pairs = list(zip(cells, found[shown], strict=True))
+        targets = _models(
+            (cell.target, {(row.model, row.created) for row in rows}) for cell, rows in pairs
+        )
+        pairs = [
+            (cell, [row for row in rows if row.model == targets.get(cell.target)])
+            for cell, rows in pairs
+        ]
+        sources = _models(
+            (cell.source, {(row.source_model, row.created) for row in rows})
+            for cell, rows in pairs
+            if cell.source
+        )
+        models = {None, *{**sources, **targets}.values()}
+        records = (
+            next((row for row in rows if getattr(row, "source_model", None) in models), None)
+            for _, rows in pairs
+        )
+        return Answers(shown, tuple(records), counts)
+
+    def matching(self, cell: Cell, scale: Scale, seed: int | None = None) -> list[Record]:
+        """All rows that answer a cell: exact before fast before early-stop, most images, newest.
+
+        An accuracy answers a cell if it is of the one complete attack that the cell asks for at
+        that scale. Where images leave at the first step that fools the source, they answer for
+        that model only.
+
+        Raises:
+            UserError: there is no such data set or attack.
+        """
+        rows = self.records.get((cell.dataset, cell.target, scale), [])
+        rows = [row for row in rows if hasattr(row, cell.quantity) and seed in (None, row.seed)]
+        if cell.quantity != "accuracy" or not rows:
+            return sorted(rows, key=lambda row: row.created, reverse=True)
+        attack = cell.attack_for(scale)
+        wanted = attack and attack.dump()
+        fitting = [
+            row
+            for row in rows
+            if row.parameters == wanted
+            and row.white_box == cell.white_box
+            and (attack is None or cell.white_box or _transfers(row, cell, scale))
+        ]
+        return sorted(fitting, key=lambda row: (RANK[row.mode], row.n, row.created), reverse=True)
+
+
+def _transfers(row: Record, cell: Cell, scale: Scale) -> bool:
+    """Whether a row's images were made on the source that a cell asks for, by all steps."""
+    return (row.source, row.source_scale) == (cell.source, scale) and row.mode != "early-stop"
+
+
+def _models(found: Iterable[tuple[str, set[tuple[str, str]]]]) -> dict[str, str]:
+    """For each recipe the model that answers most of its cells, the newest if several do.
+
+    Args:
+        found: for each cell its recipe, and what answers it: a model, and when it was made.
+    """
+    votes: dict[str, Counter[str]] = defaultdict(Counter)
+    newest: dict[str, str] = defaultdict(str)
+    for recipe, answers in found:
+        votes[recipe].update({model for model, _ in answers})
+        for model, created in answers:
+            newest[model] = max(newest[model], created)
+    return {
+        recipe: max(count, key=lambda model: (count[model], newest[model]))
+        for recipe, count in votes.items()
+        if count
+    }
+
+
+def results(workspace: str | Path | HasPaths = ".") -> pd.DataFrame:
+    """Every stored measurement, one row each, oldest first; :data:`COLUMNS` says what is in them.
+
+    Args:
+        workspace: a workspace, or the folder that holds ``checkpoints/`` and ``results/``.
+
+    Raises:
+        UserError: a file is not a measurement, or of another format than this version's.
+    """
+    return measurement_frame(load_measurements(paths_of(workspace)))
+
+
+def load_evidence(paths: Paths) -> Evidence:
+    """Everything stored in a folder.
+
+    Raises:
+        UserError: a file is damaged, or of another format than this version's.
+    """
+    return Evidence(
+        measurement_frame(load_measurements(paths)),
+        training_frame(load_trainings(paths)),
+        tuple(load_embeddings(paths.embeddings)),
+    )
+
+
+def paths_of(workspace: str | Path | HasPaths) -> Paths:
+    """Where a workspace's artefacts live."""
+    return Paths(Path(workspace)) if isinstance(workspace, str | Path) else workspace.paths
+
+
+def measurement_frame(measurements: Sequence[Measurement]) -> pd.DataFrame:
+    """The frame of :data:`COLUMNS`, one row per measurement."""
+    return _frame(list(map(_measured, measurements)), COLUMNS)
+
+
+def training_frame(trainings: Sequence[TrainingRecord]) -> pd.DataFrame:
+    """The frame of :data:`TRAINING_COLUMNS`, one row per training."""
+    rows = [
+        {
+            **_shared(
+                record,
+                ModelRecord(
+                    checkpoint=record.checkpoint, weights=record.weights, recipe=record.recipe
+                ),
+            ),
+            "epochs": record.recipe.schedule.epochs,
+            "seconds_per_epoch": record.seconds_per_epoch,
+            "precision": record.precision,
+            "history": record.history,
+        }
+        for record in trainings
+    ]
+    return _frame(rows, TRAINING_COLUMNS)
+
+
+def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> pd.DataFrame:
+    series = {
+        column.name: pd.Series([row[column.name] for row in rows], dtype=column.dtype)
+        for column in columns
+    }
+    return pd.DataFrame(series)
+
+
+def _measured(record: Measurement) -> dict[str, object]:
+    source, attack = record.source, record.attack
+    low, high = record.interval
+    return {
+        **dict(record),
+        **_shared(record, record.target),
+        "source": source and source.recipe.name,
+        "source_scale": source and source.recipe.scale,
+        "source_model": source and source.key,
+        "source_recipe": source and source.recipe,
+        "white_box": source is not None and source.key == record.target.key,
+        "attack": attack_label(attack) if attack else CLEAN,
+        "eps": attack.get("eps") if attack else None,
+        "parameters": attack,
+        "attack_seed": record.seed,
+        "accuracy": per_cent(record.accuracy),
+        "low": per_cent(low),
+        "high": per_cent(high),
+        "data": record.data.digest,
+    }
+
+
+def _shared(record: Measurement | TrainingRecord, model: ModelRecord) -> dict[str, object]:
+    recipe = model.recipe
+    return {
+        **record.environment.content(),
+        "dataset": record.data.dataset,
+        "target": recipe.name,
+        "scale": recipe.scale,
+        "seed": recipe.seed,
+        "checkpoint": model.checkpoint,
+        "weights": model.weights,
+        "model": model.key,
+        "images": _described(record.data),
+        "created": record.created,
+        "recipe": recipe,
+    }
+
+
+def _described(data: DataRecord) -> str:
+    """Where images came from, with the data set's own note or what is wrong with them."""
+    flaws = ["lossy copies of the published pixels"] * data.lossy
+    flaws += ["a part of the published set"] * data.subset
+    words = data.note or listed(flaws)
+    return f"{data.source}: {words}" if words else data.source
