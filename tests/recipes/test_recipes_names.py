@@ -197,6 +197,6 @@ def test_the_defaults_of_a_plugin_are_part_of_the_id():
 def test_a_name_means_one_thing(family, name):
     if name in family:
         pytest.skip("it is the family's own")
-    family.add(name, "conftest:Cosine")
+    family.add(name, "recipe_toys:Cosine")
     with pytest.raises(UserError, match=f"'{name}' is the name of two things"):
         check_recipe(name)
