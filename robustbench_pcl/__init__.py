@@ -1,3 +1,68 @@
-"""pclbench: train a defence, attack it, measure transfer, report from stored evidence."""
+"""pclbench: train a defence, attack it, measure transfer, report from stored evidence.
 
-__version__ = "0.1.0"
+    from robustbench_pcl import PGD, Workspace, evaluate, load_recipe, results
+
+What a notebook needs stands here; nothing of it is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from robustbench_pcl.attacks.carlini_wagner import CW as CW
+    from robustbench_pcl.attacks.gradient_descent import BIM as BIM
+    from robustbench_pcl.attacks.gradient_descent import FGSM as FGSM
+    from robustbench_pcl.attacks.gradient_descent import MIM as MIM
+    from robustbench_pcl.attacks.gradient_descent import PGD as PGD
+    from robustbench_pcl.evaluation.evaluate import Evaluation as Evaluation
+    from robustbench_pcl.evaluation.evaluate import evaluate as evaluate
+    from robustbench_pcl.pipeline.workspace import Workspace as Workspace
+    from robustbench_pcl.recipes.load import load_attack as load_attack
+    from robustbench_pcl.recipes.load import load_recipe as load_recipe
+    from robustbench_pcl.report.render import table as table
+    from robustbench_pcl.report.results import results as results
+
+__version__ = "0.2.0.dev0"
+
+_MODULES = {
+    "BIM": "attacks.gradient_descent",
+    "CW": "attacks.carlini_wagner",
+    "FGSM": "attacks.gradient_descent",
+    "MIM": "attacks.gradient_descent",
+    "PGD": "attacks.gradient_descent",
+    "Evaluation": "evaluation.evaluate",
+    "Workspace": "pipeline.workspace",
+    "evaluate": "evaluation.evaluate",
+    "load_attack": "recipes.load",
+    "load_recipe": "recipes.load",
+    "results": "report.results",
+    "table": "report.render",
+}
+
+__all__ = [
+    "BIM",
+    "CW",
+    "FGSM",
+    "MIM",
+    "PGD",
+    "Evaluation",
+    "Workspace",
+    "__version__",
+    "evaluate",
+    "load_attack",
+    "load_recipe",
+    "results",
+    "table",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,6 @@
 """What all tests share: no user's folders, one thread, and small models that train in a second."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from robustbench_pcl.specs.base import Part
-from robustbench_pcl.specs.recipe import Recipe, Schedule
+from robustbench_pcl.losses import LOSSES
+from robustbench_pcl.recipe import AdversarialTraining, Recipe, Schedule
 
 sys.path.append(str(Path(__file__).parent / "attacks"))  # its toys serve in other folders, too
 
@@ -48,16 +49,16 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def tiny() -> Callable[..., Recipe]:
     """Make a small recipe on digits: "softmax", "ours" or "ours-pgd", with changes."""
-    against = Part(name="pgd", parameters={"steps": 2, "relative_step_size": 0.5, "high": 0.1})
+    against = AdversarialTraining(attack="pgd", steps=2, relative_step_size=0.5, high=0.1)
+    pcl = LOSSES.configure("pcl").dump()
 
-    def make(name: str = "softmax", **changes: object) -> Recipe:
-        recipe = TINY
+    def make(name: str = "softmax", /, **changes: object) -> Recipe:
+        own: dict[str, object] = {"name": name}
         if name != "softmax":
-            parts = {"loss": Part(name="pcl"), "taps": (3, 4, 5), "start": TINY}
-            recipe = recipe.model_copy(update=parts)
+            own |= {"loss": pcl, "feature_layers": (3, 4, 5), "start": TINY}
         if name == "ours-pgd":
-            recipe = recipe.model_copy(update={"adversarial_training": against})
-        return recipe.model_copy(update={"name": name, **changes})
+            own |= {"adversarial_training": against}
+        return TINY.changed(**{**own, **changes})
 
     return make
 
@@ -67,13 +68,23 @@ def tiny_home(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., Reci
     """A folder with three small trained models; to be read only."""
     import torch
 
-    from robustbench_pcl.jobs.bench import Bench
+    from robustbench_pcl import Workspace
 
     torch.set_num_threads(1)
-    bench = Bench(tmp_path_factory.mktemp("home"), device="cpu")
+    folder = tmp_path_factory.mktemp("home")
+    workspace = Workspace(folder, device="cpu")
     for name in ("ours", "ours-pgd"):
-        bench.train(tiny(name))
-    return bench.home.root
+        workspace.train(tiny(name))
+    return folder
+
+
+@pytest.fixture
+def tiny_workspace(tiny_home: Path, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """A workspace of the test's own, with the small trained models in it."""
+    from robustbench_pcl import Workspace
+
+    shutil.copytree(tiny_home / "checkpoints", tmp_path / "checkpoints")
+    return Workspace(tmp_path, device="cpu")
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""From checkpoints to adversarial sets, from those to measurements."""
+"""From a model to adversarial sets, accuracies and embeddings."""

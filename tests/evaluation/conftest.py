@@ -1,27 +1,19 @@
-"""What tests of crafting share."""
-
-import shutil
+"""What tests of sets and accuracies share."""
 
 import pytest
 
-from robustbench_pcl.evaluation.shards import OpenShards
+from robustbench_pcl.evaluation.generate import Shards
 
 
 @pytest.fixture
-def home(tiny_home, tmp_path):
-    """Checkpoints to attack, and nothing else yet."""
-    shutil.copytree(tiny_home / "checkpoints", tmp_path / "home" / "checkpoints")
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def crafted(monkeypatch):
+def begun(monkeypatch):
     """The first index of every shard that is begun."""
-    begun, begin = [], OpenShards.open
+    found, chunks = [], Shards.chunks
 
-    def spy(self, indices, *arrays):
-        begun.append(int(indices[0]))
-        begin(self, indices, *arrays)
+    def spy(self, runs, *given):
+        runs = list(runs)
+        found.extend(int(run[0]) for run in runs)
+        return chunks(self, runs, *given)
 
-    monkeypatch.setattr(OpenShards, "open", spy)
-    return begun
+    monkeypatch.setattr(Shards, "chunks", spy)
+    return found

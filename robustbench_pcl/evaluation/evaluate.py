@@ -1,0 +1,210 @@
+"""How much of a model's accuracy withstands attacks: the whole evaluation in one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.attacks.base import Attack, Chunk, Goal, check_images, draw_seeds
+from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.generate import classes, classified, shortcuts_of
+from robustbench_pcl.evaluation.statistics import wilson
+
+COLUMNS = {
+    "attack": "with every parameter that is not its default, as papers write it",
+    "accuracy": "share of the images that are classified as their label, in per cent",
+    "low": "lower end of the accuracy's 95 % Wilson interval, in per cent",
+    "high": "its upper end",
+    "n": "images",
+    "seconds": "that the attack took",
+    "forward_passes": "images passed forward by it, the verdicts included",
+    "backward_passes": "images passed backward by it",
+}
+"""The columns of ``Evaluation.table``."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What attacks leave of a model's accuracy. Every verdict is the model's own, as it was given.
+
+    Attributes:
+        clean: boolean (N,), the clean image is classified as its label.
+        robust: boolean (N,), so it is under every attack.
+        adversarial: float (N, C, H, W), for each image the first that fooled the model; where none
+            did, the last attack's; the clean one where that is wrong already.
+        forward_passes: images passed forward.
+        backward_passes: images passed backward.
+        table: a row for clean images, one for each attack, and one for the worst case if there are
+            several attacks; see ``COLUMNS``.
+    """
+
+    clean: Tensor
+    robust: Tensor
+    adversarial: Tensor
+    forward_passes: int
+    backward_passes: int
+    table: pd.DataFrame = field(repr=False)
+
+    def __str__(self) -> str:
+        """The table for a terminal."""
+        return self._shown().to_string(index=False)
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        return str(self._shown().to_html(index=False, border=0))
+
+    def _shown(self) -> pd.DataFrame:
+        shown = self.table[["attack", "accuracy", "low", "high", "n"]].round(1)
+        return shown.rename(columns={"accuracy": "accuracy %", "low": "95 % low", "high": "high"})
+
+
+class Cost(NamedTuple):
+    """What something took."""
+
+    seconds: float
+    forward_passes: int
+    backward_passes: int
+
+    @classmethod
+    def of(cls, target: TargetModel) -> Cost:
+        """What a model has taken up to now."""
+        return cls(time.perf_counter(), target.forward_passes, target.backward_passes)
+
+    def since(self, before: Cost) -> Cost:
+        """What came on top."""
+        return Cost(self[0] - before[0], self[1] - before[1], self[2] - before[2])
+
+
+NOTHING = Cost(0.0, 0, 0)
+
+
+class Batch(NamedTuple):
+    """Images to be attacked.
+
+    Attributes:
+        images: float (N, C, H, W) in [0, 1].
+        labels: int64 (N,).
+        seeds: int64 (N,), of the random starts.
+        attacked: boolean (N,), which of them.
+    """
+
+    images: Tensor
+    labels: Tensor
+    seeds: Tensor
+    attacked: Tensor
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks: Attack | str | Sequence[Attack | str] = "pgd",
+    eps: float | None = None,
+    *,
+    exact: bool = False,
+    seed: int = 0,
+) -> Evaluation:
+    """Attack a model, and say what it has right before and after.
+
+    Args:
+        model: maps images to logits (N, K); normalisation is inside it.
+        images: float (N, C, H, W) in [0, 1], on the model's device.
+        labels: int64 (N,).
+        attacks: configurations or names, one or several.
+        eps: the threat model: the largest L-infinity perturbation, in pixels of [0, 1]. Names get
+            it; a configuration may have less. None for the attacks' own.
+        exact: make every gradient with the model itself and take all steps for all images. If not,
+            a fast copy makes gradients, an image leaves at the first step that fools the model,
+            and what is wrong already is not attacked.
+        seed: of random starts.
+
+    Raises:
+        ValueError: images are not floats in [0, 1] or none, or labels do not fit them.
+        UserError: an attack is unknown, has more than the threat model's budget, or has none.
+    """
+    check_images(images, labels)
+    if not len(images):
+        raise ValueError("there are no images")
+    given = [attacks] if isinstance(attacks, Attack | str) else attacks
+    complete = [_within(attack, eps) for attack in given]
+    seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed))
+    with TargetModel(
+        model, shortcuts_of("exact" if exact else "early-stop", images.device)
+    ) as target:
+        clean = classes(target, images) == labels
+        attacked = torch.ones_like(clean) if exact else clean
+        robust, adversarial = clean.clone(), images.clone()
+        unfooled = attacked.clone()
+        rows = [_row("Clean", clean)]
+        for attack in complete:
+            spent = Cost.of(target)
+            made, right = _attacked(target, attack, Batch(images, labels, seeds, attacked))
+            rows.append(_row(attack.label, right, Cost.of(target).since(spent)))
+            adversarial[unfooled] = made[unfooled]
+            unfooled &= right
+            robust &= right
+        if len(complete) > 1:
+            rows.append(_row("worst case", robust))
+        return Evaluation(
+            clean=clean,
+            robust=robust,
+            adversarial=adversarial,
+            forward_passes=target.forward_passes,
+            backward_passes=target.backward_passes,
+            table=pd.DataFrame(rows, columns=list(COLUMNS)),
+        )
+
+
+def _within(attack: Attack | str, eps: float | None) -> Attack:
+    """A complete attack within the threat model."""
+    if isinstance(attack, str):
+        has_eps = "eps" in ATTACKS[attack].model_fields
+        attack = ATTACKS.configure(attack, {"eps": eps} if eps is not None and has_eps else {})
+    if eps is None:
+        return attack
+    own = getattr(attack, "eps", None)
+    if own is None:
+        raise UserError(
+            f"{attack.label} has no L-infinity budget, so eps {eps:g} would not bound it.",
+            "Evaluate it by itself, without eps.",
+        )
+    if own > eps:
+        raise UserError(
+            f"{attack.label} may change more than the threat model's eps {eps:g}.",
+            f"Give it at most that: {type(attack).__name__}(eps={eps:g}).",
+        )
+    return attack
+
+
+def _attacked(target: TargetModel, attack: Attack, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) under an attack, and boolean (N,) whether their class is their label.
+
+    Those that are not attacked are clean, and their class is not asked for: False.
+    """
+    made, predictions = batch.images.clone(), torch.full_like(batch.labels, -1)
+    rows = torch.nonzero(batch.attacked)[:, 0]
+
+    def chunks() -> Iterator[Chunk]:
+        for some in torch.split(rows, target.batch_size):
+            goal = Goal(batch.labels[some])
+            yield Chunk(some, batch.images[some], goal, batch.seeds[some.cpu()])
+
+    for done in classified(target, attack.stream(target, chunks(), len(rows))):
+        assert done.predictions is not None  # they are classified
+        made[done.rows] = done.images
+        predictions[done.rows] = done.predictions
+    return made, predictions == batch.labels
+
+
+def _row(attack: str, correct: Tensor, cost: Cost = NOTHING) -> tuple[str | float, ...]:
+    n, right = len(correct), int(correct.sum())
+    low, high = wilson(right, n)
+    return attack, 100 * right / n, 100 * low, 100 * high, n, *cost

@@ -1,0 +1,194 @@
+"""Making a stored adversarial set, shard by shard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, draw_seeds
+from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts, shortcuts_for
+from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.configuration import Mode
+from robustbench_pcl.data.batches import pixels
+from robustbench_pcl.data.dataset import Dataset
+from robustbench_pcl.environment import current_environment
+from robustbench_pcl.progress import Progress
+from robustbench_pcl.store.adversarial_sets import (
+    AdversarialSet,
+    SetSpecification,
+    Shard,
+    finish_set,
+    save_shard,
+    stored_shards,
+)
+from robustbench_pcl.store.atomic import require_writable
+
+SHARD = 256
+"""Images in a shard: what a crash can lose, beside those that are being attacked."""
+
+Array = np.ndarray[Any, Any]
+
+
+def generate_set(
+    model: nn.Module,
+    attack: Attack,
+    specification: SetSpecification,
+    dataset: Dataset,
+    folder: Path,
+    *,
+    device: torch.device,
+    progress: Progress,
+    clean_predictions: Array | None = None,
+) -> AdversarialSet:
+    """Make the images that are not stored yet; return the finished set.
+
+    Args:
+        model: the source, on the device.
+        attack: the attack.
+        specification: what the set is made from.
+        dataset: the clean images; the first of the test split are attacked.
+        folder: of the stored sets.
+        device: where the model is.
+        progress: the progress reporter.
+        clean_predictions: int64 (n,), the source's classes of the clean images; those that it has
+            wrong are left as they are. None to attack all.
+    """
+    require_writable(folder)
+    n, identity = specification.n, specification.id
+    labels = np.array(dataset.test.labels[:n])
+    predictions = np.full(n, -1)
+    if clean_predictions is not None:
+        predictions = np.where(clean_predictions == labels, -1, clean_predictions)
+    stored = stored_shards(folder, identity)
+    runs = [np.arange(start, min(start + SHARD, n)) for start in range(0, n, SHARD)]
+    missing = [run for run in runs if stored.get(int(run[0])) != len(run)]
+    left = sum(int((predictions[run] < 0).sum()) for run in missing)
+    title = f"{attack.label} on {specification.source.recipe.name}"
+    with (
+        progress.task(title, n) as advance,
+        TargetModel(model, shortcuts_of(specification.mode, device)) as target,
+    ):
+        advance(n - left, "")
+        shards = Shards(folder, identity, target)
+        seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
+        clean = Clean(dataset.test.images, labels, predictions, seeds)
+        chunks = shards.chunks(missing, clean, device)
+        for done in classified(target, attack.stream(target, chunks, left)):
+            shards.fill(done)
+            advance(len(done.rows), "")
+        shards.store()
+    environment = current_environment(device)
+    return finish_set(folder, specification, dataset.test.images, environment)
+
+
+def shortcuts_of(mode: Mode, device: torch.device) -> Shortcuts:
+    """What may be done to be fast in a mode."""
+    if mode == "exact":
+        return EXACT
+    return replace(shortcuts_for(device), early_stop=mode == "early-stop")
+
+
+def classified(target: TargetModel, stream: Iterable[Finished]) -> Iterator[Finished]:
+    """Images as they come, those whose class is not known yet classified in full batches."""
+    waiting: list[Finished] = []
+    for done in chain(stream, (None,)):
+        if done is not None and done.predictions is not None:
+            yield done
+        elif done is not None:
+            waiting.append(done)
+        full = sum(len(one.rows) for one in waiting) >= target.batch_size
+        if waiting and (full or done is None):
+            rows = torch.cat([one.rows for one in waiting])
+            images = torch.cat([one.images for one in waiting])
+            yield Finished(rows, images, classes(target, images))
+            waiting = []
+
+
+def classes(target: TargetModel, images: Tensor) -> Tensor:
+    """The reference model's classes of images (N, C, H, W), N at least 1, int64 (N,)."""
+    batches = torch.split(images, target.batch_size)
+    return torch.cat([target.logits(batch).argmax(dim=1) for batch in batches])
+
+
+class Clean(NamedTuple):
+    """What is known of the clean images.
+
+    Attributes:
+        images: uint8 (>= n, C, H, W).
+        labels: int64 (n,).
+        predictions: int64 (n,), the source's classes of images that are not to be attacked; -1 for
+            those that are.
+        seeds: int64 (n,), of the random starts.
+    """
+
+    images: Array
+    labels: Array
+    predictions: Array
+    seeds: Tensor
+
+
+@dataclass(eq=False)
+class Shards:
+    """Shards that fill up in any order; each is stored once it is whole, with what it has cost.
+
+    Attributes:
+        folder: of the stored sets.
+        identity: of the set.
+        target: the model that counts the passes.
+        open: shards that are begun and not stored. The class of an image that is to come is -1.
+        spent: seconds, and images passed forward and backward, up to the last shard stored.
+    """
+
+    folder: Path
+    identity: str
+    target: TargetModel
+    open: list[Shard] = field(default_factory=list)
+    spent: tuple[float, int, int] = field(default_factory=lambda: (time.perf_counter(), 0, 0))
+
+    def chunks(self, runs: Iterable[Array], clean: Clean, device: torch.device) -> Iterator[Chunk]:
+        """The images that are attacked, a shard begun for each run of consecutive positions."""
+        for run in runs:
+            images = pixels(torch.from_numpy(np.array(clean.images[run])))
+            labels, predictions = clean.labels[run], clean.predictions[run]
+            self.open.append(Shard(images.numpy().copy(), run, labels, predictions, 0.0, 0, 0))
+            attacked = predictions < 0
+            rows = torch.from_numpy(run[attacked])
+            goal = Goal(torch.from_numpy(labels[attacked]).to(device))
+            wanted = images[torch.from_numpy(attacked)].to(device)
+            yield Chunk(rows.to(device), wanted, goal, clean.seeds[rows])
+
+    def fill(self, done: Finished) -> None:
+        """Put classified images in their places."""
+        assert done.predictions is not None
+        rows, images = done.rows.cpu().numpy(), done.images.cpu().numpy()
+        predictions = done.predictions.cpu().numpy()
+        for shard in self.open:
+            first, last = shard.indices[[0, -1]]
+            here = (rows >= first) & (rows <= last)
+            shard.images[rows[here] - first] = images[here]
+            shard.predictions[rows[here] - first] = predictions[here]
+        self.store()
+
+    def store(self) -> None:
+        """Store the shards that are whole."""
+        target = self.target
+        for shard in [shard for shard in self.open if (shard.predictions >= 0).all()]:
+            now = (time.perf_counter(), target.forward_passes, target.backward_passes)
+            whole = replace(
+                shard,
+                seconds=now[0] - self.spent[0],
+                forward_passes=now[1] - self.spent[1],
+                backward_passes=now[2] - self.spent[2],
+                precision=target.shortcuts.precision,
+            )
+            save_shard(self.folder, self.identity, whole)
+            self.open.remove(shard)
+            self.spent = now

@@ -1,0 +1,143 @@
+"""Measuring a model on clean images or on a stored adversarial set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustbench_pcl.data.batches import pixels
+from robustbench_pcl.data.dataset import Dataset
+from robustbench_pcl.environment import current_environment
+from robustbench_pcl.evaluation.statistics import wilson
+from robustbench_pcl.store.adversarial_sets import AdversarialSet
+from robustbench_pcl.store.paths import now
+from robustbench_pcl.store.records import Measurement, ModelRecord
+
+BATCH = 256
+Array = np.ndarray[Any, Any]
+Batch = tuple[Tensor, Tensor]
+
+
+def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.device) -> Array:
+    """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode."""
+    model.eval()
+    images = torch.from_numpy(np.array(dataset.test.images[:n]))
+    with torch.no_grad():
+        batches = torch.split(images, BATCH)
+        found = [model(pixels(batch.to(device))).argmax(dim=1).cpu() for batch in batches]
+    return torch.cat(found).numpy()
+
+
+def measure_clean(
+    identity: str,
+    predictions: Array,
+    target: ModelRecord,
+    dataset: Dataset,
+    device: torch.device,
+) -> Measurement:
+    """The accuracy on the first clean test images.
+
+    Args:
+        identity: of the measurement.
+        predictions: int64 (N,), the target's classes of them.
+        target: the model.
+        dataset: the images.
+        device: that computed the classes.
+    """
+    correct = predictions == dataset.test.labels[: len(predictions)]
+    return _measurement(
+        correct,
+        device,
+        id=identity,
+        data=dataset.record("test"),
+        target=target,
+        correct_8bit=int(correct.sum()),  # clean images are 8-bit images
+        seconds=0.0,
+        forward_passes=0,
+        backward_passes=0,
+        seed=target.recipe.seed,
+    )
+
+
+def measure_set(
+    identity: str,
+    model: nn.Module,
+    target: ModelRecord,
+    images: AdversarialSet,
+    device: torch.device,
+) -> Measurement:
+    """The accuracy on a stored adversarial set, made on this model or on another.
+
+    On the model that it was made on, the verdicts are those that the set keeps. Rounded to 8 bits,
+    images are classified anew, but not where each stopped at the first step that fooled the model:
+    those lie so close to the boundary that rounding would say little.
+
+    Args:
+        identity: of the measurement.
+        model: the target, on the device.
+        target: what is known of it.
+        images: the set.
+        device: where the model is.
+    """
+    own = images.spec.source.key == target.key
+    verdicts = images.source_verdicts() if own else judge(model, _stored(images, device))
+    rounded = None
+    if images.spec.mode != "early-stop":
+        rounded = int(judge(model, in_8_bits(_stored(images, device))).sum())
+    return _measurement(
+        verdicts,
+        device,
+        id=identity,
+        data=images.spec.data,
+        target=target,
+        source=images.spec.source,
+        attack=images.spec.attack,
+        adversarial_set=images.spec.id,
+        mode=images.spec.mode,
+        precision=images.summary.precision,
+        correct_8bit=rounded,
+        largest_linf=images.summary.largest_linf,
+        mean_l2=images.summary.mean_l2,
+        seconds=images.summary.seconds,
+        forward_passes=images.summary.forward_passes,
+        backward_passes=images.summary.backward_passes,
+        seed=images.spec.seed,
+    )
+
+
+def judge(model: nn.Module, batches: Iterable[Batch]) -> Array:
+    """Boolean (N,): which images of the batches are classified as their label, in eval mode."""
+    model.eval()
+    with torch.no_grad():
+        verdicts = [(model(images).argmax(dim=1) == labels).cpu() for images, labels in batches]
+    return torch.cat(verdicts).numpy()
+
+
+def in_8_bits(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same images rounded to 8 bits per channel."""
+    for images, labels in batches:
+        yield (images * 255).round() / 255, labels
+
+
+def _stored(images: AdversarialSet, device: torch.device) -> Iterator[Batch]:
+    for batch, labels in images.batches(BATCH):
+        yield torch.from_numpy(batch).to(device), torch.from_numpy(labels).to(device)
+
+
+def _measurement(verdicts: Array, device: torch.device, **known: object) -> Measurement:
+    n, correct = len(verdicts), int(verdicts.sum())
+    return Measurement.model_validate(
+        {
+            **known,
+            "n": n,
+            "correct": correct,
+            "interval": wilson(correct, n),
+            "verdicts": np.packbits(verdicts).tobytes().hex(),
+            "environment": current_environment(device),
+            "created": now(),
+        }
+    )

@@ -1,1 +1,0 @@
-"""From cells to the jobs still missing, and their execution."""

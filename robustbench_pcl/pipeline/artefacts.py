@@ -1,0 +1,212 @@
+"""Find or make: a folder of artefacts, and the tasks that make them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from robustbench_pcl.data.dataset import Dataset
+from robustbench_pcl.data.loader import dataset_info, load
+from robustbench_pcl.environment import pick_device
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.lazy import LazyModule
+from robustbench_pcl.progress import Progress
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.store.adversarial_sets import SetSpecification
+from robustbench_pcl.store.checkpoints import Checkpoint, find_checkpoint
+from robustbench_pcl.store.paths import Paths, check_format
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import device as Device
+
+    from robustbench_pcl.evaluation import measure
+    from robustbench_pcl.models.supervised import SupervisedModel
+    from robustbench_pcl.training import build
+else:
+    measure = LazyModule("robustbench_pcl.evaluation.measure")
+    build = LazyModule("robustbench_pcl.training.build")
+
+MODELS_KEPT = 4
+A = TypeVar("A")
+
+
+class Artefacts:
+    """A folder of artefacts and the device that makes new ones.
+
+    Checkpoints are looked up once; a few models stay in memory.
+
+    Args:
+        folder: holds ``checkpoints/`` and ``results/``.
+        device: "auto", "cpu", "cuda", "cuda:1".
+        data_root: folder with files in torchvision's layout; PCLBENCH_DATA if None.
+        progress: the progress reporter.
+
+    Attributes:
+        paths: where artefacts are.
+        progress: the progress reporter.
+        device_name: the device as it was asked for.
+        data_root: as given.
+        specifications: what adversarial sets are made from, by the keys of their tasks.
+
+    Raises:
+        UserError: what is stored in the folder has another version's format.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str = "",
+        *,
+        device: str = "auto",
+        data_root: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.paths = Paths(Path(folder))
+        check_format(self.paths)
+        self.progress = progress or Progress()
+        self.device_name = device
+        self.data_root = data_root
+        self.specifications: dict[str, SetSpecification] = {}
+        self._datasets: dict[str, Dataset] = {}
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._models: dict[str, SupervisedModel] = {}
+        self._clean: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
+
+    @cached_property
+    def device(self) -> Device:
+        """The device that computes.
+
+        Raises:
+            UserError: there is no such device here.
+        """
+        return pick_device(self.device_name)
+
+    def find(self, task: Task[A]) -> A | None:
+        """The stored artefact of a task, or None. Nothing is fetched or made.
+
+        Where its data set is not cached, nothing is known of it, since pixels are part of ids.
+        """
+        cached = task.dataset in self._datasets or dataset_info(task.dataset) is not None
+        return task.find(self) if cached else None
+
+    def make(self, task: Task[A]) -> A:
+        """The artefact of a task, made now unless it is stored; what it needs is made first.
+
+        Raises:
+            UserError: it cannot be made; the message says why.
+        """
+        self.dataset(task.dataset)
+        found = task.find(self)
+        return task.compute(self) if found is None else found
+
+    def dataset(self, name: str) -> Dataset:
+        """A data set, fetched now unless it is cached.
+
+        Raises:
+            UserError: it is unknown or was not found.
+        """
+        if name not in self._datasets:
+            self._datasets[name] = load(name, self.data_root)
+        return self._datasets[name]
+
+    def checkpoint(self, recipe: Recipe) -> Checkpoint | None:
+        """The checkpoint of a recipe, or None.
+
+        Recipes that differ in their name or in how they decide a class share a checkpoint; its
+        record then names the one that was asked for. Where the recipe was trained to different
+        weights, the first by file name is used, and the progress reporter says so.
+        """
+        key = recipe.id("")
+        if key not in self._checkpoints:
+            identity = recipe.id(self.dataset(recipe.dataset).train.digest)
+            found = find_checkpoint(self.paths.checkpoints, identity)
+            if found is None:
+                return None
+            if found.others:
+                others = ", ".join(other.path.name for other in found.others)
+                self.progress.say(
+                    f"{recipe.name}: {found.path.name} is used; other weights of the same recipe: "
+                    f"{others}. To use those, name the file."
+                )
+            self._checkpoints[key] = found
+        known = self._checkpoints[key]
+        return known if known.record.recipe == recipe else known.standing_for(recipe)
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Let a checkpoint be the one of its recipe.
+
+        Raises:
+            UserError: another file with other weights is that already.
+        """
+        known = self._checkpoints.setdefault(checkpoint.record.recipe.id(""), checkpoint)
+        if known.record.weights != checkpoint.record.weights:
+            raise UserError(
+                f"{checkpoint.path} and {known.path} hold different weights of one recipe.",
+                "Name one at a time, or train one of them with another --seed.",
+            )
+
+    @property
+    def kept(self) -> list[Path]:
+        """The files of the checkpoints that were found, opened or made so far."""
+        return [checkpoint.path for checkpoint in self._checkpoints.values()]
+
+    def restored(self, checkpoint: Checkpoint) -> SupervisedModel:
+        """A checkpoint's model in eval mode on the device, kept for the next task."""
+        key = checkpoint.record.key
+        if key not in self._models:
+            while len(self._models) >= MODELS_KEPT:
+                self._models.pop(next(iter(self._models)))
+            self._models[key] = build.restore(checkpoint, self.device)
+        return self._models[key]
+
+    def clean_predictions(self, checkpoint: Checkpoint, n: int) -> np.ndarray[Any, Any]:
+        """A model's classes, int64 (n,), of the first ``n`` clean test images, kept."""
+        key = checkpoint.record.key, n
+        if key not in self._clean:
+            dataset = self.dataset(checkpoint.record.recipe.dataset)
+            model = self.restored(checkpoint)
+            self._clean[key] = measure.clean_predictions(model, dataset, n, self.device)
+        return self._clean[key]
+
+
+class Task(ABC, Generic[A]):
+    """One artefact to find or make; it is done when that is stored, so it may run twice.
+
+    Attributes:
+        kind: its name among the kinds of tasks.
+    """
+
+    kind: ClassVar[str]
+
+    @cached_property
+    @abstractmethod
+    def key(self) -> str:
+        """The same for all tasks that make the same artefact, and a good file name."""
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What it does, in a few words."""
+
+    @property
+    @abstractmethod
+    def dataset(self) -> str:
+        """The name of its data set."""
+
+    @property
+    @abstractmethod
+    def needs(self) -> tuple[Task[Any], ...]:
+        """The tasks whose artefacts it works on."""
+
+    @abstractmethod
+    def find(self, artefacts: Artefacts) -> A | None:
+        """Its stored artefact, or None; its data set is cached."""
+
+    @abstractmethod
+    def compute(self, artefacts: Artefacts) -> A:
+        """Make its artefact and store it."""
+
+
+AnyTask = Task[Any]

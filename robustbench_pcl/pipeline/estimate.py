@@ -1,0 +1,159 @@
+"""About how long tasks will take: from what was stored on this kind of device, or from a table.
+
+Nothing is run to find out, and torch is not imported.
+"""
+
+from __future__ import annotations
+
+import math
+
+from robustbench_pcl.configuration import digest
+from robustbench_pcl.data.dataset import SplitName
+from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.environment import has_accelerator, processor
+from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
+from robustbench_pcl.pipeline.embeddings import POINTS
+from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
+from robustbench_pcl.recipe import Recipe, Schedule
+from robustbench_pcl.recipes.scales import SIZES
+from robustbench_pcl.store.measurements import load_measurements, load_trainings
+
+PASS_SECONDS = {
+    "conv6": (3.3e-3, 28 * 28),
+    "resnet20": (1.0e-3, 32 * 32),
+    "resnet110": (4.7e-3, 32 * 32),
+    "resnet164": (5.9e-3, 32 * 32),
+    "vgg19": (1.7e-2, 32 * 32),
+}
+"""Seconds of a forward and backward pass of one image on one core of a Zen 5 in float32, at width
+1, and the pixels of the image."""
+WIDTH_POWER = 1.6
+"""How those seconds grow with the width: 1.4 for conv6, 1.9 for VGG-19."""
+STEP_PASSES = 1.5
+"""A training step on one image in such passes: weights need gradients, too."""
+DEFENSE_PASSES = {"none": 1.0, "advtrain": 3.0, "ross": 3.0, "yu": 3.0, "adp": 1.0, "atda": 3.0}
+"""Passes that a defence takes for each image of a batch; "madry" takes one more than its steps."""
+FORWARD_SHARE = 1 / 3
+"""A forward pass as a share of a forward and a backward pass."""
+FAST = 0.5
+"""A pass of the fast model as a share of the reference model's: 0.3 to 0.8."""
+EARLY_STOP = 0.5
+"""Share of its steps that an image takes until it is adversarial: 0.2 where nothing defends it, 0.8
+after adversarial training."""
+TSNE_SECONDS = 4e-3
+"""For each image, of a few hundred to a few thousand; t-SNE runs on the processor."""
+
+
+UNKNOWN = math.nan
+"""What no number follows from."""
+
+
+class Estimator:
+    """Seconds of tasks on a workspace's device.
+
+    Stored records of that kind of device come first, then the table, which is of processors. An
+    accelerator's model is not asked for, so records of any serve for another.
+
+    Args:
+        artefacts: where records are, and the device's name.
+    """
+
+    def __init__(self, artefacts: Artefacts) -> None:
+        name = artefacts.device_name
+        self._accelerated = has_accelerator() if name == "auto" else name != "cpu"
+        here = processor()
+        self._steps: dict[str, float] = {}
+        self._attacks: dict[str, float] = {}
+        self._passes: dict[str, float] = {}
+        for training in load_trainings(artefacts.paths):
+            if (training.environment.device != here) == self._accelerated:
+                images = _images(training.recipe, training.recipe.train_images, "train")
+                kind = _kind_of_training(training.recipe)
+                self._steps[kind] = training.seconds_per_epoch / images
+        for record in load_measurements(artefacts.paths):
+            accelerated = record.environment.device != here
+            if record.source and record.attack and accelerated == self._accelerated:
+                network, exact = _network(record.source.recipe), record.mode == "exact"
+                key = digest([network, record.attack, record.mode])
+                self._attacks[key] = record.seconds / record.n
+                if record.backward_passes:
+                    passes = digest([network, exact])
+                    self._passes[passes] = record.seconds / record.backward_passes
+
+    def seconds(self, task: AnyTask) -> float | None:
+        """About how long a task takes, in seconds; None if that is not known."""
+        found = UNKNOWN
+        match task:
+            case Train(recipe):
+                images = _images(recipe, recipe.train_images, "train")
+                found = recipe.schedule.epochs * images * self._step(recipe)
+            case Generate(source):
+                found = _images(source, task.images) * self._attack(task)
+            case Measure(target):
+                found = _images(target, task.images) * 2 * FORWARD_SHARE * self._pass(target)
+            case Embed(recipe):
+                drawing = TSNE_SECONDS if task.view.method == "tsne" else 0.0
+                images = min(_images(recipe, task.images), POINTS)
+                found = images * (FORWARD_SHARE * self._pass(recipe) + drawing)
+        return None if math.isnan(found) else found
+
+    def _step(self, recipe: Recipe) -> float:
+        """Seconds of a training step on one image."""
+        known = self._steps.get(_kind_of_training(recipe))
+        if known is not None:
+            return known
+        defense = recipe.defense
+        passes = DEFENSE_PASSES.get(str(defense["name"]), UNKNOWN)
+        if defense["name"] == "madry":
+            passes = 1 + float(defense["steps"])
+        if recipe.adversarial_training:
+            passes += 1 + recipe.adversarial_training.steps
+        return STEP_PASSES * passes * self._pass(recipe)
+
+    def _attack(self, task: Generate) -> float:
+        """Seconds that an image takes in an attack."""
+        network, attack, exact = _network(task.source), task.attack.dump(), task.mode == "exact"
+        known = self._attacks.get(digest([network, attack, task.mode]))
+        if known is not None:
+            return known
+        steps = 1 if attack["name"] == "fgsm" else float(attack.get("steps", UNKNOWN))
+        passes = steps * (1 + float(attack.get("search_steps", 0)))
+        if task.mode == "early-stop":
+            passes *= EARLY_STOP
+        one = self._passes.get(digest([network, exact]))
+        if one is None:
+            one = self._pass(task.source) * (1 if exact else FAST)
+        return passes * one
+
+    def _pass(self, recipe: Recipe) -> float:
+        """Seconds of a forward and backward pass of one image through the model as it is."""
+        known = self._passes.get(digest([_network(recipe), True]))
+        if known is not None:
+            return known
+        if self._accelerated or recipe.model not in PASS_SECONDS:
+            return UNKNOWN
+        seconds, pixels = PASS_SECONDS[recipe.model]
+        size = math.prod(dataset_spec(recipe.dataset).shape[1:]) / pixels
+        return seconds * size * math.pow(recipe.width, WIDTH_POWER) * recipe.members
+
+
+def _images(recipe: Recipe, asked: int | None, split: SplitName = "test") -> int:
+    """How many images of a split are used: as asked, or the scale's, if as many are published."""
+    spec = dataset_spec(recipe.dataset)
+    if split == "train":
+        return min(asked or spec.train_images, spec.train_images)
+    return min(asked or SIZES[recipe.scale].attacked_images or spec.test_images, spec.test_images)
+
+
+def _kind_of_training(recipe: Recipe) -> str:
+    """The same for recipes whose steps take the same time."""
+    schedule = Schedule(
+        epochs=1, batch_size=recipe.schedule.batch_size, precision=recipe.schedule.precision
+    )
+    kind = recipe.changed(schedule=schedule, seed=0, start=None, train_images=None)
+    return kind.id("")
+
+
+def _network(recipe: Recipe) -> list[object]:
+    """What of a recipe decides the time of a pass."""
+    return [recipe.model, recipe.width, recipe.members, recipe.dataset, recipe.feature_layers]

@@ -1,0 +1,161 @@
+"""From what is asked for to tasks, in an order that works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from robustbench_pcl.attacks.base import Attack
+from robustbench_pcl.configuration import Mode, Scale
+from robustbench_pcl.paper.figures import FeatureFigure, paper_figure
+from robustbench_pcl.paper.tables import AttackRequest, Cell, published
+from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
+from robustbench_pcl.pipeline.tasks import KINDS, Embed, Measure, Train
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipes.load import load_recipe
+
+
+def plan(tasks: Iterable[AnyTask]) -> list[AnyTask]:
+    """Some tasks and all that they need: trainings first, then sets, then what is made of them."""
+    return _with_needs(tasks, lambda _: False)
+
+
+def missing(tasks: Iterable[AnyTask], artefacts: Artefacts) -> list[AnyTask]:
+    """The tasks to be computed so that all of some are done, in an order that works.
+
+    What a stored artefact was made from is not looked at: a checkpoint may have come alone,
+    without the one that its training went on from. Data sets that are not cached are fetched,
+    because pixels are part of every id.
+
+    Raises:
+        UserError: a data set is not found, or a stored artefact is damaged.
+    """
+    asked = list(tasks)
+    for name in dict.fromkeys(task.dataset for task in asked):
+        artefacts.dataset(name)
+    return _with_needs(asked, lambda task: artefacts.find(task) is not None)
+
+
+def table_tasks(
+    number: int,
+    dataset: str,
+    scale: Scale,
+    seed: int = 0,
+    *,
+    images: int | None = None,
+    mode: Mode = "fast",
+) -> list[AnyTask]:
+    """What a table of the paper asks for on one data set.
+
+    White-box PGD is also run on the logit margin, and both at the table's largest budget: where a
+    defence only flattens cross-entropy, that attack shows it, and the table's worst case says so.
+
+    Args:
+        number: the paper's.
+        dataset: name of the data set.
+        scale: of the recipes.
+        seed: of recipes and attacks.
+        images: how many test images; the scale's own number if None.
+        mode: how adversarial sets are made.
+
+    Raises:
+        UserError: there is no such table or data set.
+    """
+    cells = [position.cell for position in published(number).positions(dataset)]
+    found: list[AnyTask] = []
+    for cell in [*cells, *_at_the_largest_budget(cells)]:
+        target = load_recipe(cell.target, cell.dataset, scale, seed)
+        if cell.quantity != "accuracy":
+            found.append(Train(target))
+            continue
+        source = load_recipe(cell.source, cell.dataset, scale, seed) if cell.source else None
+        attacks = [cell.attack_for(scale)]
+        if cell.attack and cell.attack.name == "pgd" and cell.white_box:
+            attacks.append(cell.attack.changed(loss="margin").complete(cell.dataset, scale))
+        found += [Measure(target, source, attack, images, seed, mode) for attack in attacks]
+    return found
+
+
+def figure_tasks(
+    number: int,
+    dataset: str,
+    scale: Scale,
+    seed: int = 0,
+    *,
+    images: int | None = None,
+    mode: Mode = "fast",
+) -> list[AnyTask]:
+    """What a figure of the paper asks for on one data set.
+
+    Args:
+        number: the paper's.
+        dataset: name of the data set.
+        scale: of the recipes.
+        seed: of recipes and attacks.
+        images: how many test images; the scale's own number if None.
+        mode: how adversarial sets are made.
+
+    Raises:
+        UserError: there is no such figure or data set.
+    """
+    figure = paper_figure(number)
+    if isinstance(figure, FeatureFigure):
+        names = dict.fromkeys(panel.recipe for panel in figure.panels)
+        recipes = {name: load_recipe(name, dataset, scale, seed) for name in names}
+        return [
+            Embed(recipe, panel.view(recipe), images, seed, mode)
+            for panel in figure.panels
+            for recipe in (recipes[panel.recipe],)
+        ]
+    target = load_recipe(figure.recipe, dataset, scale, seed)
+    return [
+        Measure(target, target, cell.attack_for(scale), images, seed, mode)
+        for attack in figure.attacks
+        for _, cell in figure.cells(dataset, attack)
+    ]
+
+
+def transfer_tasks(
+    sources: Sequence[Recipe],
+    targets: Sequence[Recipe],
+    attack: Attack,
+    *,
+    images: int | None = None,
+    seed: int = 0,
+    mode: Mode = "fast",
+) -> list[Measure]:
+    """One measurement for each pair of a source and a target, source by source."""
+    return [
+        Measure(target, source, attack, images, seed, mode)
+        for source in sources
+        for target in targets
+    ]
+
+
+def _at_the_largest_budget(cells: Sequence[Cell]) -> list[Cell]:
+    """White-box PGD on every target that is attacked white-box, at the largest eps of them all."""
+    white_box = [cell for cell in cells if cell.white_box]
+    budgets = [cell.attack.eps for cell in white_box if cell.attack and cell.attack.eps is not None]
+    if not budgets:
+        return []
+    pgd = AttackRequest(name="pgd", eps=max(budgets))
+    targets = dict.fromkeys((cell.dataset, cell.target) for cell in white_box)
+    return [
+        Cell(dataset=dataset, target=target, source=target, attack=pgd)
+        for dataset, target in targets
+    ]
+
+
+def _with_needs(tasks: Iterable[AnyTask], stored: Callable[[AnyTask], bool]) -> list[AnyTask]:
+    """Tasks and those that they need, but not what is behind the stored ones."""
+    found: dict[str, AnyTask] = {}
+
+    def add(task: AnyTask) -> None:
+        if task.key not in found and not stored(task):
+            for need in task.needs:
+                add(need)
+            found[task.key] = task
+
+    for task in tasks:
+        add(task)
+    order = list(KINDS)
+    return sorted(found.values(), key=lambda task: order.index(task.kind))

@@ -1,0 +1,101 @@
+"""The workspace: what a notebook and every command ask for artefacts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustbench_pcl.attacks.base import Attack
+from robustbench_pcl.configuration import Mode
+from robustbench_pcl.pipeline.artefacts import Artefacts
+from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipes.load import load_attack
+from robustbench_pcl.store.adversarial_sets import AdversarialSet
+from robustbench_pcl.store.checkpoints import Checkpoint, open_checkpoint
+from robustbench_pcl.store.embeddings import Embedding, View
+from robustbench_pcl.store.records import Measurement
+
+if TYPE_CHECKING:
+    from robustbench_pcl.models.supervised import SupervisedModel
+
+
+class Workspace(Artefacts):
+    """A folder of artefacts and the device that makes new ones; what is stored is never made again.
+
+    ``workspace.make(task)`` and ``workspace.find(task)`` take any task; the methods below say the
+    usual ones in short.
+    """
+
+    def open(self, path: Path | str) -> Recipe:
+        """Take a checkpoint from a file; its recipe then stands for it.
+
+        Raises:
+            UserError: the file is not a checkpoint of ours, or another file with the same recipe
+                but other weights is open already.
+        """
+        checkpoint = open_checkpoint(Path(path))
+        self.keep(checkpoint)
+        return checkpoint.record.recipe
+
+    def train(self, recipe: Recipe) -> Checkpoint:
+        """The checkpoint of a recipe; what it starts from is trained first."""
+        return self.make(Train(recipe))
+
+    def model(self, recipe: Recipe) -> SupervisedModel:
+        """The trained model of a recipe, in eval mode on the device."""
+        return self.restored(self.train(recipe))
+
+    def adversarial_set(
+        self,
+        source: Recipe,
+        attack: Attack | str,
+        *,
+        images: int | None = None,
+        seed: int = 0,
+        mode: Mode = "fast",
+    ) -> AdversarialSet:
+        """The adversarial set of an attack on a source.
+
+        Args:
+            source: the model that is attacked.
+            attack: a configuration, or a name, which then has the data set's budget.
+            images: how many test images; the scale's own number if None.
+            seed: of random starts.
+            mode: how; "fast" is answered by a stored exact set, too.
+        """
+        return self.make(Generate(source, _complete(attack, source), images, seed, mode))
+
+    def measure(
+        self,
+        target: Recipe,
+        attack: Attack | str | None = None,
+        source: Recipe | None = None,
+        *,
+        images: int | None = None,
+        seed: int = 0,
+        mode: Mode = "fast",
+    ) -> Measurement:
+        """The accuracy of a target.
+
+        Args:
+            target: the model that is measured.
+            attack: a configuration, or a name, which then has the data set's budget; None for
+                clean accuracy.
+            source: the model that the images are made on; the target itself if None.
+            images: how many test images; the scale's own number if None.
+            seed: of random starts.
+            mode: how; see :class:`~robustbench_pcl.pipeline.tasks.Measure`.
+        """
+        complete = None if attack is None else _complete(attack, source or target)
+        return self.make(Measure(target, source, complete, images, seed, mode))
+
+    def embedding(self, recipe: Recipe, view: View, *, images: int | None = None) -> Embedding:
+        """A recipe's features as points in the plane."""
+        return self.make(Embed(recipe, view, images))
+
+
+def _complete(attack: Attack | str, recipe: Recipe) -> Attack:
+    if isinstance(attack, Attack):
+        return attack
+    return load_attack(attack, recipe.dataset, recipe.scale)

@@ -1,0 +1,177 @@
+"""The whole evaluation in one call: exact where the answer is known."""
+
+import re
+from typing import ClassVar, Literal
+
+import pytest
+import torch
+from attack_toys import linear_model, predictions, random_images, some_wrong
+from torch import nn
+
+from robustbench_pcl import BIM, CW, FGSM, MIM, PGD, evaluate
+from robustbench_pcl.attacks.base import Attack
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.statistics import wilson
+
+EPS = (0.01, 0.06, 0.1)
+N = 120
+
+
+class Linear:
+    """A linear model behind a convolution and batch normalisation; 120 images off the bounds.
+
+    Its margin is ``w x + b``, so a budget of eps takes away ``eps |w|_1`` of it and no more.
+    """
+
+    def __init__(self) -> None:
+        norm = nn.BatchNorm2d(1)
+        with torch.no_grad():
+            norm.running_mean.fill_(0.3)
+            norm.running_var.fill_(0.5)
+            norm.weight.fill_(1.5)
+            norm.bias.fill_(0.2)
+        conv = nn.Conv2d(1, 1, 1)
+        with torch.no_grad():
+            conv.weight.fill_(1.25)
+            conv.bias.fill_(-0.1)
+        body = nn.Sequential(conv, norm).double().eval()
+        last = linear_model(2, 9)
+        weight = last[1].weight.detach()
+        with torch.no_grad():  # undecided at grey, so that both classes occur
+            last[1].bias.copy_(-(body(torch.full((1, 1, 3, 3), 0.5).double()).flatten() @ weight.T))
+        self.model = nn.Sequential(body, *last)
+        self.images = random_images(N, 1, 3, 3, low=0.3, high=0.7)
+        self.labels = some_wrong(predictions(self.model, self.images), 2)
+        with torch.no_grad():
+            logits = self.model(self.images)
+            # What a pixel weighs.
+            gain = body(torch.ones(1, 1, 1, 1).double()) - body(torch.zeros(1, 1, 1, 1).double())
+        signed = logits[:, 1] - logits[:, 0]
+        margin = torch.where(self.labels == 1, signed, -signed)
+        self.withstands = margin / ((weight[1] - weight[0]).abs().sum() * gain.abs().item())
+
+    def evaluate(self, *attacks, **options):
+        return evaluate(self.model, self.images, self.labels, *attacks, **options)
+
+
+@pytest.fixture(scope="module")
+def linear() -> Linear:
+    return Linear()
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("eps", EPS)
+@pytest.mark.parametrize("attack", [FGSM, BIM, MIM, PGD], ids=lambda attack: attack.__name__)
+def test_robust_accuracy_is_exact_where_it_is_known(linear, attack, eps, exact):
+    """Also where gradients are the fast model's: it is the verdict that has to be exact."""
+    found = linear.evaluate(attack(eps=eps, loss="margin"), eps, exact=exact)
+    robust = linear.withstands > eps
+    assert 0 < robust.sum() < N
+    assert torch.equal(found.clean, linear.withstands > 0)
+    assert torch.equal(found.robust, robust)
+    assert torch.equal(predictions(linear.model, found.adversarial) == linear.labels, robust)
+    change = (found.adversarial - linear.images).abs().flatten(1).amax(dim=1)
+    assert change.max() <= eps + 1e-12
+    assert (change[~found.clean] == 0).all() != exact  # who is wrong already is left alone
+
+
+def test_the_table_says_what_was_counted(linear):
+    found = linear.evaluate([PGD(eps=0.06, loss="margin"), FGSM(eps=0.03)], 0.06, exact=True)
+    assert list(found.table.attack) == [
+        "Clean",
+        "PGD on margin, eps 0.06",
+        "FGSM, eps 0.03",
+        "worst case",
+    ]
+    clean, pgd, _, worst = found.table.itertuples()
+    assert clean.accuracy == pytest.approx(100 * found.clean.double().mean().item())
+    assert worst.accuracy == pytest.approx(100 * found.robust.double().mean().item())
+    assert (worst.low, worst.high) == tuple(100 * end for end in wilson(int(found.robust.sum()), N))
+    assert set(found.table.n) == {N}
+    assert (pgd.forward_passes, pgd.backward_passes) == (11 * N, 10 * N)
+    assert pgd.seconds > 0
+    assert found.backward_passes == 11 * N
+    assert found.forward_passes == N + 11 * N + 2 * N
+
+
+def test_the_worst_case_counts_an_image_only_if_it_withstands_every_attack(linear):
+    weak, strong = PGD(eps=0.03, loss="margin"), PGD(eps=0.1, loss="margin")
+    for attacks in ([weak, strong], [strong, weak]):
+        found = linear.evaluate(attacks)
+        assert torch.equal(found.robust, linear.withstands > 0.1)
+        fooled = predictions(linear.model, found.adversarial) != linear.labels
+        assert torch.equal(fooled, ~found.robust)
+
+
+def test_names_get_the_threat_models_budget(linear):
+    found = linear.evaluate(["fgsm", "pgd"], 0.05)
+    assert list(found.table.attack[1:3]) == ["FGSM, eps 0.05", "PGD, eps 0.05"]
+
+
+def test_an_attack_with_more_than_the_threat_models_budget_is_refused(linear):
+    with pytest.raises(UserError, match=r"more than the threat model's eps 0\.1.*PGD\(eps=0\.1\)"):
+        linear.evaluate(PGD(eps=0.2), 0.1)
+    with pytest.raises(UserError, match="no L-infinity budget"):
+        linear.evaluate("cw", 0.1)
+    linear.evaluate(CW(c=10, steps=2))
+
+
+def test_it_prints_well_in_a_terminal_and_in_a_notebook(linear):
+    found = linear.evaluate(PGD(eps=0.06), exact=True)
+    lines = str(found).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[2].split()[:3] == ["PGD,", "eps", "0.06"]
+    shown = found._repr_html_()
+    assert re.findall("<th>(.*)</th>", shown) == ["attack", "accuracy %", "95 % low", "high", "n"]
+    assert "<td>PGD, eps 0.06</td>" in shown
+    assert "tensor" not in str(found)
+
+
+def test_the_seed_is_of_the_random_start(linear):
+    runs = [
+        linear.evaluate(PGD(eps=0.1, steps=1), exact=True, seed=seed).adversarial
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_images_are_left_as_they_were(linear):
+    before = linear.images.clone()
+    linear.evaluate(PGD(eps=0.1))
+    assert torch.equal(linear.images, before)
+
+
+class Whiten(Attack):
+    """A member of the family may do no more than make images."""
+
+    norm: ClassVar = "linf"
+    name: Literal["whiten"] = "whiten"
+
+    def perturb(self, target, images, goal, seeds):
+        target.logits(images)
+        return torch.ones_like(images)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_an_attack_without_steps_of_its_own_is_evaluated_too(linear, exact):
+    found = linear.evaluate(Whiten(), exact=exact)
+    white = predictions(linear.model, torch.ones_like(linear.images)) == linear.labels
+    assert torch.equal(found.robust, white & found.clean)
+    assert found.backward_passes == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images, labels: (images * 255, labels), "pixels in"),
+        (lambda images, labels: (images[0], labels), "images must be float"),
+        (lambda images, labels: (images, labels[1:]), "labels must be int64"),
+        (lambda images, labels: (images[:0], labels[:0]), "no images"),
+    ],
+)
+def test_what_no_attack_can_be_made_on_is_refused(change, message):
+    images = random_images(4, 1, 3, 3)
+    labels = torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=message):
+        evaluate(linear_model(2, 9), *change(images, labels))

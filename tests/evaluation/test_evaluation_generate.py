@@ -1,0 +1,219 @@
+"""Adversarial sets: what they hold, and that a killed run loses no shard and changes no bit."""
+
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluation_sets import classes, clean_images, labels_of, stored
+
+from robustbench_pcl import CW, FGSM, PGD, Workspace
+from robustbench_pcl.attacks import ATTACKS, target
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation import generate
+from robustbench_pcl.progress import Progress
+from robustbench_pcl.store.adversarial_sets import stored_shards
+
+N, EPS = 40, 0.1
+PGD_01 = PGD(eps=EPS)
+
+
+def complete(name):
+    return CW(c=10, steps=20) if name == "cw" else ATTACKS.configure(name, {"eps": EPS})
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_set_holds_images_of_the_attack_with_the_sources_classes(tiny_workspace, tiny, name):
+    attack = complete(name)
+    found = tiny_workspace.adversarial_set(tiny(), attack, images=N, mode="exact")
+    content, clean = stored(found), clean_images(tiny_workspace, N)
+    labels = labels_of(tiny_workspace, N)
+    expected = attack(tiny_workspace.model(tiny()), clean, torch.from_numpy(labels))
+    np.testing.assert_array_equal(content["images"], expected.numpy())
+    np.testing.assert_array_equal(content["indices"], np.arange(N))
+    np.testing.assert_array_equal(content["labels"], labels)
+    model = tiny_workspace.model(tiny())
+    np.testing.assert_array_equal(content["predictions"], classes(model, expected))
+    assert content["images"].dtype == np.float32
+
+    largest = np.abs(content["images"] - clean.numpy()).max()
+    assert found.summary.largest_linf == pytest.approx(largest, abs=1e-7)
+    assert largest > 0
+    assert largest <= EPS + 1e-6 or name == "cw"
+    assert found.summary.mean_l2 > 0
+    assert found.summary.precision == "float32"
+    found.verify()
+
+
+def test_a_set_says_what_it_was_made_from(tiny_workspace, tiny):
+    attack = CW(c=10, steps=20)
+    spec = tiny_workspace.adversarial_set(tiny(), attack, images=N, seed=3).spec
+    assert spec.attack == attack.dump()
+    assert spec.norm == "l2"
+    assert spec.source == tiny_workspace.train(tiny()).record
+    assert spec.data.digest == tiny_workspace.dataset("digits").test.digest
+    assert (spec.n, spec.seed, spec.mode) == (N, 3, "fast")
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_every_pass_is_counted(tiny_workspace, tiny, mode):
+    made = tiny_workspace.adversarial_set(tiny(), PGD_01, images=N, mode=mode).summary
+    # Whether the fast model agrees with the reference model is tried on a few images.
+    tried = [0] if mode == "exact" else [2 * target.PROBE, 3 * target.PROBE]
+    assert made.backward_passes - PGD_01.steps * N in tried
+    assert made.forward_passes == made.backward_passes + N  # the classes of what was made
+    assert made.seconds > 0
+
+
+# Makes shards of eight, one after the other, and hangs after the third one.
+PROGRAM = """
+import sys, time
+from contextlib import contextmanager
+from pathlib import Path
+import torch
+from robustbench_pcl import PGD, Workspace
+from robustbench_pcl.attacks import target
+from robustbench_pcl.evaluation import generate
+from robustbench_pcl.progress import Progress
+from robustbench_pcl.recipe import Recipe
+
+home, marker = Path(sys.argv[1]), Path(sys.argv[2])
+generate.SHARD = target.BATCH["cpu"] = 8
+torch.set_num_threads(1)
+
+class Hang(Progress):
+    @contextmanager
+    def task(self, title, total):
+        seen = 0
+        def advance(done, note):
+            nonlocal seen
+            seen += done
+            if seen == 24:
+                marker.touch()
+                time.sleep(600)
+        yield advance
+
+workspace = Workspace(home, device="cpu", progress=Hang())
+recipe = Recipe.model_validate_json(sys.argv[3])
+workspace.adversarial_set(recipe, PGD(eps=0.1), images=40)
+"""
+
+
+def test_a_killed_run_loses_no_shard_and_changes_no_bit(
+    *, tiny_workspace, tiny_home, tiny, tmp_path, killed, begun, monkeypatch
+):
+    monkeypatch.setattr(generate, "SHARD", 8)
+    monkeypatch.setitem(target.BATCH, "cpu", 8)
+    home, marker = tiny_workspace.paths.root, tmp_path / "marker"
+    killed(PROGRAM, marker, str(home), str(marker), tiny().model_dump_json())
+    sets = tiny_workspace.paths.adversarial_sets
+    (parts,) = sets.glob("*.parts")
+    assert stored_shards(sets, parts.stem) == {0: 8, 8: 8, 16: 8}
+    assert not list(sets.glob("*.h5"))
+
+    resumed = tiny_workspace.adversarial_set(tiny(), PGD_01, images=N)
+    assert begun == [24, 32]
+    assert list(sets.iterdir()) == [resumed.path]
+
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(tiny_home / "checkpoints", elsewhere / "checkpoints")
+    whole = Workspace(elsewhere, device="cpu").adversarial_set(tiny(), PGD_01, images=N)
+    assert begun == [24, 32, 0, 8, 16, 24, 32]
+    assert resumed.spec == whole.spec
+    assert resumed.summary.images_digest == whole.summary.images_digest
+    again = resumed.summary.forward_passes - whole.summary.forward_passes
+    assert again in (2 * 8, 3 * 8)  # the fast model is tried once in each run
+    for name, array in stored(whole).items():
+        np.testing.assert_array_equal(stored(resumed)[name], array, strict=True)
+
+
+@pytest.mark.parametrize("mode", ["fast", "early-stop"])
+def test_no_result_depends_on_the_size_of_shards_and_batches(
+    *, tiny, tiny_home, tmp_path, monkeypatch, begun, mode
+):
+    """An image that needs all steps does not keep later shards waiting, and loses nothing."""
+    found = []
+    for shard, batch in ((256, 128), (7, 128), (16, 5)):
+        monkeypatch.setattr(generate, "SHARD", shard)
+        monkeypatch.setitem(target.BATCH, "cpu", batch)
+        home = tmp_path / f"{shard}"
+        shutil.copytree(tiny_home / "checkpoints", home / "checkpoints")
+        workspace = Workspace(home, device="cpu")
+        begun.clear()
+        found.append(workspace.adversarial_set(tiny(), PGD_01, images=N, mode=mode))
+        assert begun == list(range(0, N, shard))
+    assert len({one.spec.id for one in found}) == 1
+    first, *others = map(stored, found)
+    for other in others:
+        for name in ("indices", "labels", "predictions"):
+            np.testing.assert_array_equal(other[name], first[name])
+        # A processor may sum a batch of five in another order than one of 128.
+        assert (np.abs(other["images"] - first["images"]) > 1e-5).mean() < 2e-3
+
+
+@pytest.mark.parametrize("mode", ["fast", "early-stop"])
+def test_shards_that_are_damaged_or_missing_are_made_again(
+    tiny_workspace, tiny, begun, monkeypatch, mode
+):
+    monkeypatch.setattr(generate, "SHARD", 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "finish_set", lambda *_: None)
+        tiny_workspace.adversarial_set(tiny(), FGSM(eps=EPS), images=N, mode=mode)
+    sets = tiny_workspace.paths.adversarial_sets
+    (damaged,) = sets.glob("*/00000020.h5")
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    next(sets.glob("*/00000030.h5")).unlink()
+    found = tiny_workspace.adversarial_set(tiny(), FGSM(eps=EPS), images=N, mode=mode)
+    assert begun == [0, 10, 20, 30, 20, 30]
+    content = stored(found)
+    expected = classes(tiny_workspace.model(tiny()), content["images"])
+    np.testing.assert_array_equal(content["predictions"], expected)
+
+
+def test_seed_count_and_parameters_make_other_sets(tiny_workspace, tiny):
+    def made(attack=PGD_01, **options):
+        return tiny_workspace.adversarial_set(tiny(), attack, **{"images": N, **options})
+
+    base, seeded, few = made(), made(seed=1), made(images=10)
+    others = [base, seeded, few, made(PGD(eps=0.2)), made(PGD(eps=EPS, steps=3))]
+    assert len({one.spec.id for one in others}) == len(others)
+    assert not np.array_equal(stored(base)["images"], stored(seeded)["images"])
+    # The first ones, with the same random starts.
+    assert (np.abs(stored(few)["images"] - stored(base)["images"][:10]) > 1e-6).mean() < 1e-3
+
+
+def test_numbers_are_typed_so_that_10_and_10_0_are_one_set(tiny_workspace, tiny, begun):
+    for c in (10, 10.0, "10"):
+        tiny_workspace.adversarial_set(tiny(), CW.complete({"c": c, "steps": 5}), images=8)
+    assert begun == [0]
+
+
+def test_the_models_weights_are_left_alone(tiny_workspace, tiny):
+    model = tiny_workspace.model(tiny())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tiny_workspace.adversarial_set(tiny(), PGD_01, images=N)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_any_work(tiny_workspace, tiny, begun):
+    Path(tiny_workspace.paths.root / "results").touch()
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        tiny_workspace.adversarial_set(tiny(), PGD_01, images=N)
+    assert begun == []
+
+
+@pytest.mark.parametrize("mode", ["fast", "early-stop"])
+def test_progress_counts_every_image(tiny_workspace, tiny, mode):
+    seen = []
+
+    class Noted(Progress):
+        def task(self, title, total):
+            seen.append((title, total))
+            return nullcontext(lambda done, note: seen.append(done))
+
+    tiny_workspace.progress = Noted()
+    tiny_workspace.adversarial_set(tiny(), PGD_01, images=N, mode=mode)
+    assert seen[0] == ("PGD, eps 0.1 on softmax", N)
+    assert sum(seen[1:]) == N

@@ -1,0 +1,196 @@
+"""The executors: the same artefacts wherever jobs run, and whatever is killed on the way."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from robustbench_pcl import FGSM, Workspace
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.pipeline import scheduler
+from robustbench_pcl.pipeline.executors import EXECUTORS, slurm
+from robustbench_pcl.pipeline.executors.local import Local
+from robustbench_pcl.pipeline.executors.slurm import Slurm
+from robustbench_pcl.pipeline.planner import plan
+from robustbench_pcl.pipeline.tasks import Measure, Train
+from robustbench_pcl.progress import Progress
+
+
+def has_slurm():
+    return (
+        bool(shutil.which("sinfo"))
+        and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode
+    )
+
+
+def has_ray():
+    return bool(shutil.which("ray", path=Path(sys.executable).parent))
+
+
+CLUSTERS = [
+    pytest.param("slurm", {"cluster": "local"}, id="submitit"),
+    pytest.param(
+        "slurm",
+        {"memory_gb": 2},
+        id="slurm",
+        marks=pytest.mark.skipif(not has_slurm(), reason="there is no Slurm here"),
+    ),
+    pytest.param(
+        "ray",
+        {},
+        id="ray",
+        marks=[
+            pytest.mark.skipif(not has_ray(), reason="Ray is not installed"),
+            pytest.mark.filterwarnings("default"),
+        ],
+    ),
+]
+
+
+class Spoken(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, message):
+        self.lines.append(message)
+
+
+def kill_a_worker(home: Path, killed: list[str]) -> None:
+    """Wait for the first worker process on a home, and kill it for real."""
+    end = time.monotonic() + 120
+    while not killed and time.monotonic() < end:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if "robustbench_pcl.pipeline.worker" in words[:5] and str(home) in words[-2]:
+                os.kill(int(process.name), signal.SIGKILL)
+                killed.append(words[-2])
+                break
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize(("name", "options"), CLUSTERS)
+def test_a_killed_task_is_sent_again_and_all_is_as_if_done_here(
+    *, name, options, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(scheduler, "PATIENCE_SECONDS", 0.5)
+    recipe = tiny(schedule=tiny().schedule.changed(epochs=2))
+    measure = Measure(recipe, recipe, FGSM(eps=0.1), 16)
+    work = [(task, 1.0) for task in plan([measure])]
+    here = Workspace(tmp_path / "here", device="cpu")
+    Local().execute(work, here)
+
+    there = Workspace(tmp_path / "there", device="cpu", progress=Spoken())
+    killed = []
+    hunter = threading.Thread(target=kill_a_worker, args=(there.paths.root, killed))
+    hunter.start()
+    try:
+        EXECUTORS[name](**options).execute(work, there)
+    finally:
+        hunter.join()
+
+    assert there.progress.lines == ["train softmax on digits: failed, sent again (1/3)"]
+    assert there.checkpoint(recipe).record.weights == here.checkpoint(recipe).record.weights
+    theirs, ours = there.find(measure), here.find(measure)
+    assert (theirs.id, theirs.correct) == (ours.id, ours.correct)
+    assert not list(there.paths.jobs.iterdir())
+
+
+def test_the_last_words_of_a_failing_task_are_reported(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(scheduler, "ATTEMPTS", 1)
+    workspace = Workspace(tmp_path / "home", device="cpu")
+    workspace.paths.checkpoints.mkdir(parents=True)
+    workspace.paths.partial.write_text("a file where a folder should be")
+    with pytest.raises(UserError) as caught:
+        Slurm(cluster="local").execute([(Train(tiny()), 1.0)], workspace)
+    assert "train softmax on digits: pclbench: Cannot write" in caught.value.cause
+    logs = re.search(r"The logs are in (\S+);", caught.value.cure).group(1)
+    assert "Cannot write" in next(Path(logs).glob("*.log")).read_text()
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_every_executor_has_defaults_and_says_what_it_takes(name):
+    kind = EXECUTORS[name]
+    assert kind.__doc__
+    assert kind()
+    explained = "".join(base.__doc__ or "" for base in kind.__mro__)
+    for key in kind.model_fields:
+        assert f"\n        {key}: " in explained
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("slurm", {"partitoin": "gpu"}),
+        ("slurm", {"gpus": "one"}),
+        ("slurm", {"minutes": 0}),
+        ("ray", {"partition": "gpu"}),
+        ("local", {"gpus": 1}),
+    ],
+)
+def test_options_that_make_no_sense(name, options):
+    with pytest.raises(ValidationError):
+        EXECUTORS[name](**options)
+
+
+@pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_package_that_is_missing(name, package, tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    workspace = Workspace(tmp_path, device="cpu")
+    with pytest.raises(UserError) as caught:
+        EXECUTORS[name]().execute([(Train(tiny()), 1.0)], workspace)
+    assert caught.value.cure == f"pip install 'pclbench[{name}]'"
+
+
+def test_a_machine_without_slurm(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    workspace = Workspace(tmp_path, device="cpu")
+    with pytest.raises(UserError, match="no Slurm on this machine"):
+        Slurm().execute([(Train(tiny()), 1.0)], workspace)
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """A stand-in for squeue: what it lists, or None for one that does not answer."""
+    monkeypatch.setattr(slurm, "ASK_SECONDS", 0)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def answer(*identities):
+        lines = "exit 1" if identities == (None,) else "\n".join(f"echo {i}" for i in identities)
+        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / "squeue").chmod(0o755)
+
+    return answer
+
+
+def test_a_job_that_left_the_queue_is_over(squeue):
+    queue, sent = slurm.Queue(), time.monotonic()
+    squeue(11, 12)
+    assert queue.holds("11", sent)
+    squeue(12)
+    assert not queue.holds("11", sent)
+    assert queue.holds("12", sent)
+    squeue(None)
+    assert queue.holds("12", sent), "no answer is no news"
+
+
+def test_a_job_sent_after_the_last_question_is_in_the_queue(squeue, monkeypatch):
+    queue = slurm.Queue()
+    squeue(11)
+    assert queue.holds("11", 0.0)
+    monkeypatch.setattr(slurm, "ASK_SECONDS", 60)
+    assert not queue.holds("12", 0.0)
+    assert queue.holds("12", time.monotonic())

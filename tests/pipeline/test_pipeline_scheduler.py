@@ -1,0 +1,219 @@
+"""The scheduler: nothing before what it needs, failures sent again, nothing waits for ever."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.pipeline import scheduler
+from robustbench_pcl.pipeline.artefacts import Task
+from robustbench_pcl.pipeline.scheduler import ATTEMPTS, Scheduler
+from robustbench_pcl.progress import Progress
+
+
+@dataclass(frozen=True)
+class Toy(Task[str]):
+    name: str
+    after: tuple["Toy", ...] = ()
+
+    @property
+    def key(self):
+        return self.name
+
+    @property
+    def title(self):
+        return f"make {self.name}"
+
+    @property
+    def needs(self):
+        return self.after
+
+    @property
+    def dataset(self):
+        return "digits"
+
+    def find(self, artefacts):
+        return self.name if self.name in artefacts.stored else None
+
+    def compute(self, artefacts):
+        artefacts.stored.add(self.name)
+        return self.name
+
+
+class Heard(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def say(self, message):
+        self.lines.append(message)
+
+
+class Submitted:
+    """Over after some polls; its task's artefact is stored then, or not."""
+
+    def __init__(self, task, artefacts, polls, works):
+        self.task, self.artefacts, self.polls, self.works = task, artefacts, polls, works
+        self.cancelled = False
+
+    def over(self):
+        self.polls -= 1
+        if self.polls > 0:
+            return False
+        if self.works:
+            self.task.compute(self.artefacts)
+        return True
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class Toys:
+    """A artefacts and a cluster in one; ``failures`` says how often each task fails."""
+
+    def __init__(self, folder: Path, failures=None, seed=0):
+        self.folder, self.failures = folder, dict(failures or {})
+        self.random = random.Random(seed)
+        self.stored, self.sent, self.submitted = set(), [], []
+        self.progress = Heard()
+
+    def send(self, task):
+        assert all(need.name in self.stored for need in task.needs), f"{task.name} came too early"
+        self.sent.append(task.name)
+        self.failures[task.name] = self.failures.get(task.name, 0) - 1
+        works = self.failures[task.name] < 0
+        if not works:
+            with (self.folder / f"{task.key}.log").open("a") as log:
+                log.write(f"trying\n{task.name} is broken\n")
+        submitted = Submitted(task, self, self.random.randint(1, 4), works)
+        self.submitted.append(submitted)
+        return submitted
+
+    def run(self, *tasks):
+        Scheduler([(task, 1.0) for task in tasks], self, self.send, self.folder).run()
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0)
+    monkeypatch.setattr(scheduler, "PATIENCE_SECONDS", 0)
+
+
+def test_each_task_goes_out_once_and_in_order(tmp_path):
+    train = Toy("train")
+    generate = Toy("generate", (train,))
+    measure = Toy("measure", (train, generate))
+    toys = Toys(tmp_path)
+    toys.run(train, generate, measure)
+    assert toys.sent == ["train", "generate", "measure"]
+    assert toys.stored == {"train", "generate", "measure"}
+
+
+def test_what_is_stored_by_now_is_not_sent(tmp_path):
+    train = Toy("train")
+    toys = Toys(tmp_path)
+    toys.stored.add("train")
+    toys.run(train, Toy("generate", (train,)))
+    assert toys.sent == ["generate"]
+
+
+def test_two_failures_are_got_over(tmp_path):
+    toys = Toys(tmp_path, {"train": 2})
+    toys.run(Toy("train"))
+    assert toys.sent == ["train"] * 3
+    assert toys.progress.lines == [
+        "make train: failed, sent again (1/3)",
+        "make train: failed, sent again (2/3)",
+    ]
+
+
+def test_a_third_failure_is_reported_when_the_rest_is_done(tmp_path):
+    bad, good = Toy("bad"), Toy("good")
+    rest = [Toy("after", (good,)), Toy("hopeless", (bad,)), Toy("more", (Toy("hopeless"),))]
+    toys = Toys(tmp_path, {"bad": 99})
+    with pytest.raises(UserError) as caught:
+        toys.run(bad, good, *rest)
+    assert toys.stored == {"good", "after"}
+    assert toys.sent.count("bad") == ATTEMPTS
+    assert caught.value.cause == (
+        "1 step failed 3 times, and 2 steps could not begin. make bad: bad is broken"
+    )
+    assert str(tmp_path) in caught.value.cure
+    assert toys.progress.lines[-1].splitlines()[-2:] == ["  trying", "  bad is broken"]
+
+
+def test_a_task_that_dies_without_a_word(tmp_path):
+    toys = Toys(tmp_path)
+    running = Scheduler(
+        [(Toy("bad"), 1.0)], toys, lambda task: Submitted(task, toys, 1, False), tmp_path
+    )
+    with pytest.raises(UserError, match="printed nothing"):
+        running.run()
+
+
+def test_an_artefact_that_shows_late_is_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduler, "PATIENCE_SECONDS", 60)
+    late = Toy("late")
+    toys = Toys(tmp_path)
+    looks = iter(range(100))
+    monkeypatch.setattr(Toy, "find", lambda self, artefacts: next(looks) > 5 or None)
+    Scheduler([(late, 1.0)], toys, toys.send, tmp_path).run()
+    assert toys.sent == ["late"]
+
+
+def test_a_cluster_that_takes_nothing_is_reported_at_once(tmp_path):
+    def refuse(task):
+        raise UserError("No such partition.", "Name another.")
+
+    with pytest.raises(UserError, match="No such partition"):
+        Scheduler([(Toy("a"), 1.0), (Toy("b"), 1.0)], Toys(tmp_path), refuse, tmp_path).run()
+
+
+def test_a_cluster_that_refuses_for_a_while_is_asked_again(tmp_path):
+    toys = Toys(tmp_path)
+    answers = iter([True, False, False, True])
+
+    def moody(task):
+        if next(answers):
+            return toys.send(task)
+        raise UserError("The queue is full.", "Wait.")
+
+    Scheduler([(Toy("a"), 1.0), (Toy("b"), 1.0)], toys, moody, tmp_path).run()
+    assert toys.stored == {"a", "b"}
+    assert "The queue is full" in (tmp_path / "b.log").read_text()
+
+
+def test_an_interrupt_cancels_what_is_queued(tmp_path, monkeypatch):
+    toys = Toys(tmp_path)
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scheduler.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        toys.run(Toy("a"), Toy("b"))
+    assert [submitted.cancelled for submitted in toys.submitted] == [True, True]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_graph_with_any_failures(seed, tmp_path):
+    dice = random.Random(seed)
+    tasks = []
+    for number in range(30):
+        after = dice.sample(tasks, min(len(tasks), dice.randint(0, 3)))
+        tasks.append(Toy(f"{number}", tuple(after)))
+    failures = {task.name: dice.choice([0, 0, 0, 1, 2, 3]) for task in tasks}
+    toys = Toys(tmp_path, failures, seed)
+    hopeless = set()
+    for task in tasks:
+        if failures[task.name] >= ATTEMPTS or hopeless & {need.name for need in task.needs}:
+            hopeless.add(task.name)
+    if hopeless:
+        with pytest.raises(UserError):
+            toys.run(*tasks)
+    else:
+        toys.run(*tasks)
+    assert toys.stored == {task.name for task in tasks} - hopeless
+    for task in set(toys.sent):
+        assert toys.sent.count(task) == min(failures[task], ATTEMPTS - 1) + 1

@@ -1,0 +1,109 @@
+"""Suites: what a TOML file asks for, with the budgets that a command has."""
+
+import pytest
+
+from robustbench_pcl import load_attack
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.pipeline.suite import load_suite
+
+SUITE = """
+datasets = ["mnist", "cifar10"]
+targets = ["softmax", "{name}"]
+sources = ["vgg19", "softmax"]
+scale = "demo"
+seed = 4
+
+[recipes.{name}]
+base = "ours"
+feature_layers = [2, 3]
+
+[[attack]]
+name = "pgd"
+
+[[attack]]
+name = "pgd"
+eps = "8/255"
+steps = 40
+loss = "margin"
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    def read(text):
+        path = tmp_path / "suite.toml"
+        path.write_text(text)
+        return load_suite(path)
+
+    return read
+
+
+@pytest.fixture
+def example(suite):
+    return suite(SUITE.replace("{name}", "ours-of-a-suite"))
+
+
+def test_an_attack_without_eps_has_the_data_sets_budget_as_in_any_command(example):
+    found = {}
+    for task in example.measures():
+        if task.attack and task.attack.loss == "cross-entropy":
+            found.setdefault(task.dataset, set()).add(task.attack.eps)
+            assert task.attack == load_attack("pgd", task.dataset, "demo")
+    assert found == {"mnist": {0.3}, "cifar10": {0.03}}
+
+
+def test_a_suite_asks_for_clean_white_box_and_black_box_accuracy(example):
+    tasks = [task for task in example.measures(images=9, mode="exact") if task.dataset == "mnist"]
+    pairs = [(task.target.name, task.source and task.source.name) for task in tasks]
+    mine = "ours-of-a-suite"
+    assert pairs == [
+        ("softmax", None),
+        *[("softmax", "softmax")] * 2,
+        *[("softmax", "vgg19")] * 2,
+        (mine, None),
+        *[(mine, mine)] * 2,
+        *[(mine, "vgg19")] * 2,
+        *[(mine, "softmax")] * 2,
+    ]
+    strong = tasks[2].attack
+    assert (strong.eps, strong.steps, strong.loss) == (8 / 255, 40, "margin")
+    assert {(task.images, task.seed, task.mode) for task in tasks if task.attack} == {
+        (9, 4, "exact")
+    }
+    assert {task.target.seed for task in tasks} == {4}
+
+
+def test_a_recipe_of_the_suites_own_is_a_name_like_any_other(example):
+    recipe = example.measures()[-1].target
+    assert (recipe.name, recipe.feature_layers) == ("ours-of-a-suite", (2, 3))
+
+
+PLAIN = 'datasets = ["digits"]\ntargets = ["softmax"]\n[[attack]]\nname = "pgd"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("datasets = [", "is not TOML"),
+        (PLAIN.replace('"digits"', ""), "datasets"),
+        (PLAIN.replace("digits", "digitz"), "Did you mean digits"),
+        (PLAIN.replace("softmax", "sofmax"), "Did you mean softmax"),
+        (PLAIN.replace("pgd", "pdg"), "Did you mean pgd"),
+        (PLAIN + "steps = 0\n", "steps"),
+        (PLAIN + "stepps = 3\n", "Did you mean steps"),
+        (PLAIN + "eps = 8\n", "Did you mean --eps 8/255"),
+        (PLAIN.replace("pgd", "cw") + "eps = 0.1\n", "no L-infinity budget"),
+        ("banana = 3\n" + PLAIN, "banana"),
+        ('scale = "tiny"\n' + PLAIN, "scale"),
+        (PLAIN + "[recipes.mine]\nbase = 'ouurs'\n", "Did you mean ours"),
+    ],
+)
+def test_what_makes_no_sense_is_said(suite, text, words):
+    with pytest.raises(UserError) as raised:
+        suite(text).measures()
+    assert words in str(raised.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="Cannot read"):
+        load_suite(tmp_path / "none.toml")
