@@ -1,1 +1,1 @@
-"""The published tables as data, and the cells they ask for. Nothing here imports torch."""
+"""The paper's tables and figures as data: what each number asks for. Nothing here imports torch."""

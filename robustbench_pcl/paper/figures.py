@@ -1,17 +1,113 @@
-"""The paper's figures of results, by number."""
+"""The paper's figures of results as data: whose features or accuracies, under which attacks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Literal
+
+from robustbench_pcl.configuration import Description
+from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.paper.figure import (
-    FeatureFigure,
-    Panel,
-    PaperFigure,
-    SweepFigure,
-    epoch_of,
-)
-from robustbench_pcl.specs.base import Part
-from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.paper.tables import AttackRequest, Cell
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.store.embeddings import Method, View
+
+PENULTIMATE = 5
+"""The layer of Table 1 before the logits, in both of its networks."""
+
+
+class Panel(Description):
+    """One scatter plot: the features of one model.
+
+    Attributes:
+        label: its title; ``{epochs}`` stands for the epochs trained, ``{accuracy}`` for the share
+            of the images that are classified as their label.
+        recipe: the model, by name.
+        layer: Table 1's number.
+        method: from features to points.
+        attack: white-box, by default with the data set's standard budget; None for clean images.
+        trained: share of the recipe's own epochs that the model has had; None for the trained
+            model, whose own checkpoint is looked at.
+    """
+
+    label: str
+    recipe: str
+    layer: int = PENULTIMATE
+    method: Method = "features"
+    attack: AttackRequest | None = None
+    trained: float | None = None
+
+    def view(self, recipe: Recipe) -> View:
+        """The question that the panel asks of a recipe, its attack complete.
+
+        Raises:
+            UserError: there is no such data set or attack.
+        """
+        attack = self.attack.complete(recipe.dataset, recipe.scale).dump() if self.attack else None
+        epoch = None if self.trained is None else epoch_of(recipe, self.trained)
+        return View(layer=self.layer, method=self.method, attack=attack, epoch=epoch)
+
+
+class FeatureFigure(Description):
+    """A figure of scatter plots.
+
+    Attributes:
+        number: the paper's.
+        title: what it shows, in a few words.
+        caption: how to read it; ``{eps}`` stands for the standard budgets.
+        datasets: those in the paper.
+        panels: from left to right, then from top to bottom.
+        one_window: which panels show the same part of the plane, so that they can be compared:
+            all, those of one recipe, or none, where distances mean nothing.
+    """
+
+    number: int
+    title: str
+    caption: str
+    datasets: tuple[str, ...]
+    panels: tuple[Panel, ...]
+    one_window: Literal["all", "recipe", "none"]
+
+
+class SweepFigure(Description):
+    """A figure of accuracy against the attack's budget.
+
+    Attributes:
+        number: the paper's.
+        title: what it shows, in a few words.
+        caption: how to read it.
+        datasets: those in the paper.
+        recipe: the model that is attacked, white-box.
+        attacks: one curve each, without a budget; the first takes a single step.
+        shares: budgets as shares of the data set's standard one.
+    """
+
+    number: int
+    title: str
+    caption: str
+    datasets: tuple[str, ...]
+    recipe: str
+    attacks: tuple[AttackRequest, ...]
+    shares: tuple[float, ...]
+
+    def budgets(self, dataset: str) -> tuple[float, ...]:
+        """The budgets in pixels of [0, 1], in rising order; no pixel can change by more than 1."""
+        standard = dataset_spec(dataset).eps
+        # Twelve digits, so that rows of tables that mean the same budget share their images.
+        scaled = {float(f"{min(share * standard, 1.0):.12g}") for share in self.shares}
+        return tuple(sorted(scaled))
+
+    def cells(self, dataset: str, attack: AttackRequest) -> Iterator[tuple[float, Cell]]:
+        """Each budget and the cell that asks for the accuracy under it; clean for no budget."""
+        clean = Cell(dataset=dataset, target=self.recipe)
+        for eps in self.budgets(dataset):
+            asked = attack.changed(eps=eps)
+            yield eps, clean.changed(source=self.recipe, attack=asked) if eps else clean
+
+
+PaperFigure = FeatureFigure | SweepFigure
+
+_PGD = AttackRequest(name="pgd")
 
 FIGURES: dict[int, PaperFigure] = {
     figure.number: figure
@@ -26,10 +122,18 @@ FIGURES: dict[int, PaperFigure] = {
             "same part of the plane.",
             datasets=("mnist", "cifar10"),
             panels=(
-                Panel(label="Softmax, no attack: {accuracy}", recipe="softmax-2d"),
-                Panel(label="Softmax, PGD: {accuracy}", recipe="softmax-2d", attack="pgd"),
-                Panel(label="Ours, no attack: {accuracy}", recipe="ours-2d"),
-                Panel(label="Ours, PGD: {accuracy}", recipe="ours-2d", attack="pgd"),
+                Panel(label="Softmax, clean: {accuracy}", recipe="softmax-2d"),
+                Panel(
+                    label="Softmax, PGD: {accuracy}",
+                    recipe="softmax-2d",
+                    attack=_PGD,
+                ),
+                Panel(label="Ours, clean: {accuracy}", recipe="ours-2d"),
+                Panel(
+                    label="Ours, PGD: {accuracy}",
+                    recipe="ours-2d",
+                    attack=_PGD,
+                ),
             ),
             one_window="recipe",
         ),
@@ -86,8 +190,8 @@ FIGURES: dict[int, PaperFigure] = {
             datasets=("mnist", "cifar10"),
             recipe="ours",
             attacks=(
-                *(Part(name=name) for name in ("fgsm", "bim", "mim", "pgd")),
-                Part(name="pgd", parameters={"loss": "margin"}),
+                *(AttackRequest(name=name) for name in ("fgsm", "bim", "mim", "pgd")),
+                AttackRequest(name="pgd", loss="margin"),
             ),
             shares=(0, 1 / 4, 1 / 2, 1, 3 / 2, 2, 4),
         ),
@@ -119,3 +223,8 @@ def epochs_looked_at(recipe: Recipe) -> frozenset[int]:
         if panel.trained is not None
     }
     return frozenset(epoch_of(recipe, share) for share in shares)
+
+
+def epoch_of(recipe: Recipe, share: float) -> int:
+    """How many epochs a share of a recipe's own training is."""
+    return round(share * recipe.schedule.epochs)

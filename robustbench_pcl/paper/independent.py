@@ -7,14 +7,14 @@ from importlib import resources
 
 from pydantic import TypeAdapter
 
-from robustbench_pcl.specs.base import Spec
+from robustbench_pcl.configuration import Description
 
 
-class IndependentResult(Spec):
+class IndependentResult(Description):
     """Robust accuracy of the authors' model, measured by somebody else.
 
     Attributes:
-        dataset: name in the catalogue.
+        dataset: name of the data set.
         target: the recipe it stands for.
         attack: what it was attacked with.
         eps: L-infinity budget in pixels of [0, 1].

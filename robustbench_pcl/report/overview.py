@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
+from robustbench_pcl.configuration import Scale
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.paper.figures import FIGURES
-from robustbench_pcl.paper.table import published, published_numbers
-from robustbench_pcl.report.evidence import Evidence
-from robustbench_pcl.report.figures.paper_figures import report_figure
-from robustbench_pcl.report.tables.described import TITLES
-from robustbench_pcl.report.tables.table import datasets_of, report_table
-from robustbench_pcl.specs.names import Scale
-from robustbench_pcl.store.embeddings import Embedding
+from robustbench_pcl.paper.tables import published, published_numbers
+from robustbench_pcl.report.described import TITLES
+from robustbench_pcl.report.figure_sections import figure_sections
+from robustbench_pcl.report.results import Evidence
+from robustbench_pcl.report.table import datasets_of, report_table
 
 Line = dict[str, Any]
 
 
 def overview(
     evidence: Evidence,
-    embeddings: Sequence[Embedding],
     datasets: Sequence[str] = (),
     *,
     scale: Scale | None = None,
@@ -32,20 +29,26 @@ def overview(
 
     Args:
         evidence: all records there are.
-        embeddings: all there are, oldest first.
         datasets: only these; by default the paper's and those with something measured.
         scale: of the recipes; by default the most faithful one measured.
         seed: of the recipes' training; any by default.
 
+    Returns:
+        Records with ``kind`` ("table" or "figure"), ``number``, ``title``, ``data_set`` (None for
+        what is printed from the code), ``scale``, ``measured``, ``missing`` and ``measure_with``.
+
     Raises:
         UserError: there is no such data set, or a file is damaged.
     """
-    stored = _Stored(evidence, embeddings, datasets, scale, seed)
-    tables = sorted({*TITLES, *published_numbers()})
-    return [
-        *(line for number in tables for line in stored.table(number)),
-        *(line for number in FIGURES for line in stored.figure(number)),
-    ]
+    lines: list[Line] = []
+    for number in sorted({*TITLES, *published_numbers()}):
+        if number in TITLES:
+            lines.append(_line("table", number, TITLES[number], None))
+        else:
+            lines += _table_lines(number, evidence, datasets, scale, seed)
+    for number in FIGURES:
+        lines += _figure_lines(number, evidence, datasets, scale, seed)
+    return lines
 
 
 def overview_text(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -65,24 +68,18 @@ def overview_text(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*text, "", f"Show one with: {shown}"]) + "\n"
 
 
-@dataclass(frozen=True)
-class _Stored:
-    """What there is, and what of it is asked for."""
-
-    evidence: Evidence
-    embeddings: Sequence[Embedding]
-    datasets: Sequence[str]
-    scale: Scale | None
-    seed: int | None
-
-    def table(self, number: int) -> list[Line]:
-        if number in TITLES:
-            return [_line("table", number, TITLES[number], None)]
-        paper = published(number)
-        names = self.datasets or datasets_of(paper, self.evidence)
-        sections = report_table(number, self.evidence, names, self.scale, self.seed).sections
-        return [
-            _line(
+def _table_lines(
+    number: int,
+    evidence: Evidence,
+    datasets: Sequence[str],
+    scale: Scale | None,
+    seed: int | None,
+) -> Iterator[Line]:
+    paper = published(number)
+    asked = datasets or datasets_of(paper, evidence)
+    for section in report_table(number, evidence, asked, scale, seed).sections:
+        if datasets or section.measured or section.dataset in paper.datasets:
+            yield _line(
                 "table",
                 number,
                 paper.title,
@@ -92,32 +89,28 @@ class _Stored:
                 missing=section.missing,
                 measure_with=section.command,
             )
-            for section in sections
-            if self.datasets or section.measured or section.dataset in paper.datasets
-        ]
 
-    def figure(self, number: int) -> list[Line]:
-        figure = FIGURES[number]
-        drawn = {
-            name: report_figure(
-                number, self.evidence, self.embeddings, [name], scale=self.scale, seed=self.seed
-            )
-            for name in self.datasets or DATASETS
-        }
-        return [
-            _line(
+
+def _figure_lines(
+    number: int,
+    evidence: Evidence,
+    datasets: Sequence[str],
+    scale: Scale | None,
+    seed: int | None,
+) -> Iterator[Line]:
+    figure, asked = FIGURES[number], datasets or tuple(DATASETS)
+    for section in figure_sections(number, evidence, asked, scale=scale, seed=seed):
+        if datasets or section.images or section.dataset in figure.datasets:
+            yield _line(
                 "figure",
                 number,
                 figure.title,
-                name,
-                scale=self.scale,
-                measured=found.stored,
-                missing=found.missing,
-                measure_with="".join(found.commands),
+                section.dataset,
+                scale=section.scale,
+                measured=len(section.images),
+                missing=len(section.missing),
+                measure_with=section.command if section.missing else "",
             )
-            for name, found in drawn.items()
-            if self.datasets or found.stored or name in figure.datasets
-        ]
 
 
 def _line(kind: str, number: int, title: str, dataset: str | None, **counts: Any) -> Line:

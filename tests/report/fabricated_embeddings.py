@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 from fabricated import ENVIRONMENT, make_data
 
-from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.paper.figure import FeatureFigure, Panel
-from robustbench_pcl.recipes.named import named_recipe
-from robustbench_pcl.specs.base import digest
-from robustbench_pcl.specs.names import Scale
-from robustbench_pcl.store.embeddings import Embedding, EmbeddingSpec, Layout, save_embedding
+from robustbench_pcl.configuration import Scale, digest
+from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.paper.figures import FeatureFigure, Panel
+from robustbench_pcl.recipes.load import load_recipe
+from robustbench_pcl.store.embeddings import (
+    Embedding,
+    EmbeddingSpecification,
+    Layout,
+    save_embedding,
+)
 from robustbench_pcl.store.records import ModelRecord
 
 CENTRES = np.random.default_rng(1).normal(size=(100, 2)) * 5
@@ -52,24 +56,23 @@ def make_embedding(
     day: int = 1,
     layout: Layout | None = None,
     classes: tuple[int, ...] = tuple(range(10)),
-    checkpoint: str = "",
+    weights: str = "",
     **view: Any,
 ) -> Embedding:
     """The stored embedding that answers a panel."""
-    recipe = named_recipe(panel.recipe, dataset, scale, seed)
+    recipe = load_recipe(panel.recipe, dataset, scale, seed)
     asked = panel.view(recipe)
-    if asked.attack:
-        whole = asked.attack.merged({"steps": 10, "loss": "cross-entropy"})
-        asked = asked.model_copy(update={"attack": whole})
     if layout is None:
         known = len(dataset_spec(dataset).classes)
         layout = make_layout(classes, known=known)
         if panel.method == "features":
             layout = with_regions(layout, known)
-    identity = checkpoint or recipe.id("")
-    spec = EmbeddingSpec(
-        model=ModelRecord(checkpoint=identity, weights=f"weights-{identity}", recipe=recipe),
-        view=asked.model_copy(update=view),
+    checkpoint = recipe.id("")
+    if asked.epoch is None:  # before the end of a training no weights are kept
+        weights = weights or f"weights-{checkpoint}"
+    spec = EmbeddingSpecification(
+        model=ModelRecord(checkpoint=checkpoint, weights=weights, recipe=recipe),
+        view=asked.changed(**view),
         data=make_data(dataset),
         adversarial_set=digest("a set") if asked.attack else None,
         classes=classes,
@@ -82,5 +85,5 @@ def make_embedding(
 def make_embeddings(
     folder: Path, figure: FeatureFigure, dataset: str = "digits", **more: Any
 ) -> list[Embedding]:
-    """One a panel."""
+    """One per panel."""
     return [make_embedding(folder, panel, dataset, **more) for panel in figure.panels]

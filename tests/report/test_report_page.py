@@ -1,9 +1,11 @@
-"""The page and its figures."""
+"""The page: everything in one file, in its order, escaped."""
 
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
+import subprocess
+import sys
+from html.parser import HTMLParser
 
 import pytest
 from fabricated import (
@@ -20,109 +22,60 @@ from fabricated_embeddings import make_embedding
 from reading import parsed
 
 from robustbench_pcl.paper.figures import paper_figure
-from robustbench_pcl.paper.table import published, published_numbers
-from robustbench_pcl.report.figures.table_figures import (
-    INK,
-    attack_bars,
-    training_curves,
-    transfer_heat_map,
-)
-from robustbench_pcl.report.page.contents import full_page
-from robustbench_pcl.report.page.document import Figure, render_page
-from robustbench_pcl.report.tables.table import report_table
+from robustbench_pcl.paper.tables import published, published_numbers
+from robustbench_pcl.report.figures import PageFigure
+from robustbench_pcl.report.page import full_page, page
+from robustbench_pcl.report.plots import training_curves
+from robustbench_pcl.report.table import report_table
 
 
-def section(number, dataset="cifar10", skip=()):
+def measured(embeddings=()):
+    """Every cell of every table on CIFAR-10."""
     answers = [
-        make_answer(position.cell, 7 + 2 * index)
-        for index, position in enumerate(published(number).positions(dataset))
-        if index not in skip
-    ]
-    return report_table(number, make_evidence(answers), [dataset]).sections[0]
-
-
-def words(svg: str) -> list[str]:
-    root = ElementTree.fromstring(svg)
-    return [text.strip() for text in root.itertext() if text.strip()]
-
-
-FIGURES = {
-    "bars": lambda: attack_bars(section(3, skip=(2,))),
-    "bars without published": lambda: attack_bars(section(3, "digits")),
-    "heat map": lambda: transfer_heat_map(section(13, skip=(2,))),
-    "curves": lambda: training_curves(
-        [make_training(make_recipe(f"recipe-{index}")) for index in range(8)]
-    ),
-}
-
-
-@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
-def test_figures_are_repeatable_drawings_in_the_pages_colours(draw):
-    svg = draw()
-    assert svg == draw()
-    assert ElementTree.fromstring(svg).tag.endswith("svg")
-    assert "currentColor" in svg
-    assert INK not in svg
-    assert "prefers-color-scheme:dark" in svg
-    assert not re.search(r"\d{4}-\d\d-\d\dT", svg)  # no date
-
-
-def test_bars_name_attacks_recipes_and_the_papers_numbers():
-    shown = words(FIGURES["bars"]())
-    for word in (
-        "No attack",
-        "FGSM",
-        "C&W",
-        "PGD",
-        "Worst case",
-        "Ours + AdvTrain PGD",
-        "the paper's numbers",
-    ):
-        assert shown.count(word) == 1
-    assert "–" in shown
-    assert "the paper's numbers" not in words(FIGURES["bars without published"]())
-
-
-def test_the_heat_map_prints_every_number_row_by_row():
-    shown = [word for word in words(FIGURES["heat map"]()) if re.fullmatch(r"\d+\.\d|–", word)]
-    assert shown == ["–" if index == 2 else f"{7 + 2 * index:.1f}" for index in range(16)]
-
-
-def test_curves_survive_histories_that_lack_something():
-    record = make_training(history=[{"epoch": 1}, {"epoch": 2, "cross_entropy": 0.5}])
-    assert "ours" in words(training_curves([record]))
-
-
-def evidence():
-    answers = [
-        make_answer(position.cell, 7 + index % 90)
+        make_answer(position.cell, 7 + index % 90, n=1000)
         for number in published_numbers()
         for index, position in enumerate(published(number).positions("cifar10"))
     ]
-    return make_evidence(answers)
+    return make_evidence(answers, embeddings)
 
 
-def test_the_page_is_whole_and_needs_nothing_from_outside():
-    text = full_page(evidence(), [])
+@pytest.fixture(scope="module")
+def text():
+    return full_page(measured())
+
+
+def test_the_page_is_whole_and_needs_nothing_from_outside(text):
     cells = parsed(text.removeprefix("<!DOCTYPE html>"))
     assert text.startswith("<!DOCTYPE html>")
     assert all(reference.startswith("#") for reference in cells.references)
     assert {reference[1:] for reference in cells.references} <= set(cells.ids)
     assert "@import" not in text
-    assert {f"table-{number}" for number in published_numbers()} <= set(cells.ids)
+    assert {f"table-{number}" for number in (*published_numbers(), 1, 2, 10)} <= set(cells.ids)
     titles = ("White-box attacks on CIFAR-10", "Transfer on CIFAR-10", "Training on CIFAR-10")
     assert all(f"<h2>{title}</h2>" in text for title in titles)
-    assert {"table-1", "table-2", "table-10"} <= set(cells.ids)
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
     assert f"<td>{ENVIRONMENT.torch}</td>" in text
     assert "pclbench run --table 3 --dataset cifar10 --scale quick" in text
 
 
+def test_the_page_is_the_same_to_the_byte(text):
+    assert full_page(measured()) == text
+
+
+def test_bars_and_heat_map_show_what_the_tables_show(text):
+    bars, transfer = re.findall(r"<figure.*?</figure>", text, re.DOTALL)[:2]
+    for word in ("Clean", "FGSM", "C&amp;W", "PGD", "Worst case", "Ours + PGD"):
+        assert bars.count(f">{word}<") == 1
+    rows = report_table(13, measured()).sections[0].rows[:-1]  # without the worst case
+    numbers = [f"{entry.measured:.1f}" for row in rows for entry in row.entries]
+    assert re.findall(r">(\d+\.\d)<", transfer) == numbers
+
+
 def test_the_papers_figures_stand_among_the_others(tmp_path):
     panels = paper_figure(6).panels
-    embeddings = [make_embedding(tmp_path, panel, "cifar10", "quick") for panel in panels]
-    text = full_page(evidence(), embeddings)
+    stored = measured([make_embedding(tmp_path, panel, "cifar10", "quick") for panel in panels])
+    text = full_page(stored)
     cells = parsed(text.removeprefix("<!DOCTYPE html>"))
     assert {reference[1:] for reference in cells.references} <= set(cells.ids)
     headings = re.findall(r"<h2>(.*?)</h2>", text)
@@ -131,24 +84,24 @@ def test_the_papers_figures_stand_among_the_others(tmp_path):
         for start in ("Does the claim", "White-box attacks", "Figure 6.", "Table 3.", "Table 1.")
     ]
     assert places == sorted(places)
-    assert "Figure 6." not in full_page(evidence(), embeddings, [3])
+    assert "Figure 6." not in full_page(stored, [3])
     assert "pclbench run --figure 6 --dataset cifar10 --scale quick" in text
 
 
 def test_a_page_with_many_trainings_shows_those_of_the_main_tables():
     names = ("softmax", "ours", "triplet", *(f"recipe-{index}" for index in range(6)))
     runs = [make_training(make_recipe(name)) for name in names]
-    few = full_page(make_evidence(runs[1:]), [])
+    few = full_page(make_evidence(runs[1:]))
     assert ">recipe-5<" in few
     assert "Only the recipes" not in few
-    many = full_page(make_evidence(runs), [])
+    many = full_page(make_evidence(runs))
     assert ">recipe-5<" not in many
     assert ">triplet<" in many
     assert "Only the recipes of Tables 3 and 9." in many
+    assert ">triplet<" not in full_page(make_evidence(runs), seed=1)
 
 
-def test_a_drawings_own_references_still_point_at_its_parts():
-    text = full_page(evidence(), [])
+def test_a_drawings_own_references_still_point_at_its_parts(text):
     ids = set(re.findall(r'\bid="([^"]+)"', text))
     used = set(re.findall(r"url\(#([^)]+)\)", text))
     assert used
@@ -156,7 +109,7 @@ def test_a_drawings_own_references_still_point_at_its_parts():
 
 
 def test_a_page_without_measurements_says_so_and_keeps_the_papers_numbers():
-    text = full_page(make_evidence([]), [])
+    text = full_page(make_evidence([]))
     parsed(text.removeprefix("<!DOCTYPE html>"))
     cells = sum(
         len(published(number).positions(name))
@@ -172,17 +125,53 @@ def test_a_page_without_measurements_says_so_and_keeps_the_papers_numbers():
 
 def test_a_page_may_hold_one_table():
     for number in (1, 11):
-        text = full_page(evidence(), [], [number])
+        text = full_page(measured(), [number])
         assert re.findall(r'id="table-(\d+)"', text) == [str(number)]
         assert "Figure 7" not in text
 
 
-def test_what_others_wrote_is_escaped():
-    data = make_data(source="<script>alert(1)</script>", note='"&<b>')
-    table = report_table(3, make_evidence([make_measurement(make_model(), data=data)]))
-    text = render_page([table], [Figure("<i>", "<svg></svg>", "a < b & c")])
-    assert "<script>" not in text
-    assert "&lt;script&gt;" in text
-    assert "<h2>&lt;i&gt;</h2>" in text
-    assert "a &lt; b &amp; c" in text
+def test_intervals_are_shown_on_request(text):
+    assert "5.6 to 8.4" not in re.sub(r'title="[^"]*"', "", text)
+    shown = re.sub(r'title="[^"]*"', "", full_page(measured(), [3], interval=True))
+    assert re.search(r"\d+\.\d to \d+\.\d", shown)
+
+
+class Words(HTMLParser):
+    """The text of a page, as a reader sees it."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = ""
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_what_others_wrote_is_shown_as_they_wrote_it():
+    odd = "<script>alert('1')</script> & \"quoted\""
+    record = make_measurement(make_model(), data=make_data(source=odd))
+    table = report_table(3, make_evidence([record]))
+    text = page(
+        [table],
+        [PageFigure(f"title {odd}", training_curves({"a<b": []}), f"caption {odd}", ())],
+        [f"command {odd}"],
+    )
+    assert "<script" not in text
     parsed(text.removeprefix("<!DOCTYPE html>"))
+    reader = Words()
+    reader.feed(text)
+    for place in ("Images from", "title", "caption", "command"):
+        assert f"{place} {odd}" in reader.words
+    assert "a<b" in reader.words
+
+
+def test_the_page_is_made_without_torch_where_no_table_describes_a_model():
+    program = (
+        "import sys, pathlib\n"
+        "from robustbench_pcl.report.page import full_page\n"
+        "from robustbench_pcl.report.results import load_evidence\n"
+        "from robustbench_pcl.store.paths import Paths\n"
+        "assert full_page(load_evidence(Paths(pathlib.Path('nowhere'))), [3])\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -1,39 +1,85 @@
-"""One scatter plot of features: a colour and a number for each class."""
+"""Scatter plots of features beside and below one another (Figures 1, 4, 5 and 6)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
 
-from robustbench_pcl.report.figures.drawing import CLASS_COLOURS, INK, dots, ink
-from robustbench_pcl.report.figures.places import number_places
-from robustbench_pcl.report.figures.regions import Window, class_regions, window_of
+from robustbench_pcl.report.drawing import CLASS_COLOURS, INK, Drawing, dots, ink
+from robustbench_pcl.report.figure_parts import Block, Plot
+from robustbench_pcl.report.regions import Window, class_regions, number_places, window_of
 from robustbench_pcl.store.embeddings import Array, Layout
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+WIDTH = 5.4
+"""Inches of two panels side by side: words of 10 points are still read on a phone."""
 ROUNDS = 4
 """In which points are drawn, so that no class lies on top of another everywhere."""
 
 
-class Plot(NamedTuple):
-    """One scatter plot.
+def scatter(blocks: Sequence[Block]) -> Drawing:
+    """One data set's plots two in a row; those of several data sets in a row each.
 
-    Attributes:
-        title: whose features.
-        layout: the points; None if they are not made yet.
-        window: the part of the plane that is shown; all points if None.
+    Args:
+        blocks: from top to bottom.
     """
+    columns = 2 if len(blocks) == 1 else max(len(block.plots) for block in blocks)
+    heights = [_height(block, columns) for block in blocks]
 
-    title: str
-    layout: Layout | None
-    window: Window | None = None
+    def paint(figure: Figure) -> None:
+        parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for part, block in zip(parts, blocks, strict=True):
+            _paint_block(part, block, columns)
+
+    return Drawing(paint, (WIDTH * columns / 2, sum(heights)))
 
 
-def paint_plot(axes: Axes, plot: Plot, classes: Sequence[int]) -> None:
+def _height(block: Block, columns: int) -> float:
+    """Inches that a block takes."""
+    rows = -(-len(block.plots) // columns)
+    return rows * (WIDTH / 2 + 0.2) + 0.3 * (1 + bool(block.command)) + 0.45 * _needs_legend(block)
+
+
+def _needs_legend(block: Block) -> bool:
+    """Whether the classes' numbers do not say what they are."""
+    return block.names != tuple(map(str, range(len(block.names))))
+
+
+def _paint_block(part: SubFigure, block: Block, columns: int) -> None:
+    rows = -(-len(block.plots) // columns)
+    grid = part.subplots(rows, columns, squeeze=False).ravel()
+    for axes, plot in zip(grid, block.plots, strict=False):
+        _paint_plot(axes, plot, block.classes)
+    for axes in grid[len(block.plots) :]:
+        axes.remove()
+    part.suptitle(block.title, color=INK, fontweight="bold")
+    if _needs_legend(block):
+        _legend(part, block.names)
+    if block.command:
+        part.supxlabel(block.command, color=INK, fontsize=8.5, family="monospace")
+
+
+def _legend(part: SubFigure, names: Sequence[str]) -> None:
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=CLASS_COLOURS[number], label=label)
+        for number, label in ((n, f"{n} {name}") for n, name in enumerate(names))
+    ]
+    part.legend(
+        handles=handles,
+        ncols=5,
+        loc="outside lower center",
+        frameon=False,
+        labelcolor=INK,
+        fontsize=8.5,
+        handletextpad=0,
+        columnspacing=0.8,
+    )
+
+
+def _paint_plot(axes: Axes, plot: Plot, classes: Sequence[int]) -> None:
     """Paint a plot: regions, points, prototypes, and the classes' numbers.
 
     Args:
@@ -41,17 +87,11 @@ def paint_plot(axes: Axes, plot: Plot, classes: Sequence[int]) -> None:
         plot: what is seen.
         classes: those that are shown, in the order of their colours.
     """
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_box_aspect(1)
-    for spine in axes.spines.values():
-        spine.set(visible=True, alpha=0.4)
-    ink(axes)
-    axes.set_title(plot.title, fontsize=10)
-    if plot.layout is None:
+    _frame(axes, plot.title)
+    layout = plot.layout
+    if layout is None:
         axes.text(0.5, 0.5, "not stored yet", ha="center", color=INK, transform=axes.transAxes)
         return
-    layout = plot.layout
     window = plot.window or window_of(layout.with_anchors(classes))
     axes.set_xlim(window.x)
     axes.set_ylim(window.y)
@@ -66,6 +106,17 @@ def paint_plot(axes: Axes, plot: Plot, classes: Sequence[int]) -> None:
             axes.plot(x, y, "X", color=CLASS_COLOURS[number], markersize=7, markeredgecolor=INK)
     for number, place in _places(layout, classes, window, regions).items():
         _name(axes, number, place)
+
+
+def _frame(axes: Axes, title: str) -> None:
+    """An empty square below its title: the axes' units mean nothing."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_box_aspect(1)
+    for spine in axes.spines.values():
+        spine.set(visible=True, alpha=0.4)
+    ink(axes)
+    axes.set_title(title, fontsize=10)
 
 
 def _points(axes: Axes, layout: Layout, classes: Sequence[int]) -> None:

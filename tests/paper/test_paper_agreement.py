@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 
-from robustbench_pcl.paper.table import Position, published, published_numbers
+from robustbench_pcl.paper.tables import Position, published, published_numbers
 
 PRINTED = [
     (number, position)
@@ -34,13 +34,13 @@ def budget(position: Position) -> float:
     attack = position.cell.attack
     if attack is None:
         return 0
-    return float(attack.parameters["c" if attack.name == "cw" else "eps"])
+    return attack.c if attack.name == "cw" else attack.eps
 
 
 def question(position: Position) -> tuple[object, ...]:
     """All that is asked but for the budget."""
     cell = position.cell
-    attack = cell.attack and (cell.attack.name, cell.attack.parameters.get("loss"))
+    attack = cell.attack and (cell.attack.name, cell.attack.loss)
     return cell.dataset, cell.target, cell.source, cell.quantity, attack
 
 
@@ -125,18 +125,18 @@ def test_the_text_repeats_the_tables():
         assert len(found) == 1
         return found[0]
 
-    with_pgd = "Ours + AdvTrain PGD"
+    with_pgd = "Ours + PGD"
     assert at(3, "cifar10", with_pgd, "White-box PGD") == 46.7  # abstract
     assert at(3, "cifar100", with_pgd, "White-box PGD") == 36.1
-    assert at(3, "cifar10", with_pgd, "No attack") == 91.89  # Section 6.1
+    assert at(3, "cifar10", with_pgd, "Clean") == 91.89  # Section 6.1
     assert at(3, "cifar10", with_pgd, "Black-box PGD") == 88.8
-    row = "PGD eps = 0.02"  # Section 6.2: gains of 20.6 and 41.4 %
-    rivals = [at(5, "cifar10", row, column) for column in ("Ours_p*", "Madry et al. [17]*")]
+    row = "PGD eps 0.02"  # Section 6.2: gains of 20.6 and 41.4 %
+    rivals = [at(5, "cifar10", row, column) for column in ("Ours + PGD", "Madry [17]*")]
     assert rivals[0] / rivals[1] == pytest.approx(1.206, abs=5e-4)
-    row = "PGD eps = 0.15"
-    rivals = [at(6, "mnist", row, column) for column in ("Ours", "Ross et al. [33]")]
+    row = "PGD eps 0.15"
+    rivals = [at(6, "mnist", row, column) for column in ("Ours", "Ross [33]")]
     assert rivals[0] / rivals[1] == pytest.approx(1.414, abs=5e-4)
-    assert at(7, "cifar100", "PGD eps = 0.01", "Ours") == 38.9
-    assert at(7, "cifar100", "PGD eps = 0.01", "ADP [16]") == 18.3
-    assert at(9, "cifar100", "Clean", "Ours-Triplet [24]") == 68.1  # Section 6.3
-    assert at(9, "cifar100", "Clean", "Ours-PCL") == 71.9
+    assert at(7, "cifar100", "PGD eps 0.01", "Ours") == 38.9
+    assert at(7, "cifar100", "PGD eps 0.01", "ADP [16]") == 18.3
+    assert at(9, "cifar100", "Clean", "Triplet [24]") == 68.1  # Section 6.3
+    assert at(9, "cifar100", "Clean", "Ours") == 71.9

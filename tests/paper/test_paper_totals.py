@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robustbench_pcl.paper.table import published, published_numbers
+from robustbench_pcl.paper.tables import published, published_numbers
 
 # (table, data set): totals of the rows, totals of the columns; a dash counts nothing.
 TOTALS = {

@@ -1,4 +1,7 @@
-"""A published table: its rows, its columns, the question each position asks, the printed number."""
+"""The paper's tables as data: rows, columns, the question each position asks, the printed number.
+
+A new table is a JSON file beside this one; its form is that of :class:`PaperTable`.
+"""
 
 from __future__ import annotations
 
@@ -7,47 +10,175 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from itertools import product
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from robustbench_pcl.data.catalogue import dataset_spec
+from robustbench_pcl.attacks.base import Attack, attack_label
+from robustbench_pcl.configuration import Description, Eps, Positive, Scalar, Scale
+from robustbench_pcl.data.datasets import DatasetSpec, dataset_spec
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.paper.budgets import own_budget, with_budget
-from robustbench_pcl.paper.heading import Heading
-from robustbench_pcl.specs.base import Spec
-from robustbench_pcl.specs.cell import Cell
+from robustbench_pcl.recipes.load import load_attack
 
-__all__ = [
-    "Heading",
-    "PaperTable",
-    "Position",
-    "Remark",
-    "Section",
-    "published",
-    "published_numbers",
-]
+Quantity = Literal["accuracy", "seconds_per_epoch", "epochs"]
 
 
-class Section(Spec):
+class AttackRequest(Description):
+    """What the paper says about an attack; all else is as usual for the data set and the scale.
+
+    Attributes:
+        name: in the family of attacks.
+        loss: what it maximises, where that is not its own default.
+        eps: L-infinity budget in pixels of [0, 1], where it is not its section's.
+        c: Carlini and Wagner's constant, where it is not its section's.
+    """
+
+    name: str
+    loss: str | None = None
+    eps: Eps | None = None
+    c: Positive | None = None
+
+    @property
+    def parameters(self) -> dict[str, Scalar]:
+        """Those parameters of the attack that are said."""
+        return {name: value for name, value in self if name != "name" and value is not None}
+
+    @property
+    def label(self) -> str:
+        """The attack without its budget, as papers write it: "PGD on margin"."""
+        return attack_label({"name": self.name, **({"loss": self.loss} if self.loss else {})})
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether it says how much it may change an image."""
+        return self.eps is not None or self.c is not None
+
+    def with_budget(self, eps: float | None, c: float | None) -> AttackRequest:
+        """The same with its section's ``eps``, or ``c`` for C&W, unless it has its own budget."""
+        if self.has_budget:
+            return self
+        return self.changed(c=c) if self.name == "cw" else self.changed(eps=eps)
+
+    def in_proportion(self, printed: DatasetSpec, asked: DatasetSpec) -> AttackRequest:
+        """The same share of another data set's standard budget; eps is at most 1.
+
+        Args:
+            printed: the data set that the budget is meant for.
+            asked: the data set to attack.
+        """
+        # Twelve digits, so that rows of two tables that mean the same budget share their images.
+        if self.eps is not None:
+            scaled = min(self.eps * asked.eps / printed.eps, 1.0)
+            return self.changed(eps=float(f"{scaled:.12g}"))
+        if self.c is not None:
+            scaled = self.c * asked.carlini_wagner_c / printed.carlini_wagner_c
+            return self.changed(c=float(f"{scaled:.12g}"))
+        return self
+
+    def complete(self, dataset: str, scale: Scale) -> Attack:
+        """The attack with every parameter.
+
+        Raises:
+            UserError: there is no such data set or attack, or it has no such parameter.
+        """
+        return load_attack(self.name, dataset, scale, self.parameters)
+
+
+class Cell(Description):
+    """One number of a table, as a question.
+
+    Attributes:
+        dataset: name of the data set.
+        target: the recipe that is measured.
+        source: the recipe that the adversarial images are made on: the target itself for a
+            white-box attack; None for clean accuracy and for figures of a training.
+        attack: the attack; None for clean accuracy.
+        quantity: accuracy in per cent, or a figure of the training.
+    """
+
+    dataset: str
+    target: str
+    source: str | None = None
+    attack: AttackRequest | None = None
+    quantity: Quantity = "accuracy"
+
+    @property
+    def white_box(self) -> bool:
+        """Whether the images are made on the model that is measured."""
+        return self.attack is not None and self.source == self.target
+
+    def attack_for(self, scale: Scale) -> Attack | None:
+        """The complete attack that is asked for at a scale; None for clean accuracy.
+
+        Raises:
+            UserError: there is no such data set or attack.
+        """
+        return self.attack.complete(self.dataset, scale) if self.attack else None
+
+
+class Heading(Description):
+    """A row or a column: a label, and its half of the question.
+
+    A table may have its recipes in rows and its attacks in columns (Table 3) or the other way
+    round (Table 5): a row and a column together give the question, and neither may answer for the
+    other.
+
+    Attributes:
+        label: as printed; ``{eps}`` or ``{c}`` stands for the budget of a row's own attack.
+        group: the heading over several columns or rows, or "".
+        target: the recipe that is measured.
+        source: the recipe that the adversarial images are made on; the target itself if neither
+            row nor column says.
+        attack: the attack; without a budget of its own it gets its section's. Only a row may give
+            a budget.
+        quantity: accuracy if neither row nor column says.
+    """
+
+    label: str
+    group: str = ""
+    target: str | None = None
+    source: str | None = None
+    attack: AttackRequest | None = None
+    quantity: Quantity | None = None
+
+    @property
+    def name(self) -> str:
+        """The label with its group, which no other heading on the same side has."""
+        return f"{self.group} {self.label}".lstrip()
+
+    def asked(self, printed: DatasetSpec, asked: DatasetSpec) -> Heading:
+        """The row for a data set: its own budget in proportion, and its label filled in.
+
+        Args:
+            printed: the data set that the budget is meant for.
+            asked: the data set to attack.
+        """
+        if self.attack is None or not self.attack.has_budget:
+            return self
+        attack = self.attack.in_proportion(printed, asked)
+        eps, c = (f"{budget or 0:.3g}" for budget in (attack.eps, attack.c))
+        return self.changed(attack=attack, label=self.label.format(eps=eps, c=c))
+
+
+class Section(Description):
     """The part of a table about one data set.
 
     Attributes:
-        dataset: name in the catalogue.
+        dataset: name of the data set.
         eps: L-infinity budget in pixels of [0, 1], or None where no attack takes it.
         c: Carlini and Wagner's initial constant, or None.
-        values: the printed numbers, one tuple a row, None where the paper prints none.
+        values: the printed numbers, one tuple per row, None where the paper prints none.
         notes: what the paper's text says about the section's numbers.
     """
 
     dataset: str
-    eps: float | None = Field(default=None, gt=0, le=1)
-    c: float | None = Field(default=None, gt=0)
+    eps: Eps | None = None
+    c: Positive | None = None
     values: tuple[tuple[float | None, ...], ...]
     notes: tuple[str, ...] = ()
 
 
-class Remark(Spec):
+class Remark(Description):
     """What has to be known about one printed number, for instance that another table differs."""
 
     dataset: str
@@ -74,7 +205,7 @@ class Position(NamedTuple):
     remark: str
 
 
-class PaperTable(Spec):
+class PaperTable(Description):
     """A table of the paper *Deeply Supervised Discriminative Learning for Adversarial Defense*.
 
     Attributes:
@@ -83,7 +214,7 @@ class PaperTable(Spec):
         caption: what the numbers are.
         columns: from left to right.
         rows: from top to bottom, the same for every data set but for budgets of their own.
-        sections: one a data set, in the paper's order.
+        sections: one per data set, in the paper's order.
         remarks: on single numbers.
     """
 
@@ -104,7 +235,7 @@ class PaperTable(Spec):
             if row.target is None and column.target is None:
                 raise ValueError(f"{row.name} and {column.name} give no target")
         for column in self.columns:
-            if column.attack and own_budget(column.attack) is not None:
+            if column.attack and column.attack.has_budget:
                 raise ValueError(f"{column.name} gives a budget, which only a row may")
         sides = (self.rows_for(self.datasets[0]), self.columns)
         names = [{heading.name for heading in side} for side in sides]
@@ -112,7 +243,7 @@ class PaperTable(Spec):
             raise ValueError("two headings have the same name")
         for section in self.sections:
             if [len(values) for values in section.values] != [len(self.columns)] * len(self.rows):
-                raise ValueError(f"{section.dataset} has not one value a position")
+                raise ValueError(f"{section.dataset} has not one value per position")
         for remark in self.remarks:
             if remark.row not in names[0] or remark.column not in names[1]:
                 raise ValueError(f"there is no position for the remark {remark.text!r}")
@@ -178,18 +309,13 @@ class PaperTable(Spec):
         columns = [Heading(label=name, group=column.group, target=name) for name in recipes]
         beside = (None,) * len(recipes)
         below = ((None,) * (len(self.columns) + len(recipes)),) * len(recipes)
-        sections = [
-            section.model_copy(
-                update={"values": (*((*values, *beside) for values in section.values), *below)}
-            )
-            for section in self.sections
-        ]
-        return self.model_copy(
-            update={
-                "columns": (*self.columns, *columns),
-                "rows": (*self.rows, *rows),
-                "sections": tuple(sections),
-            }
+        return self.changed(
+            columns=(*self.columns, *columns),
+            rows=(*self.rows, *rows),
+            sections=tuple(
+                section.changed(values=(*((*line, *beside) for line in section.values), *below))
+                for section in self.sections
+            ),
         )
 
     def positions(self, dataset: str) -> tuple[Position, ...]:
@@ -217,6 +343,7 @@ class PaperTable(Spec):
         )
 
 
+@functools.cache
 def published_numbers() -> tuple[int, ...]:
     """The numbers of the paper's tables that are stored here."""
     names = (file.name for file in resources.files(__package__).iterdir())
@@ -245,15 +372,10 @@ def _question(section: Section, row: Heading, column: Heading) -> Cell:
     target = row.target or column.target
     assert target is not None  # checked when the table was read
     attack = row.attack or column.attack
-    if attack is None:
-        source = None
-    else:
-        source = row.source or column.source or target
-        attack = with_budget(attack, section.eps, section.c)
     return Cell(
         dataset=section.dataset,
         target=target,
-        source=source,
-        attack=attack,
+        source=(row.source or column.source or target) if attack else None,
+        attack=attack.with_budget(section.eps, section.c) if attack else None,
         quantity=row.quantity or column.quantity or "accuracy",
     )

@@ -1,4 +1,7 @@
-"""What all drawings share: colours, and one picture as SVG and as PNG."""
+"""What all drawings share: colours, and one picture as SVG and as PNG.
+
+A drawing is repeatable to the byte: the same numbers give the same file.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,16 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 
 # Okabe and Ito's palette: told apart with any colour vision, on white and on black.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
@@ -27,7 +35,7 @@ CLASS_COLOURS = (
     "#717581",
     "#92dadd",
 )
-LINES = ("-", "--", ":")
+LINES = ("-", "--", "-.", ":")
 # The page's text colour, but for the last digit: matplotlib writes colours as numbers, and in SVG
 # this one is replaced by the colour of the text around it.
 INK = "#1f2329"
@@ -36,6 +44,15 @@ STYLE = (
     "text{font-family:system-ui,sans-serif}</style>"
 )
 DPI = 150
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "pclbench",
+    "svg.fonttype": "none",
+    "path.simplify": False,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+}
 
 
 class Drawing(NamedTuple):
@@ -51,8 +68,6 @@ class Drawing(NamedTuple):
 
     def svg(self) -> str:
         """One ``<svg>`` element that takes the page's text colour; the same bytes every time."""
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-
         out = io.StringIO()
         with self._painted() as figure:
             FigureCanvasSVG(figure)
@@ -65,8 +80,6 @@ class Drawing(NamedTuple):
 
     def png(self) -> bytes:
         """A PNG file's bytes, on white."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-
         out = io.BytesIO()
         with self._painted() as figure:
             FigureCanvasAgg(figure)
@@ -76,19 +89,7 @@ class Drawing(NamedTuple):
     @contextmanager
     def _painted(self) -> Iterator[Figure]:
         """The painted figure, with the settings in force under which it has to be written."""
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-
-        settings: dict[Any, Any] = {
-            "svg.hashsalt": "pclbench",
-            "svg.fonttype": "none",
-            "path.simplify": False,
-            "font.size": 10,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.axisbelow": True,
-        }
-        with mpl.rc_context(settings):
+        with mpl.rc_context(SETTINGS):
             figure = Figure(figsize=self.size, layout="constrained")
             self.paint(figure)
             yield figure
@@ -103,8 +104,8 @@ def ink(axes: Axes) -> None:
         spine.set_color(INK)
 
 
-def dots(axes: Axes, points: Any, colour: str, diameter: float) -> None:
-    """Draw points as one path: a few bytes a point, where a marker takes a hundred.
+def dots(axes: Axes, points: np.ndarray[Any, Any], colour: str, diameter: float) -> None:
+    """Draw points as one path: a few bytes per point, where a marker takes a hundred.
 
     Args:
         axes: with its limits set.
@@ -112,10 +113,6 @@ def dots(axes: Axes, points: Any, colour: str, diameter: float) -> None:
         colour: of all of them.
         diameter: in points of 1/72 inch.
     """
-    import numpy as np
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
     if not len(points):
         return
     # A line of no length has two round ends: a dot. Agg draws it only if it has some length.

@@ -1,0 +1,276 @@
+"""Which stored records answer the paper's figures, one section per data set; nothing is drawn here.
+
+A panel or a point asks for one complete attack; records of other attacks never answer it. All
+panels or points about a recipe are of one model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from robustbench_pcl.configuration import SCALES, Scale
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
+from robustbench_pcl.paper.figures import FeatureFigure, Panel, SweepFigure, paper_figure
+from robustbench_pcl.recipes.load import load_recipe
+from robustbench_pcl.report.figure_parts import (
+    Block,
+    Curve,
+    FigureSection,
+    Plot,
+    Point,
+    Sweep,
+    run_command,
+)
+from robustbench_pcl.report.formatting import MISSING, listed, percent
+from robustbench_pcl.report.notes import DIGEST
+from robustbench_pcl.report.regions import Window, window_of
+from robustbench_pcl.report.results import Answers, Evidence
+from robustbench_pcl.store.embeddings import Embedding, Layout
+
+
+def figure_sections(
+    number: int,
+    evidence: Evidence,
+    datasets: Sequence[str] = (),
+    *,
+    scale: Scale | None = None,
+    seed: int | None = None,
+) -> list[FigureSection]:
+    """A figure of the paper for some data sets.
+
+    Args:
+        number: the paper's.
+        evidence: all records there are.
+        datasets: to show; by default all with anything stored, or the paper's if there is nothing.
+        scale: of the recipes; by default for each data set the most faithful one stored.
+        seed: of the recipes' training; any by default.
+
+    Raises:
+        UserError: there is no such figure or data set, or a file is damaged.
+    """
+    figure = paper_figure(number)
+    others = [name for name in DATASETS if name not in figure.datasets]
+    sections = [
+        _feature_section(figure, evidence.embeddings, name, scale, seed)
+        if isinstance(figure, FeatureFigure)
+        else _sweep_section(figure, evidence, name, scale, seed)
+        for name in datasets or (*figure.datasets, *others)
+    ]
+    if datasets:
+        return sections
+    found = [section for section in sections if section.images]
+    return found or [section for section in sections if section.dataset in figure.datasets]
+
+
+def _feature_section(
+    figure: FeatureFigure,
+    embeddings: Sequence[Embedding],
+    dataset: str,
+    scale: Scale | None,
+    seed: int | None,
+) -> FigureSection:
+    """A figure's panels; those of a recipe are of the model that answers most of them."""
+    shown, answers = _first_scale(figure.panels, embeddings, dataset, scale, seed)
+    layouts = [answer.layout() if answer else None for answer in answers]
+    titles = [
+        _title(panel, layout, dataset, shown or "paper")
+        for panel, layout in zip(figure.panels, layouts, strict=True)
+    ]
+    missing = [
+        title.removesuffix(f": {MISSING}")
+        for title, layout in zip(titles, layouts, strict=True)
+        if layout is None
+    ]
+    spec, command = dataset_spec(dataset), run_command(figure.number, dataset, shown, seed)
+    classes = next((answer.spec.classes for answer in answers if answer), ())
+    some = 0 < len(classes) < len(spec.classes)
+    return FigureSection(
+        dataset=dataset,
+        scale=shown,
+        part=Block(
+            title=spec.title,
+            classes=classes,
+            names=tuple(spec.classes[number].replace("_", " ") for number in classes),
+            plots=tuple(map(Plot, titles, layouts, _windows(figure, layouts, classes))),
+            command=command if missing else "",
+        ),
+        command=command,
+        images=tuple(len(layout.points) for layout in layouts if layout),
+        missing=tuple(missing),
+        notes=(
+            *(f"{len(classes)} of the {len(spec.classes)} classes, drawn at random.",) * some,
+            *_other_models(embeddings, filter(None, answers)),
+        ),
+    )
+
+
+def _first_scale(
+    panels: Sequence[Panel],
+    embeddings: Sequence[Embedding],
+    dataset: str,
+    scale: Scale | None,
+    seed: int | None,
+) -> tuple[Scale | None, list[Embedding | None]]:
+    """The most faithful scale with an answer to any panel, and its answers to all of them."""
+    for tried in (scale,) if scale else SCALES:
+        stored = [
+            embedding
+            for embedding in embeddings
+            if (recipe := embedding.spec.model.recipe).dataset == dataset
+            and recipe.scale == tried
+            and seed in (None, recipe.seed)
+        ]
+        answers = _answers(panels, stored)
+        if any(answers):
+            return tried, answers
+    return scale, [None] * len(panels)
+
+
+def _answers(panels: Sequence[Panel], stored: Sequence[Embedding]) -> list[Embedding | None]:
+    """For every panel the newest embedding of the model that stands for its recipe.
+
+    That model answers most of the recipe's panels; the newest does if several do.
+    """
+    found = [[embedding for embedding in stored if _fits(embedding, panel)] for panel in panels]
+    counts: dict[str, Counter[tuple[str, str]]] = {panel.recipe: Counter() for panel in panels}
+    for panel, fitting in zip(panels, found, strict=True):
+        counts[panel.recipe].update({_model(embedding) for embedding in fitting})
+    newest = {_model(embedding): place for place, embedding in enumerate(stored)}
+    chosen = {
+        recipe: max(count, key=lambda model: (count[model], newest[model]))
+        for recipe, count in counts.items()
+        if count
+    }
+    return [
+        next((one for one in reversed(fitting) if _model(one) == chosen[panel.recipe]), None)
+        for panel, fitting in zip(panels, found, strict=True)
+    ]
+
+
+def _other_models(embeddings: Sequence[Embedding], answers: Iterable[Embedding]) -> Iterator[str]:
+    """Which recipes have more models stored than the one that is shown."""
+    shown = {answer.spec.model.recipe.name: answer.spec.model for answer in answers}
+    for name, model in shown.items():
+        others = {
+            other.weights
+            for other in (embedding.spec.model for embedding in embeddings)
+            if other.weights not in ("", model.weights)
+            and (other.recipe.name, other.recipe.dataset, other.recipe.scale)
+            == (name, model.recipe.dataset, model.recipe.scale)
+        }
+        if others and model.weights:
+            yield (
+                f"Of {name} {len(others) + 1} models are stored; shown is the one with weights "
+                f"{model.weights[:DIGEST]}."
+            )
+
+
+def _model(embedding: Embedding) -> tuple[str, str]:
+    """What tells models apart, also two trainings of one recipe."""
+    model = embedding.spec.model
+    return model.checkpoint, model.weights
+
+
+def _fits(embedding: Embedding, panel: Panel) -> bool:
+    """Whether an embedding shows what a panel asks for, under the same complete attack."""
+    recipe = embedding.spec.model.recipe
+    return recipe.name == panel.recipe and embedding.spec.view == panel.view(recipe)
+
+
+def _title(panel: Panel, layout: Layout | None, dataset: str, scale: Scale) -> str:
+    return panel.label.format(
+        epochs=panel.view(load_recipe(panel.recipe, dataset, scale)).epoch,
+        accuracy=percent(100 * layout.accuracy) if layout else MISSING,
+    )
+
+
+def _windows(
+    figure: FeatureFigure, layouts: Sequence[Layout | None], classes: Sequence[int]
+) -> Iterator[Window | None]:
+    """The part of the plane that each panel shows; None for all of its own points."""
+    for panel in figure.panels:
+        together = [
+            layout.with_anchors(classes)
+            for other, layout in zip(figure.panels, layouts, strict=True)
+            if layout and (figure.one_window == "all" or other.recipe == panel.recipe)
+        ]
+        one = together and figure.one_window != "none"
+        yield window_of(np.concatenate(together)) if one else None
+
+
+def _sweep_section(
+    figure: SweepFigure, evidence: Evidence, dataset: str, scale: Scale | None, seed: int | None
+) -> FigureSection:
+    """A figure's curves, all of one model."""
+    asked = [
+        (attack.label, eps, cell)
+        for attack in figure.attacks
+        for eps, cell in figure.cells(dataset, attack)
+    ]
+    answers = evidence.answers([cell for _, _, cell in asked], scale, seed)
+    points: dict[str, list[Point]] = {label: [] for label, _, _ in asked}
+    # The clean accuracy is asked for once per attack, but is one point of the figure.
+    images: dict[str, int] = {}
+    missing: dict[str, None] = {}
+    for (label, eps, _), record in zip(asked, answers.records, strict=True):
+        name = f"{label} with eps = {eps:g}" if eps else "clean accuracy"
+        if record is None:
+            missing[name] = None
+        else:
+            images[name] = int(record.n)
+            points[label].append(Point(eps, record.accuracy, (record.low, record.high)))
+    curves = tuple(Curve(label, tuple(found)) for label, found in points.items())
+    shown = answers.scale
+    spec, command = dataset_spec(dataset), run_command(figure.number, dataset, shown, seed)
+    return FigureSection(
+        dataset=dataset,
+        scale=shown,
+        part=Sweep(spec.title, spec.eps, curves, command if missing else ""),
+        command=command,
+        images=tuple(images.values()),
+        missing=tuple(missing),
+        notes=(*_sweep_notes(curves, complete=not missing), *_early_stop_note(answers)),
+    )
+
+
+def _sweep_notes(curves: Sequence[Curve], *, complete: bool) -> Iterator[str]:
+    """Whether some iterative attack is weaker than it should be."""
+    single = curves[0].label
+    weaker = [f"{label} at eps = {eps:g}" for label, eps in weaker_than_one_step(curves)]
+    if weaker:
+        yield (
+            f"Weaker than {single} beyond both intervals: {listed(weaker)}. An iterative attack "
+            "that leaves more than a single step is a sign of masked gradients (Section 6.6)."
+        )
+    elif complete:
+        yield f"No iterative attack is weaker than {single} beyond both intervals."
+
+
+def _early_stop_note(answers: Answers) -> Iterator[str]:
+    """Which attacks left an image at the first step that fooled the model."""
+    labels = [record.attack for record in answers.records if record and record.mode == "early-stop"]
+    if labels:
+        yield (
+            "Early stop, each image left at the first step that fooled the model, so that the "
+            f"accuracy is at most that after all steps: {listed(dict.fromkeys(labels))}."
+        )
+
+
+def weaker_than_one_step(curves: Sequence[Curve]) -> Iterator[tuple[str, float]]:
+    """Where an iterative attack leaves more than the single-step one, beyond their intervals.
+
+    Args:
+        curves: the first is the single-step attack's.
+
+    Yields:
+        The attack's label and the budget.
+    """
+    single, *iterative = curves
+    highest = {point.eps: point.interval[1] for point in single.points}
+    for curve in iterative:
+        for point in curve.points:
+            if point.interval[0] > highest.get(point.eps, 100.0):
+                yield curve.label, point.eps

@@ -1,0 +1,218 @@
+"""Figures from stored records: the paper's, and those that only the page has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from robustbench_pcl.configuration import Scale
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
+from robustbench_pcl.paper.figures import FIGURES, paper_figure
+from robustbench_pcl.paper.tables import published
+from robustbench_pcl.report.drawing import Drawing
+from robustbench_pcl.report.entries import Section, Table
+from robustbench_pcl.report.figure_parts import Block, FigureSection, Sweep
+from robustbench_pcl.report.figure_sections import figure_sections
+from robustbench_pcl.report.formatting import listed, percent
+from robustbench_pcl.report.plots import Bar, Square, bars, heat_map, sweep, training_curves
+from robustbench_pcl.report.results import Evidence
+from robustbench_pcl.report.scatter import scatter
+
+MAIN_TABLES = (3, 9)
+"""Whose recipes' training is shown where not all can be."""
+MOST_CURVES = 8
+"""Of one figure; the names of more take more room than the curves."""
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A figure ready to be written.
+
+    Attributes:
+        title: number and what it shows.
+        drawing: as SVG (``drawing.svg()``) or PNG (``drawing.png()``).
+        sections: its parts, one per data set.
+        caption: how to read it, how it was made, and what is missing.
+    """
+
+    title: str
+    drawing: Drawing
+    sections: tuple[FigureSection, ...]
+    caption: str
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """Make what is missing."""
+        return tuple(section.command for section in self.sections if section.missing)
+
+    @property
+    def stored(self) -> int:
+        """How many of its panels or points are stored."""
+        return sum(len(section.images) for section in self.sections)
+
+    @property
+    def missing(self) -> int:
+        """How many are not."""
+        return sum(len(section.missing) for section in self.sections)
+
+
+def report_figure(
+    number: int,
+    evidence: Evidence,
+    datasets: Sequence[str] = (),
+    *,
+    scale: Scale | None = None,
+    seed: int | None = None,
+) -> ReportFigure:
+    """A figure of the paper, drawn as far as it is stored.
+
+    Args:
+        number: the paper's.
+        evidence: all records there are.
+        datasets: to show; by default all with anything stored, or the paper's if there is nothing.
+        scale: of the recipes; by default for each data set the most faithful one stored.
+        seed: of the recipes' training; any by default.
+
+    Raises:
+        UserError: there is no such figure or data set, or a file is damaged.
+    """
+    sections = figure_sections(number, evidence, datasets, scale=scale, seed=seed)
+    figure = paper_figure(number)
+    budgets = dict.fromkeys(f"{dataset_spec(section.dataset).eps:g}" for section in sections)
+    sentences = [words for section in sections for words in section.sentences()]
+    blocks = [section.part for section in sections if isinstance(section.part, Block)]
+    sweeps = [section.part for section in sections if isinstance(section.part, Sweep)]
+    return ReportFigure(
+        title=f"Figure {number}. {figure.title}",
+        drawing=scatter(blocks) if blocks else sweep(sweeps),
+        sections=tuple(sections),
+        caption=" ".join([figure.caption.format(eps=listed(budgets)), *sentences]),
+    )
+
+
+class PageFigure(NamedTuple):
+    """A figure of the page.
+
+    Attributes:
+        title: its heading.
+        drawing: what is seen.
+        caption: how to read it.
+        commands: make what it shows; none where a table's command does.
+    """
+
+    title: str
+    drawing: Drawing
+    caption: str
+    commands: tuple[str, ...] = ()
+
+
+def paper_figures(
+    evidence: Evidence,
+    datasets: Sequence[str] = (),
+    *,
+    scale: Scale | None = None,
+    seed: int | None = None,
+) -> Iterator[PageFigure]:
+    """The paper's figures, one per data set, if more than half of it is stored.
+
+    What other figures and tables have made for themselves is not yet a figure.
+
+    Args:
+        evidence: all that is stored.
+        datasets: to show; by default all there are.
+        scale: of the recipes; by default the most faithful one stored.
+        seed: of the recipes' training; any by default.
+
+    Raises:
+        UserError: there is no such data set, or a file is damaged.
+    """
+    for number in FIGURES:
+        for name in datasets or DATASETS:
+            figure = report_figure(number, evidence, [name], scale=scale, seed=seed)
+            if figure.stored > figure.missing:
+                title = f"{figure.title}: {dataset_spec(name).title}"
+                commands = tuple(section.command for section in figure.sections)
+                yield PageFigure(title, figure.drawing, figure.caption, commands)
+
+
+def table_figures(tables: Sequence[Table]) -> Iterator[PageFigure]:
+    """Bars for Table 3 and a heat map for a transfer matrix, where anything is measured."""
+    for table in tables:
+        for section in table.sections:
+            if section.measured and table.number == 3:
+                yield PageFigure(
+                    f"White-box attacks on {section.title}",
+                    _attack_bars(section),
+                    f"Accuracy with {percent('95')} intervals, {section.heading}.",
+                )
+            if section.measured and table.is_matrix:
+                yield PageFigure(
+                    f"Transfer on {section.title}",
+                    _transfer_map(section),
+                    f"Accuracy on PGD images, {section.heading}. Framed: white-box.",
+                )
+
+
+def _attack_bars(section: Section) -> Drawing:
+    """Accuracy without attack, under each white-box attack, and in the worst case if known."""
+    rows = {
+        row.heading.label: [
+            entry for entry in row.entries if entry.cell.attack is None or entry.cell.white_box
+        ]
+        for row in section.rows
+    }
+    groups = [entry.column.label for entry in next(iter(rows.values()))]
+    return bars(
+        groups,
+        {
+            label: [Bar(entry.measured, entry.interval, entry.published) for entry in entries]
+            for label, entries in rows.items()
+        },
+    )
+
+
+def _transfer_map(section: Section) -> Drawing:
+    """Accuracy of each target on images made on each source; white-box attacks are framed."""
+    rows = [row for row in section.rows if not row.entries[0].is_worst_case]
+    return heat_map(
+        [row.heading.label for row in rows],
+        [entry.column.label for entry in rows[0].entries],
+        [[Square(entry.measured, entry.cell.white_box) for entry in row.entries] for row in rows],
+    )
+
+
+def training_figures(
+    tables: Sequence[Table], evidence: Evidence, seed: int | None = None
+) -> Iterator[PageFigure]:
+    """The newest training of each recipe, for each data set and scale that a table shows.
+
+    Args:
+        tables: on the page.
+        evidence: all that is stored.
+        seed: of the trainings; any if None.
+    """
+    shown = {
+        (section.dataset, section.scale): section.title
+        for table in tables
+        for section in table.sections
+    }
+    for (dataset, scale), title in shown.items():
+        runs = {
+            row["target"]: row["history"]
+            for row in evidence.trainings.to_dict("records")
+            if (row["dataset"], row["scale"]) == (dataset, scale)
+            and seed in (None, row["seed"])
+            and row["history"]
+        }
+        caption = f"Cross-entropy and accuracy on the training images, {scale} scale."
+        if len(runs) > MOST_CURVES:
+            main = {
+                position.cell.target
+                for number in MAIN_TABLES
+                for position in published(number).positions(dataset)
+            }
+            runs = {name: history for name, history in runs.items() if name in main}
+            caption += f" Only the recipes of Tables {listed(map(str, MAIN_TABLES))}."
+        if runs:
+            yield PageFigure(f"Training on {title}", training_curves(runs), caption)

@@ -1,1 +1,0 @@
-"""Figures from stored records, as SVG and PNG."""

@@ -1,0 +1,174 @@
+"""One HTML page that needs nothing else: tables, figures, environments, how to reproduce."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from robustbench_pcl.configuration import Scale
+from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.paper.independent import independent_results
+from robustbench_pcl.paper.tables import published_numbers
+from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
+from robustbench_pcl.report.entries import Section, Table
+from robustbench_pcl.report.figures import (
+    PageFigure,
+    paper_figures,
+    table_figures,
+    training_figures,
+)
+from robustbench_pcl.report.formatting import show_budget
+from robustbench_pcl.report.render import render
+from robustbench_pcl.report.results import Evidence
+from robustbench_pcl.report.table import report_table
+
+TITLE = "Prototype Conformity Loss: measured beside published"
+LEAD = (
+    "What pclbench measured, beside what Deeply Supervised Discriminative Learning for "
+    "Adversarial Defense (Mustafa et al.) prints."
+)
+
+TEMPLATES = Environment(
+    loader=PackageLoader(__package__),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def full_page(
+    evidence: Evidence,
+    numbers: Sequence[int] = (),
+    datasets: Sequence[str] = (),
+    *,
+    scale: Scale | None = None,
+    seed: int | None = None,
+    interval: bool = False,
+) -> str:
+    """The page for what was measured, with the figures that the evidence allows.
+
+    Args:
+        evidence: all records there are.
+        numbers: of the paper's tables; by default all with a measurement, or all if none has, and
+            the paper's figures with them.
+        datasets: sections to show; by default all with a measurement.
+        scale: of the recipes; by default the most faithful one measured.
+        seed: of the recipes' training; any by default.
+        interval: show each measured number's interval.
+
+    Raises:
+        UserError: there is no such table or data set, or a file is damaged.
+    """
+    tables = [
+        report_table(number, evidence, datasets, scale, seed)
+        for number in numbers or published_numbers()
+        if number not in TITLES
+    ]
+    figures: list[PageFigure] = []
+    if not numbers:
+        tables = [t for t in tables if any(s.measured for s in t.sections)] or tables
+        figures = list(paper_figures(evidence, datasets, scale=scale, seed=seed))
+    figures = [*table_figures(tables), *figures, *training_figures(tables, evidence, seed)]
+    described = [described_table(number) for number in numbers or TITLES if number in TITLES]
+    return page([*tables, *described], figures, _commands(tables, figures), interval=interval)
+
+
+def page(
+    tables: Sequence[Table | DescribedTable],
+    figures: Sequence[PageFigure],
+    commands: Sequence[str],
+    *,
+    interval: bool = False,
+) -> str:
+    """The page as HTML, with style and drawings inside it.
+
+    Args:
+        tables: from top to bottom.
+        figures: shown before the tables.
+        commands: reproduce all of it.
+        interval: show each measured number's interval.
+    """
+    sections = [s for table in tables if isinstance(table, Table) for s in table.sections]
+    return TEMPLATES.get_template("page.html").render(
+        title=TITLE,
+        lead=LEAD,
+        facts=_facts(sections),
+        figures=[
+            {
+                "title": figure.title,
+                "svg": _with_own_ids(figure.drawing.svg(), f"f{number}-"),
+                "caption": figure.caption,
+            }
+            for number, figure in enumerate(figures, 1)
+        ],
+        tables=[
+            {
+                "number": table.number,
+                "title": table.title,
+                "html": render(table, "html", interval=interval),
+            }
+            for table in tables
+        ],
+        independent=list(_independent({section.dataset for section in sections})),
+        environments=_environments(sections),
+        commands=commands,
+    )
+
+
+def _with_own_ids(svg: str, prefix: str) -> str:
+    """The drawing with ids, and references to them, that no other drawing on the page has."""
+    return re.sub(r'(\bid="|\bhref="#|url\(#)', rf"\g<1>{prefix}", svg)
+
+
+def _facts(sections: Sequence[Section]) -> dict[str, str]:
+    measured = sum(section.measured for section in sections)
+    whole = measured + sum(section.missing for section in sections)
+    return {
+        "cells measured": f"{measured} of {whole}",
+        "data sets": ", ".join(dict.fromkeys(section.title for section in sections)),
+        "scale": ", ".join(dict.fromkeys(s.scale for s in sections if s.scale)) or "none yet",
+    }
+
+
+def _independent(datasets: set[str]) -> Iterator[dict[str, Any]]:
+    """What others measured on the authors' own models, before anything else."""
+    for result in independent_results():
+        if result.dataset in datasets:
+            yield {
+                "model": result.model,
+                "dataset": dataset_spec(result.dataset).title,
+                "budget": show_budget(result.eps, None),
+                "reference": result.reference,
+                "numbers": {
+                    "claimed by the authors": result.claimed,
+                    f"left by {result.attack}": result.measured,
+                },
+            }
+
+
+def _environments(sections: Sequence[Section]) -> list[dict[str, Any]]:
+    """Where the numbers were made, each environment once."""
+    found = {
+        environment.model_dump_json(): environment.content()
+        for section in sections
+        for environment in section.environments
+    }
+    return list(found.values())
+
+
+def _commands(tables: Sequence[Table], figures: Sequence[PageFigure]) -> list[str]:
+    return [
+        *(
+            f"pclbench run --table {table.number} --dataset {section.dataset}"
+            + (f" --scale {section.scale}" if section.scale else "")
+            for table in tables
+            for section in table.sections
+        ),
+        *(command for figure in figures for command in figure.commands),
+        "pclbench report --page --output report.html",
+    ]
