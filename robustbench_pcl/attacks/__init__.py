@@ -3,34 +3,29 @@
     from robustbench_pcl.attacks import PGD
     adversarial = PGD(eps=8 / 255)(model, images, labels, generator=torch.Generator())
 
-Names are looked up here without importing torch; a class is imported when it is used.
+Neither this nor making an attack imports torch; calling it does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from robustbench_pcl.registry import Family
+from robustbench_pcl.attacks.base import ATTACKS as ATTACKS
 
 if TYPE_CHECKING:
-    from robustbench_pcl.attacks.base import Attack
-    from robustbench_pcl.attacks.bim import BIM
-    from robustbench_pcl.attacks.cw import CW
-    from robustbench_pcl.attacks.fgsm import FGSM
-    from robustbench_pcl.attacks.mim import MIM
-    from robustbench_pcl.attacks.pgd import PGD
+    from robustbench_pcl.attacks.carlini_wagner import CW
+    from robustbench_pcl.attacks.gradient_descent import BIM, FGSM, MIM, PGD
 
 __all__ = ["ATTACKS", "BIM", "CW", "FGSM", "MIM", "PGD"]
 
-ATTACKS: Family[type[Attack]] = Family(
-    "attack",
+ATTACKS.members.update(
     {
-        "fgsm": "robustbench_pcl.attacks.fgsm:FGSM",
-        "bim": "robustbench_pcl.attacks.bim:BIM",
-        "cw": "robustbench_pcl.attacks.cw:CW",
-        "mim": "robustbench_pcl.attacks.mim:MIM",
-        "pgd": "robustbench_pcl.attacks.pgd:PGD",
-    },
+        "fgsm": "robustbench_pcl.attacks.gradient_descent:FGSM",
+        "bim": "robustbench_pcl.attacks.gradient_descent:BIM",
+        "cw": "robustbench_pcl.attacks.carlini_wagner:CW",
+        "mim": "robustbench_pcl.attacks.gradient_descent:MIM",
+        "pgd": "robustbench_pcl.attacks.gradient_descent:PGD",
+    }
 )
 
 

@@ -1,23 +1,25 @@
-"""What every attack shares: its call, its checks, its stream of images."""
+"""What every attack shares: its configuration, its call, its name in tables, its checks."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-import torch
-from torch import Tensor, nn
+from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
+from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.configuration import Configuration
+from robustbench_pcl.lazy import torch
+from robustbench_pcl.registry import ConfigurationFamily
 
-from robustbench_pcl.engine.shortcuts import EXACT, Shortcuts
-from robustbench_pcl.engine.victim import Victim
-from robustbench_pcl.engine.walk import Finished
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Norm = Literal["linf", "l2"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Goal:
     """What an attack wants of each image.
 
@@ -29,20 +31,6 @@ class Goal:
     labels: Tensor
     targeted: bool = False
 
-    @property
-    def sign(self) -> int:
-        """+1 where the loss on ``labels`` is to grow, -1 where it is to shrink."""
-        return -1 if self.targeted else 1
-
-    def reached(self, logits: Tensor) -> Tensor:
-        """Boolean (N,): which images the model classifies as the attacker wants."""
-        hit = logits.argmax(dim=1) == self.labels
-        return hit if self.targeted else ~hit
-
-    def take(self, rows: Tensor) -> Goal:
-        """The goal of some of the images; ``rows`` is an index or a boolean mask."""
-        return Goal(self.labels[rows], self.targeted)
-
 
 class Chunk(NamedTuple):
     """Images that come together.
@@ -51,7 +39,7 @@ class Chunk(NamedTuple):
         rows: int64 (N,), which they are among all.
         images: float (N, C, H, W) in [0, 1], clean.
         goal: what to do to each.
-        seeds: int64 (N,), one an image.
+        seeds: int64 (N,), one per image.
     """
 
     rows: Tensor
@@ -60,23 +48,37 @@ class Chunk(NamedTuple):
     seeds: Tensor
 
 
-@dataclass(frozen=True)
-class Attack(ABC):
-    """An attack is its parameters; calling it makes adversarial images.
-
-    A member of the family is a frozen dataclass whose fields carry ``doc`` in their metadata; it
-    writes :meth:`perturb`.
+class Finished(NamedTuple):
+    """Images that are done.
 
     Attributes:
-        norm: of the perturbation that it bounds or minimises.
-        random_start: it starts at a point of its own for each image.
-        retires: where only the verdict is asked, an image may leave with the first step that
-            is adversarial.
+        rows: int64 (N,), which they are among all.
+        images: float (N, C, H, W) in [0, 1], adversarial.
+        predictions: int64 (N,), the reference model's classes where they are known already; None
+            where they are not.
     """
 
+    rows: Tensor
+    images: Tensor
+    predictions: Tensor | None = None
+
+
+class Attack(Configuration):
+    """An attack is its parameters; calling it makes adversarial images.
+
+    A member of the family has a field with a default and a description for each parameter, and
+    writes :meth:`perturb`. Attacks that step along gradients are an
+    :class:`~robustbench_pcl.attacks.runner.IterativeAttack` instead.
+
+    Attributes:
+        title: how papers call it, where that is not the name of the class.
+        norm: of the perturbation that it bounds or minimises.
+        early_stop: where only the verdict is asked, an image may leave at its first fooling.
+    """
+
+    title: ClassVar[str] = ""
     norm: ClassVar[Norm]
-    random_start: ClassVar[bool] = False
-    retires: ClassVar[bool] = False
+    early_stop: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -86,7 +88,7 @@ class Attack(ABC):
         *,
         targets: Tensor | None = None,
         generator: torch.Generator | None = None,
-        shortcuts: Shortcuts = EXACT,
+        exact: bool = True,
     ) -> Tensor:
         """Return adversarial images, of the shape, type and device of ``images``.
 
@@ -99,7 +101,7 @@ class Attack(ABC):
             targets: int64 (N,), the classes to reach; None for an untargeted attack.
             generator: of the random start, on the CPU. Each image draws a seed of its own from
                 it, so the result does not depend on how images are cut into batches.
-            shortcuts: what the engine may do to be fast; nothing, unless told.
+            exact: make every gradient with the model itself, not with a fast copy of it.
 
         Raises:
             ValueError: images are not floats in [0, 1], or labels do not fit them.
@@ -108,51 +110,96 @@ class Attack(ABC):
         check_images(images, labels, targets)
         goal = Goal(labels if targets is None else targets, targets is not None)
         seeds = draw_seeds(len(images), generator or torch.Generator().manual_seed(0))
-        with Victim(model, shortcuts) as victim:
-            return self.perturb(victim, images.detach(), goal, seeds)
+        with TargetModel(model, EXACT if exact else shortcuts_for(images.device)) as target:
+            return self.perturb(target, images.detach(), goal, seeds)
 
     @abstractmethod
-    def perturb(self, victim: Victim, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
-        """Make adversarial images; no image's result may depend on the others.
+    def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
+        """Make adversarial images (N, C, H, W); no image's result may depend on the others.
 
         Args:
-            victim: the model, frozen.
+            target: the model, in eval mode, its parameters without gradients.
             images: float (N, C, H, W) in [0, 1].
             goal: what to do to each.
-            seeds: int64 (N,), one an image.
+            seeds: int64 (N,), one per image.
         """
 
     def stream(
         self,
-        victim: Victim,
+        target: TargetModel,
         chunks: Iterator[Chunk],
         total: int,  # noqa: ARG002 - for members
     ) -> Iterator[Finished]:
-        """Make adversarial images of many, as they come; in any order.
+        """Make adversarial images of many, as they come; they leave in any order.
 
         Args:
-            victim: the model, frozen.
+            target: the model, entered.
             chunks: the images, some hundreds at a time, so that memory is flat in their number.
             total: how many there are.
         """
         for rows, images, goal, seeds in chunks:
-            yield Finished(rows, self.perturb(victim, images, goal, seeds))
+            yield Finished(rows, self.perturb(target, images, goal, seeds))
+
+    @property
+    def label(self) -> str:
+        """As papers write it, with every parameter that is not the default."""
+        return attack_label(self.dump())
+
+
+ATTACKS: ConfigurationFamily[Attack] = ConfigurationFamily("attack", {})
+"""All attacks by name; see the package for where each is."""
+
+PARAMETERS = {
+    "c": "c {:g}",
+    "loss": "{}",
+    "steps": "{} steps",
+    "relative_step_size": "step {:g} eps",
+    "momentum": "momentum {:g}",
+    "confidence": "confidence {:g}",
+    "learning_rate": "learning rate {:g}",
+    "search_steps": "{} search steps",
+}
+"""How parameters are written in a label; others as "name value"."""
+BUDGETS = ("eps", "c")
+"""Parameters that a label names also where they are the default."""
+
+
+def attack_label(dump: Mapping[str, object]) -> str:
+    """An attack as papers write it, with every parameter that is not the default.
+
+    "PGD-100, eps 0.2", "FGSM, eps 8/255", "PGD on margin, eps 0.1", "C&W, c 10, 100 steps".
+
+    Args:
+        dump: the attack's name and parameters; one that is left out is not named. The attack may
+            be of a plugin that is not loaded: then all parameters are named.
+    """
+    name = str(dump["name"])
+    title, defaults = name, {}
+    if name in ATTACKS:
+        member = ATTACKS[name]
+        title, defaults = member.title or member.__name__, member.parameters()
+    words: dict[str, str] = {}
+    for key, value in dump.items():
+        if key == "name" or (key not in BUDGETS and key in defaults and value == defaults[key][0]):
+            continue
+        words[key] = PARAMETERS.get(key, f"{key.replace('_', ' ')} {{}}").format(value)
+        if key == "eps":
+            grey_levels = 255 * float(str(value))
+            usual = len(f"{value:g}") > 5 and abs(grey_levels - round(grey_levels)) < 1e-6
+            words[key] = f"eps {grey_levels:.0f}/255" if usual else f"eps {value:g}"
+    if "steps" in words and "eps" in words | defaults:
+        title += f"-{dump['steps']}"
+        del words["steps"]
+    if "loss" in words:
+        title += f" on {dump['loss']}"
+        del words["loss"]
+    budgets = [words.pop(key) for key in BUDGETS if key in words]
+    return ", ".join([title, *budgets, *words.values()])
 
 
 def draw_seeds(count: int, generator: torch.Generator) -> Tensor:
-    """One seed an image, int64 (count,)."""
+    """One seed per image, int64 (count,)."""
     return torch.randint(2**62, (count,), generator=generator)
-
-
-def uniform_noise(images: Tensor, seeds: Tensor) -> Tensor:
-    """Noise in [-1, 1] like ``images``, each image's from its own seed, the same on any device."""
-    generator = torch.Generator()
-    shape, kind = images.shape[1:], images.dtype
-    drawn = [
-        torch.rand(shape, generator=generator.manual_seed(seed), dtype=kind)
-        for seed in seeds.tolist()
-    ]
-    return (torch.stack(drawn) * 2 - 1).to(images.device) if drawn else torch.zeros_like(images)
 
 
 def check_images(images: Tensor, labels: Tensor, targets: Tensor | None = None) -> None:
