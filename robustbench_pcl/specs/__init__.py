@@ -1,1 +1,0 @@
-"""What to do, as data: recipes, attacks, cells. Nothing here imports torch."""
