@@ -133,9 +133,8 @@ def _stored(images: AdversarialSet) -> Iterator[Batch]:
 def _anchors(model: SupervisedModel, layer: int) -> Array | None:
     """The classes' prototypes or centres (K, 2) among a layer's features, if its loss has any."""
     losses = model.criterion.losses
-    if str(layer) in losses:
-        with contextlib.suppress(UserError):  # not every loss has points for the classes
-            return _joined([cast(FeatureLoss, losses[str(layer)]).anchors()])
+    if str(layer) in losses and model.criterion.has_anchors:
+        return _joined([cast(FeatureLoss, losses[str(layer)]).anchors()])
     return None
 
 

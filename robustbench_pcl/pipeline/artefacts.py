@@ -15,7 +15,7 @@ from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.adversarial_sets import SetSpecification
-from robustbench_pcl.store.checkpoints import Checkpoint, find_checkpoint
+from robustbench_pcl.store.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
 from robustbench_pcl.store.paths import Paths, check_format
 
 if TYPE_CHECKING:
@@ -83,6 +83,23 @@ class Artefacts:
         """
         return pick_device(self.device_name)
 
+    def open(self, path: Path | str) -> Recipe:
+        """Take a checkpoint from a file; its recipe then stands for it.
+
+        Raises:
+            UserError: the file is not a checkpoint of ours, or another one with other weights
+                stands for its recipe already.
+        """
+        checkpoint = open_checkpoint(Path(path))
+        recipe = checkpoint.record.recipe
+        known = self._checkpoints.setdefault(recipe.id(""), checkpoint)
+        if known.record.weights != checkpoint.record.weights:
+            raise UserError(
+                f"{path} and {known.path} hold different weights of one recipe.",
+                "Name one at a time, or train one of them with another --seed.",
+            )
+        return recipe
+
     def find(self, task: Task[A]) -> A | None:
         """The stored artefact of a task, or None. Nothing is fetched or made.
 
@@ -134,22 +151,9 @@ class Artefacts:
         known = self._checkpoints[key]
         return known if known.record.recipe == recipe else known.standing_for(recipe)
 
-    def keep(self, checkpoint: Checkpoint) -> None:
-        """Let a checkpoint be the one of its recipe.
-
-        Raises:
-            UserError: another file with other weights is that already.
-        """
-        known = self._checkpoints.setdefault(checkpoint.record.recipe.id(""), checkpoint)
-        if known.record.weights != checkpoint.record.weights:
-            raise UserError(
-                f"{checkpoint.path} and {known.path} hold different weights of one recipe.",
-                "Name one at a time, or train one of them with another --seed.",
-            )
-
     @property
-    def kept(self) -> list[Path]:
-        """The files of the checkpoints that were found, opened or made so far."""
+    def known(self) -> list[Path]:
+        """The files of the checkpoints that were opened or found so far."""
         return [checkpoint.path for checkpoint in self._checkpoints.values()]
 
     def restored(self, checkpoint: Checkpoint) -> SupervisedModel:
@@ -174,31 +178,22 @@ class Artefacts:
 class Task(ABC, Generic[A]):
     """One artefact to find or make; it is done when that is stored, so it may run twice.
 
+    A kind of task is a frozen dataclass of what it is about; what follows from that is settled when
+    it is made.
+
     Attributes:
         kind: its name among the kinds of tasks.
+        key: the same for all tasks that make the same artefact, and a good file name.
+        title: what it does, in a few words.
+        dataset: the name of its data set.
+        needs: the tasks whose artefacts it works on.
     """
 
     kind: ClassVar[str]
-
-    @cached_property
-    @abstractmethod
-    def key(self) -> str:
-        """The same for all tasks that make the same artefact, and a good file name."""
-
-    @property
-    @abstractmethod
-    def title(self) -> str:
-        """What it does, in a few words."""
-
-    @property
-    @abstractmethod
-    def dataset(self) -> str:
-        """The name of its data set."""
-
-    @property
-    @abstractmethod
-    def needs(self) -> tuple[Task[Any], ...]:
-        """The tasks whose artefacts it works on."""
+    key: str
+    title: str
+    dataset: str
+    needs: tuple[AnyTask, ...]
 
     @abstractmethod
     def find(self, artefacts: Artefacts) -> A | None:

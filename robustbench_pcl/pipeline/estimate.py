@@ -15,7 +15,7 @@ from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.embeddings import POINTS
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.recipe import Recipe, Schedule
-from robustbench_pcl.recipes.scales import SIZES
+from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.store.measurements import load_measurements, load_trainings
 
 PASS_SECONDS = {

@@ -13,10 +13,10 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.configuration import Mode, digest
 from robustbench_pcl.lazy import LazyModule
-from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts, Task
+from robustbench_pcl.pipeline.artefacts import A, AnyTask, Artefacts, Task
 from robustbench_pcl.pipeline.training import Train
 from robustbench_pcl.recipe import Recipe
-from robustbench_pcl.recipes.scales import SIZES
+from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification, find_set
 from robustbench_pcl.store.measurements import find_measurement, save_measurement
 from robustbench_pcl.store.records import Measurement, ModelRecord
@@ -58,27 +58,16 @@ class Generate(Task[AdversarialSet]):
     seed: int = 0
     mode: Mode = "fast"
 
-    @cached_property
-    def key(self) -> str:
-        """Source, attack, number of images, seed and mode decide it; names do not."""
-        attack = self.attack.dump()
-        content = [*decides(self.source), attack, self.images, self.seed, self.mode]
-        return f"generate-{digest(content)}"
-
-    @property
-    def title(self) -> str:
-        """Attack, source and data set."""
-        return f"{self.attack.label} on {self.source.name}, {self.source.dataset}"
-
-    @property
-    def dataset(self) -> str:
-        """The source's."""
-        return self.source.dataset
-
-    @property
-    def needs(self) -> tuple[AnyTask, ...]:
-        """The source's training."""
-        return (Train(self.source),)
+    def __post_init__(self) -> None:
+        """Settle what follows; source, attack, images, seed and mode decide the artefact."""
+        source, attack = self.source, self.attack
+        content = [*decides(source), attack.dump(), self.images, self.seed, self.mode]
+        vars(self).update(
+            key=f"generate-{digest(content)}",
+            title=f"{attack.label} on {source.name}, {source.dataset}",
+            dataset=source.dataset,
+            needs=(Train(source),),
+        )
 
     def specification(self, artefacts: Artefacts) -> SetSpecification | None:
         """What the set is made from; None before the source is trained."""
@@ -90,7 +79,7 @@ class Generate(Task[AdversarialSet]):
                 source=checkpoint.record,
                 attack=self.attack.dump(),
                 norm=self.attack.norm,
-                data=artefacts.dataset(self.source.dataset).record("test"),
+                data=artefacts.dataset(self.dataset).record("test"),
                 n=count(artefacts, self.source, self.images),
                 seed=self.seed,
                 mode=self.mode,
@@ -120,7 +109,7 @@ class Generate(Task[AdversarialSet]):
             artefacts.restored(checkpoint),
             self.attack,
             specification,
-            artefacts.dataset(self.source.dataset),
+            artefacts.dataset(self.dataset),
             artefacts.paths.adversarial_sets,
             device=artefacts.device,
             progress=artefacts.progress,
@@ -132,8 +121,18 @@ class Generate(Task[AdversarialSet]):
         return replace(self, mode=mode)
 
 
+class OnImages(Task[A]):
+    """A task on a model and images.
+
+    Attributes:
+        generate: the task that makes the images; None for clean ones.
+    """
+
+    generate: Generate | None
+
+
 @dataclass(frozen=True)
-class Measure(Task[Measurement]):
+class Measure(OnImages[Measurement]):
     """Measure an accuracy.
 
     Attributes:
@@ -158,54 +157,33 @@ class Measure(Task[Measurement]):
     mode: Mode = "fast"
 
     def __post_init__(self) -> None:
-        """Settle source and mode."""
-        if self.attack is None:
-            object.__setattr__(self, "source", None)
-            return
-        if self.source is None:
-            object.__setattr__(self, "source", self.target)
-        stops = self.attack.early_stop and self.white_box
-        if self.mode == "early-stop" and not stops:
-            object.__setattr__(self, "mode", "fast")
-
-    @cached_property
-    def key(self) -> str:
-        """The target, and the images or how many clean ones, decide it; names do not."""
-        images = self.generate.key if self.generate else self.images
-        return f"measure-{digest([*decides(self.target), images])}"
+        """Settle what follows; the target and the images, or how many clean ones, decide it."""
+        target, attack = self.target, self.attack
+        title, generate = f"clean accuracy of {target.name}", None
+        needs: tuple[AnyTask, ...] = (Train(target),)
+        source = (self.source or target) if attack else None
+        vars(self).update(source=source)
+        if attack and source:
+            if self.mode == "early-stop" and not (attack.early_stop and self.white_box):
+                vars(self).update(mode="fast")
+            generate = Generate(source, attack, self.images, self.seed, self.mode)
+            title = f"{target.name} under {attack.label} from {source.name}"
+            needs = (*generate.needs, *needs, generate)
+        content = [*decides(target), generate.key if generate else self.images]
+        vars(self).update(
+            key=f"measure-{digest(content)}",
+            title=f"{title}, {target.dataset}",
+            dataset=target.dataset,
+            needs=needs,
+            generate=generate,
+        )
 
     @cached_property
     def white_box(self) -> bool:
         """Whether the images are made on the model that is measured."""
-        same = self.source is self.target
-        return same or (self.source is not None and decides(self.source) == decides(self.target))
-
-    @cached_property
-    def generate(self) -> Generate | None:
-        """The task that makes the images; None for clean ones."""
-        if self.attack is None or self.source is None:
-            return None
-        return Generate(self.source, self.attack, self.images, self.seed, self.mode)
-
-    @property
-    def title(self) -> str:
-        """Target, and what it is measured on."""
-        if self.attack is None or self.source is None:
-            return f"clean accuracy of {self.target.name}, {self.target.dataset}"
-        against = f"{self.attack.label} from {self.source.name}"
-        return f"{self.target.name} under {against}, {self.target.dataset}"
-
-    @property
-    def dataset(self) -> str:
-        """The target's."""
-        return self.target.dataset
-
-    @property
-    def needs(self) -> tuple[AnyTask, ...]:
-        """The trainings of source and target, and the adversarial set."""
-        if self.generate is None:
-            return (Train(self.target),)
-        return (*self.generate.needs, Train(self.target), self.generate)
+        source, target = self.source, self.target
+        same = source is target
+        return same or (source is not None and decides(source) == decides(target))
 
     def find(self, artefacts: Artefacts) -> Measurement | None:
         """The stored measurement, or None: of an exact set before a fast one before an early stop.
@@ -220,7 +198,7 @@ class Measure(Task[Measurement]):
         if self.generate is None:
             n = count(artefacts, self.target, self.images)
             data = artefacts.dataset(self.dataset).test.digest
-            return find_measurement(paths, clean_id(checkpoint.record, data, n))
+            return find_measurement(paths, measurement_id(checkpoint.record, data=data, n=n))
         answers = [self.generate]
         if self.mode == "fast":
             answers.insert(0, self.generate.made("exact"))
@@ -230,7 +208,7 @@ class Measure(Task[Measurement]):
             specification = asked.specification(artefacts)
             if specification is None:
                 return None
-            identity = adversarial_id(checkpoint.record, specification.id)
+            identity = measurement_id(checkpoint.record, set=specification.id)
             found = find_measurement(paths, identity)
             if found is not None:
                 return found
@@ -245,25 +223,20 @@ class Measure(Task[Measurement]):
         if self.generate is None:
             n, dataset = count(artefacts, self.target, self.images), artefacts.dataset(self.dataset)
             predictions = artefacts.clean_predictions(checkpoint, n)
-            identity = clean_id(record, dataset.test.digest, n)
+            identity = measurement_id(record, data=dataset.test.digest, n=n)
             measured = measure.measure_clean(identity, predictions, record, dataset, device)
         else:
             images = self.generate.find(artefacts) or self.generate.compute(artefacts)
             model = artefacts.restored(checkpoint)
-            identity = adversarial_id(record, images.spec.id)
+            identity = measurement_id(record, set=images.spec.id)
             measured = measure.measure_set(identity, model, record, images, device)
         save_measurement(artefacts.paths, measured)
         return measured
 
 
-def clean_id(target: ModelRecord, data: str, n: int) -> str:
-    """The id of a clean accuracy: the model, the digest of the clean images, and how many."""
-    return digest({"target": target.key, "data": data, "n": n})
-
-
-def adversarial_id(target: ModelRecord, adversarial_set: str) -> str:
-    """The id of an accuracy on a stored set."""
-    return digest({"target": target.key, "set": adversarial_set})
+def measurement_id(target: ModelRecord, **images: str | int) -> str:
+    """The id of an accuracy: of the model, and the ``set`` or the clean ``data`` and ``n``."""
+    return digest({"target": target.key, **images})
 
 
 def count(artefacts: Artefacts, recipe: Recipe, images: int | None) -> int:

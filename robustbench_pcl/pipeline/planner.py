@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.configuration import Mode, Scale
@@ -16,7 +16,7 @@ from robustbench_pcl.recipes.load import load_recipe
 
 def plan(tasks: Iterable[AnyTask]) -> list[AnyTask]:
     """Some tasks and all that they need: trainings first, then sets, then what is made of them."""
-    return _with_needs(tasks, lambda _: False)
+    return _in_order(tasks, None)
 
 
 def missing(tasks: Iterable[AnyTask], artefacts: Artefacts) -> list[AnyTask]:
@@ -32,7 +32,7 @@ def missing(tasks: Iterable[AnyTask], artefacts: Artefacts) -> list[AnyTask]:
     asked = list(tasks)
     for name in dict.fromkeys(task.dataset for task in asked):
         artefacts.dataset(name)
-    return _with_needs(asked, lambda task: artefacts.find(task) is not None)
+    return _in_order(asked, artefacts)
 
 
 def table_tasks(
@@ -145,12 +145,12 @@ def _at_the_largest_budget(cells: Sequence[Cell]) -> list[Cell]:
     ]
 
 
-def _with_needs(tasks: Iterable[AnyTask], stored: Callable[[AnyTask], bool]) -> list[AnyTask]:
-    """Tasks and those that they need, but not what is behind the stored ones."""
+def _in_order(tasks: Iterable[AnyTask], artefacts: Artefacts | None) -> list[AnyTask]:
+    """Tasks and those that they need, but not what is stored nor what is behind that."""
     found: dict[str, AnyTask] = {}
 
     def add(task: AnyTask) -> None:
-        if task.key not in found and not stored(task):
+        if task.key not in found and (artefacts is None or artefacts.find(task) is None):
             for need in task.needs:
                 add(need)
             found[task.key] = task

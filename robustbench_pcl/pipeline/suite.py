@@ -15,7 +15,8 @@ from robustbench_pcl.configuration import Description, Mode, Scalar, Scale, expl
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.tasks import Measure
 from robustbench_pcl.recipe import Recipe
-from robustbench_pcl.recipes.load import add_recipes, load_attack, load_recipe
+from robustbench_pcl.recipes.load import load_attack, load_recipe
+from robustbench_pcl.recipes.presets import add_recipes
 
 _CURE = "See docs/suites.md for a whole example."
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 from robustbench_pcl.attacks import ATTACKS
@@ -15,7 +14,7 @@ from robustbench_pcl.pipeline.embeddings import (
     make_embedding,
     specification_in_training,
 )
-from robustbench_pcl.pipeline.measuring import Generate, Measure, count, decides
+from robustbench_pcl.pipeline.measuring import Generate, Measure, OnImages, count, decides
 from robustbench_pcl.pipeline.training import Train
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
@@ -28,9 +27,12 @@ from robustbench_pcl.store.embeddings import (
 
 __all__ = ["KINDS", "Embed", "Generate", "Measure", "Task", "Train"]
 
+PLOTTED = {"features": "features", "tsne": "t-SNE"}
+"""What a view's method draws, in words."""
+
 
 @dataclass(frozen=True)
-class Embed(Task[Embedding]):
+class Embed(OnImages[Embedding]):
     """Turn a recipe's features into points in the plane.
 
     Attributes:
@@ -49,42 +51,25 @@ class Embed(Task[Embedding]):
     seed: int = 0
     mode: Mode = "fast"
 
-    @cached_property
-    def key(self) -> str:
-        """The recipe, the view and the images decide it; names do not."""
-        attacked = self.generate.key if self.generate else None
-        content = [*decides(self.recipe), self.view.content(), self.images, attacked]
-        return f"embed-{digest(content)}"
-
-    @cached_property
-    def generate(self) -> Generate | None:
-        """The task that makes the attacked images; None for clean ones."""
-        if self.view.attack is None:
-            return None
-        attack = ATTACKS.read(self.view.attack)
-        return Generate(self.recipe, attack, self.images, self.seed, self.mode)
-
-    @property
-    def title(self) -> str:
-        """Layer, recipe, images and data set."""
-        view, what = self.view, {"features": "features", "tsne": "t-SNE"}[self.view.method]
-        words = f"{what} of layer {view.layer} of {self.recipe.name}"
+    def __post_init__(self) -> None:
+        """Settle what follows; the recipe, the view and the images decide the artefact."""
+        recipe, view, generate = self.recipe, self.view, None
+        title = f"{PLOTTED[view.method]} of layer {view.layer} of {recipe.name}"
         if view.epoch is not None:
-            words += f" after epoch {view.epoch}"
-        if self.generate is not None:
-            words += f" under {self.generate.attack.label}"
-        return f"{words}, {self.recipe.dataset}"
-
-    @property
-    def dataset(self) -> str:
-        """The recipe's."""
-        return self.recipe.dataset
-
-    @property
-    def needs(self) -> tuple[AnyTask, ...]:
-        """The recipe's training, and the adversarial set if the images are attacked."""
-        training = Train(self.recipe)
-        return (training,) if self.generate is None else (training, self.generate)
+            title += f" after epoch {view.epoch}"
+        if view.attack is not None:
+            attack = ATTACKS.read(view.attack)
+            generate = Generate(recipe, attack, self.images, self.seed, self.mode)
+            title += f" under {attack.label}"
+        attacked = generate.key if generate else None
+        content = [*decides(recipe), view.content(), self.images, attacked]
+        vars(self).update(
+            key=f"embed-{digest(content)}",
+            title=f"{title}, {recipe.dataset}",
+            dataset=recipe.dataset,
+            needs=(Train(recipe), generate) if generate else (Train(recipe),),
+            generate=generate,
+        )
 
     def find(self, artefacts: Artefacts) -> Embedding | None:
         """The stored embedding, or None."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.paper.figures import PENULTIMATE, epochs_looked_at
-from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts, Task
+from robustbench_pcl.pipeline.artefacts import Artefacts, Task
 from robustbench_pcl.pipeline.embeddings import make_embedding, specification_in_training
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.atomic import require_writable
@@ -38,25 +37,15 @@ class Train(Task[Checkpoint]):
 
     recipe: Recipe
 
-    @cached_property
-    def key(self) -> str:
-        """The recipe's id decides it; names do not."""
-        return f"train-{self.recipe.id('')}"
-
-    @property
-    def title(self) -> str:
-        """Name and data set."""
-        return f"train {self.recipe.name} on {self.recipe.dataset}"
-
-    @property
-    def dataset(self) -> str:
-        """The recipe's."""
-        return self.recipe.dataset
-
-    @property
-    def needs(self) -> tuple[AnyTask, ...]:
-        """The training that it starts from."""
-        return (Train(self.recipe.start),) if self.recipe.start else ()
+    def __post_init__(self) -> None:
+        """Settle what follows; the recipe's id decides the artefact, names do not."""
+        recipe = self.recipe
+        vars(self).update(
+            key=f"train-{recipe.id('')}",
+            title=f"train {recipe.name} on {recipe.dataset}",
+            dataset=recipe.dataset,
+            needs=(Train(recipe.start),) if recipe.start else (),
+        )
 
     def find(self, artefacts: Artefacts) -> Checkpoint | None:
         """The stored checkpoint, or None."""
@@ -96,5 +85,4 @@ class Train(Task[Checkpoint]):
         save_training(paths, record)
         checkpoint = save_checkpoint(paths.checkpoints, recipe, identity, arrays)
         partial.unlink(missing_ok=True)
-        artefacts.keep(checkpoint)
         return checkpoint.standing_for(self.recipe)

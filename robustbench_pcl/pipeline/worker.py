@@ -52,7 +52,7 @@ class TaskFile(Description):
             folder=artefacts.paths.root.resolve(),
             device=artefacts.device_name.partition(":")[0],
             data_root=root.resolve() if root else None,
-            checkpoints=tuple(path.resolve() for path in artefacts.kept),
+            checkpoints=tuple(path.resolve() for path in artefacts.known),
             plugins=tuple(LOADED.items()),
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from robustbench_pcl.attacks.base import Attack
@@ -12,7 +11,7 @@ from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
-from robustbench_pcl.store.checkpoints import Checkpoint, open_checkpoint
+from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.embeddings import Embedding, View
 from robustbench_pcl.store.records import Measurement
 
@@ -26,17 +25,6 @@ class Workspace(Artefacts):
     ``workspace.make(task)`` and ``workspace.find(task)`` take any task; the methods below say the
     usual ones in short.
     """
-
-    def open(self, path: Path | str) -> Recipe:
-        """Take a checkpoint from a file; its recipe then stands for it.
-
-        Raises:
-            UserError: the file is not a checkpoint of ours, or another file with the same recipe
-                but other weights is open already.
-        """
-        checkpoint = open_checkpoint(Path(path))
-        self.keep(checkpoint)
-        return checkpoint.record.recipe
 
     def train(self, recipe: Recipe) -> Checkpoint:
         """The checkpoint of a recipe; what it starts from is trained first."""

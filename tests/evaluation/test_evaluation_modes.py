@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from evaluation_sets import classes, clean_images, labels_of, stored
-from robustbench_pcl.attacks.fast_model import Shortcuts
 
 from robustbench_pcl import CW, PGD
 from robustbench_pcl.attacks import target
+from robustbench_pcl.attacks.fast_model import Shortcuts
 from robustbench_pcl.evaluation import generate
 from robustbench_pcl.pipeline.tasks import Generate, Measure
 

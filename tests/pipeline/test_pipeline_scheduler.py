@@ -18,21 +18,10 @@ class Toy(Task[str]):
     name: str
     after: tuple["Toy", ...] = ()
 
-    @property
-    def key(self):
-        return self.name
+    dataset = "digits"
 
-    @property
-    def title(self):
-        return f"make {self.name}"
-
-    @property
-    def needs(self):
-        return self.after
-
-    @property
-    def dataset(self):
-        return "digits"
+    def __post_init__(self):
+        vars(self).update(key=self.name, title=f"make {self.name}", needs=self.after)
 
     def find(self, artefacts):
         return self.name if self.name in artefacts.stored else None

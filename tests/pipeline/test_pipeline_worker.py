@@ -11,7 +11,7 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline import worker
 from robustbench_pcl.pipeline.tasks import KINDS, Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.worker import TaskFile
-from robustbench_pcl.recipes.load import recipe_names
+from robustbench_pcl.recipes.presets import recipe_names
 from robustbench_pcl.store.embeddings import View
 
 ATTACK = PGD(eps=8 / 255, steps=3, loss="margin")
