@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,10 @@ class RunState:
     def save(self, path: Path) -> None:
         """Write the state in one step; a run killed while writing keeps the state before."""
         arrays = {f"model.{name}": array for name, array in arrays_of(self.model).items()}
-        for index, buffer in self._buffers().items():
-            arrays[f"momentum.{index}"] = buffer.cpu().numpy()
+        for index, parameter in enumerate(self._parameters()):
+            buffer = self.momentum.state[parameter].get("momentum_buffer")
+            if buffer is not None:
+                arrays[f"momentum.{index}"] = buffer.cpu().numpy()
         save_arrays(path, arrays, {"history": self.history})
 
     def load(self, path: Path) -> None:
@@ -77,15 +78,6 @@ class RunState:
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [value for group in self.momentum.param_groups for value in group["params"]]
 
-    def _buffers(self) -> dict[int, torch.Tensor]:
-        state = self.momentum.state
-        buffers = {
-            index: state[parameter].get("momentum_buffer")
-            for index, parameter in enumerate(self._parameters())
-            if parameter in state
-        }
-        return {index: buffer for index, buffer in buffers.items() if buffer is not None}
-
 
 def optimisers(
     model: SupervisedModel, schedule: Schedule
@@ -94,23 +86,17 @@ def optimisers(
 
     Fused: a third of the time on the CPU, for the 340 small parameters of ResNet-110.
     """
+    weights = [value for value in model.classifier.parameters() if value.ndim >= 2]
+    others = [value for value in model.classifier.parameters() if value.ndim < 2]
     groups = [
-        {"params": list(matrices), "weight_decay": decay}
-        for matrices, decay in (
-            (_parameters(model, matrices=True), schedule.weight_decay),
-            (_parameters(model, matrices=False), 0.0),
-        )
+        {"params": weights, "weight_decay": schedule.weight_decay},
+        {"params": others, "weight_decay": 0.0},  # biases, slopes and batch normalisation's
     ]
     classifier = torch.optim.SGD(
         groups, lr=schedule.learning_rate, momentum=schedule.momentum, nesterov=True, fused=True
     )
     own = model.criterion.parameter_groups(schedule.prototype_learning_rate)
     return classifier, torch.optim.SGD(own, fused=True) if own else None
-
-
-def _parameters(model: SupervisedModel, *, matrices: bool) -> Iterator[torch.nn.Parameter]:
-    """The classifier's weights, or its biases and batch-norm parameters, which do not decay."""
-    return (value for value in model.classifier.parameters() if (value.ndim >= 2) == matrices)
 
 
 def learning_rate(schedule: Schedule, epoch: int) -> float:
