@@ -33,6 +33,8 @@ from robustbench_pcl.store.atomic import require_writable
 
 SHARD = 256
 """Images in a shard: what a crash can lose, beside those that are being attacked."""
+BATCH = 256
+"""Images that are classified at once."""
 
 Array = np.ndarray[Any, Any]
 
@@ -87,6 +89,16 @@ def generate_set(
         shards.store()
     environment = current_environment(device)
     return finish_set(folder, specification, dataset.test.images, environment)
+
+
+def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.device) -> Array:
+    """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode."""
+    model.eval()
+    images = torch.from_numpy(np.array(dataset.test.images[:n]))
+    with torch.no_grad():
+        batches = torch.split(images, BATCH)
+        found = [model(pixels(batch.to(device))).argmax(dim=1).cpu() for batch in batches]
+    return torch.cat(found).numpy()
 
 
 def shortcuts_of(mode: Mode, device: torch.device) -> Shortcuts:

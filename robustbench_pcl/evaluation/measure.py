@@ -9,27 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
+from robustbench_pcl.evaluation.generate import BATCH
 from robustbench_pcl.evaluation.statistics import wilson
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.paths import now
 from robustbench_pcl.store.records import Measurement, ModelRecord
 
-BATCH = 256
 Array = np.ndarray[Any, Any]
 Batch = tuple[Tensor, Tensor]
-
-
-def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.device) -> Array:
-    """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode."""
-    model.eval()
-    images = torch.from_numpy(np.array(dataset.test.images[:n]))
-    with torch.no_grad():
-        batches = torch.split(images, BATCH)
-        found = [model(pixels(batch.to(device))).argmax(dim=1).cpu() for batch in batches]
-    return torch.cat(found).numpy()
 
 
 def measure_clean(

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import device as Device
 
-    from robustbench_pcl.evaluation import measure
+    from robustbench_pcl.evaluation import generate
     from robustbench_pcl.models.supervised import SupervisedModel
     from robustbench_pcl.training import build
 else:
-    measure = LazyModule("robustbench_pcl.evaluation.measure")
+    generate = LazyModule("robustbench_pcl.evaluation.generate")
     build = LazyModule("robustbench_pcl.training.build")
 
 MODELS_KEPT = 4
@@ -171,7 +171,7 @@ class Artefacts:
         if key not in self._clean:
             dataset = self.dataset(checkpoint.record.recipe.dataset)
             model = self.restored(checkpoint)
-            self._clean[key] = measure.clean_predictions(model, dataset, n, self.device)
+            self._clean[key] = generate.clean_predictions(model, dataset, n, self.device)
         return self._clean[key]
 
 

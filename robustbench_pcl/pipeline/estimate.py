@@ -9,7 +9,7 @@ import math
 
 from robustbench_pcl.configuration import digest
 from robustbench_pcl.data.dataset import SplitName
-from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.environment import has_accelerator, processor
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.embeddings import POINTS
@@ -66,7 +66,8 @@ class Estimator:
         self._attacks: dict[str, float] = {}
         self._passes: dict[str, float] = {}
         for training in load_trainings(artefacts.paths):
-            if (training.environment.device != here) == self._accelerated:
+            known = training.recipe.dataset in DATASETS  # not of a plugin that is not loaded
+            if known and (training.environment.device != here) == self._accelerated:
                 images = _images(training.recipe, training.recipe.train_images, "train")
                 kind = _kind_of_training(training.recipe)
                 self._steps[kind] = training.seconds_per_epoch / images

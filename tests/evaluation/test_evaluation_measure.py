@@ -8,8 +8,9 @@ from evaluation_sets import classes, clean_images, labels_of, stored, verdicts
 
 from robustbench_pcl import PGD, Workspace
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.evaluation import measure
-from robustbench_pcl.evaluation.measure import clean_predictions, in_8_bits, judge
+from robustbench_pcl.evaluation import generate, measure
+from robustbench_pcl.evaluation.generate import clean_predictions
+from robustbench_pcl.evaluation.measure import in_8_bits, judge
 from robustbench_pcl.evaluation.statistics import wilson
 from robustbench_pcl.store.measurements import load_measurements
 
@@ -21,14 +22,14 @@ PGD_01 = PGD(eps=0.1)
 def asked(monkeypatch):
     """How images are classified, in turn."""
     calls = []
-    for name in ("judge", "clean_predictions"):
-        classify = getattr(measure, name)
+    for module, name in ((measure, "judge"), (generate, "clean_predictions")):
+        classify = getattr(module, name)
 
         def spy(*given, classify=classify, name=name):
             calls.append(name)
             return classify(*given)
 
-        monkeypatch.setattr(measure, name, spy)
+        monkeypatch.setattr(module, name, spy)
     return calls
 
 
@@ -87,7 +88,7 @@ def test_models_are_judged_in_eval_mode():
 def test_clean_classes_are_the_models_in_eval_mode(tiny_workspace, tiny, monkeypatch):
     """However many are classified at once."""
     dataset, model = tiny_workspace.dataset("digits"), tiny_workspace.model(tiny("ours"))
-    monkeypatch.setattr(measure, "BATCH", 20)
+    monkeypatch.setattr(generate, "BATCH", 20)
     found = clean_predictions(model.train(), dataset, N, tiny_workspace.device)
     expected = classes(model.eval(), clean_images(tiny_workspace, N))
     np.testing.assert_array_equal(found, expected)
