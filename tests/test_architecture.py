@@ -39,9 +39,13 @@ def rank(module: str) -> int:
     return next(place for place, layer in enumerate(LAYERS) if part in layer)
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """The package's own modules that a file imports, also where only types are checked."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(path: Path, types: bool = True) -> Iterator[tuple[str, int]]:
+    """The package's own modules that a file imports, with or without those for its types only."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    left_out = set() if types else {part for node in tree.body for part in for_types(node)}
+    for node in ast.walk(tree):
+        if node in left_out:
+            continue
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("robustbench_pcl"):
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
@@ -50,6 +54,13 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             for alias in node.names:
                 if alias.name.startswith("robustbench_pcl"):
                     yield alias.name, node.lineno
+
+
+def for_types(node: ast.stmt) -> list[ast.AST]:
+    """What stands under ``if TYPE_CHECKING:``."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return [part for statement in node.body for part in ast.walk(statement)]
+    return []
 
 
 INSIDE = {name: path for name, path in MODULES.items() if name not in API}
@@ -67,7 +78,7 @@ def test_imports_run_from_top_to_bottom():
 
 def test_no_module_imports_itself_by_way_of_others():
     graph = {
-        name: {imported for imported, _ in imports(path)} - {name, *API}
+        name: {imported for imported, _ in imports(path, types=False)} - {name, *API}
         for name, path in INSIDE.items()
     }
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from robustbench_pcl import plugins
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.cli import app
+from robustbench_pcl.cli.app import app
 from robustbench_pcl.errors import UserError
 
 ADD = """

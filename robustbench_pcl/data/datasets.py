@@ -193,7 +193,7 @@ def add_dataset(spec: DatasetSpec, find: str | None = None) -> None:
     Args:
         spec: what is known about it.
         find: "module:attribute" of the function that reads its images, a ``Find`` of
-            :mod:`robustbench_pcl.data.sources`; None if the images are where the other data
+            :mod:`robustbench_pcl.data.loader`; None if the images are where the other data
             sets' are, or will be given to ``pclbench data add``.
 
     Raises:

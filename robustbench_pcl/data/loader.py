@@ -2,15 +2,178 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from robustbench_pcl.data import cache
+import numpy as np
+
+from robustbench_pcl.data import cache, idx
+from robustbench_pcl.data.archives import members
 from robustbench_pcl.data.cache import CacheInfo
 from robustbench_pcl.data.dataset import Dataset, RawDataset
-from robustbench_pcl.data.datasets import DatasetSpec, dataset_spec
-from robustbench_pcl.data.sources import LOCAL_SOURCES, SOURCES, NotHereError
+from robustbench_pcl.data.datasets import OWN_SOURCES, DatasetSpec, dataset_spec
 from robustbench_pcl.data.user_files import read_archive
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.lazy import LazyModule
+from robustbench_pcl.registry import resolve
+
+sklearn_datasets = LazyModule("sklearn.datasets")
+
+sklearn_selection = LazyModule("sklearn.model_selection")
+
+torchvision = LazyModule("torchvision")
+
+DEBIAN_FOLDER = Path("/usr/share/datasets")
+
+DIGITS_SPLIT_SEED = 0
+
+IDX_CLASSES = ("MNIST", "FashionMNIST")
+"""Read here, because torchvision checks no sums of theirs, and may open a pickle instead."""
+
+
+class NotHereError(Exception):
+    """The data set could be here, but is not: where it was looked for, and why that failed."""
+
+
+Find = Callable[[DatasetSpec, Path | None], RawDataset | None]
+"""Look for a data set, given the folder of the user's own files if there is one.
+
+Returns None if this source never has that data set, and raises ``NotHereError`` if it might have
+had it.
+"""
+
+
+def own_source(spec: DatasetSpec, data_root: Path | None) -> RawDataset | None:
+    """Ask the function that a data set from outside the package brought along, if it has one."""
+    if spec.name not in OWN_SOURCES:
+        return None
+    own: Find = resolve(f"source of data set {spec.name}", OWN_SOURCES[spec.name])
+    return own(spec, data_root)
+
+
+def torchvision_files(spec: DatasetSpec, data_root: Path | None) -> RawDataset | None:
+    """Read torchvision's files under ``data_root``, or under PCLBENCH_DATA if that is None."""
+    if not spec.torchvision:
+        return None
+    root = data_root or os.environ.get("PCLBENCH_DATA")
+    if not root:
+        raise NotHereError("torchvision's files (neither --data-root nor PCLBENCH_DATA is set)")
+    return _read_torchvision(spec, Path(root), "torchvision files")
+
+
+def debian_package(spec: DatasetSpec, _data_root: Path | None) -> RawDataset | None:
+    """Read the IDX files that the data set's Debian package installs."""
+    if not spec.debian:
+        return None
+    folder = DEBIAN_FOLDER / spec.debian.removeprefix("dataset-")
+    if not folder.is_dir():
+        raise NotHereError(f"Debian's package {spec.debian} ({folder}: not installed)")
+    try:
+        return idx.assemble(idx.parse_members(members(folder)), f"Debian {spec.debian}")
+    except UserError as error:
+        raise NotHereError(f"Debian's package {spec.debian} ({error.cause.rstrip('.')})") from error
+
+
+def sklearn_digits(spec: DatasetSpec, _data_root: Path | None) -> RawDataset | None:
+    """Take the digits from scikit-learn, which has no split of its own.
+
+    Values 0..16 become round(v * 255 / 16). The test images are drawn once, stratified by class,
+    with ``DIGITS_SPLIT_SEED``; both splits keep scikit-learn's order.
+    """
+    if spec.name != "digits":
+        return None
+    values, labels = sklearn_datasets.load_digits(return_X_y=True)
+    images = np.rint(values * 255 / 16).astype(np.uint8).reshape(-1, *spec.shape)
+    train, test = sklearn_selection.train_test_split(
+        np.arange(len(labels)),
+        train_size=spec.train_images,
+        test_size=spec.test_images,
+        random_state=DIGITS_SPLIT_SEED,
+        stratify=labels,
+    )
+    train.sort()
+    test.sort()
+    return RawDataset(images[train], labels[train], images[test], labels[test], "scikit-learn")
+
+
+def torchvision_download(spec: DatasetSpec, _data_root: Path | None) -> RawDataset | None:
+    """Let torchvision download into a temporary folder, md5 sums checked, and read from there."""
+    if not spec.torchvision:
+        return None
+    with TemporaryDirectory(prefix="pclbench-") as folder:
+        root = Path(folder)
+        try:
+            _open_torchvision(spec, root, download=True)
+        except (OSError, RuntimeError, HTTPException) as error:
+            reason = " ".join(str(error).split())
+            raise NotHereError(f"torchvision's download ({reason})") from error
+        return _read_torchvision(spec, root, "torchvision download")
+
+
+LOCAL_SOURCES: tuple[Find, ...] = (own_source, torchvision_files, debian_package, sklearn_digits)
+
+SOURCES: tuple[Find, ...] = (*LOCAL_SOURCES, torchvision_download)
+
+
+def _read_torchvision(spec: DatasetSpec, root: Path, source: str) -> RawDataset:
+    """Read the data set from torchvision's files under its ``root``.
+
+    Raises:
+        NotHereError: not there, incomplete, or not the published files.
+        UserError: scipy is needed and missing.
+    """
+    if spec.torchvision in IDX_CLASSES:
+        folder = root / spec.torchvision / "raw"
+        if not folder.is_dir():
+            raise NotHereError(f"torchvision's files ({folder}: not there)")
+        try:
+            return idx.assemble(idx.parse_members(members(folder)), source)
+        except UserError as error:
+            reason = error.cause.rstrip(".")
+            raise NotHereError(f"torchvision's files ({folder}: {reason})") from error
+    try:
+        train, test = _open_torchvision(spec, root, download=False)
+    except (OSError, RuntimeError) as error:
+        raise NotHereError(
+            f"torchvision's files ({root}: not there, or their md5 sums are not the published ones)"
+        ) from error
+    if spec.torchvision == "SVHN":
+        return RawDataset(train.data, train.labels, test.data, test.labels, source)
+    channels_first = (0, 3, 1, 2)
+    return RawDataset(
+        train.data.transpose(channels_first),
+        np.asarray(train.targets),
+        test.data.transpose(channels_first),
+        np.asarray(test.targets),
+        source,
+    )
+
+
+def _open_torchvision(spec: DatasetSpec, root: Path, download: bool) -> tuple[Any, Any]:
+    """Torchvision's own objects for the training and the test images.
+
+    The CIFAR batches are pickles, which run code when they are opened: torchvision compares their
+    md5 sums with the published ones before it opens them, and refuses all others.
+
+    Raises:
+        OSError: the network or the disk refuses.
+        RuntimeError: the files are not there or not those that were published.
+        UserError: scipy is needed and missing.
+    """
+    svhn = spec.torchvision == "SVHN"
+    if svhn and importlib.util.find_spec("scipy") is None:
+        raise UserError(
+            "SVHN's .mat files are read with scipy, which is missing.", "pip install scipy"
+        )
+    dataset = getattr(torchvision.datasets, spec.torchvision)
+    splits = ("train", "test") if svhn else (True, False)
+    train, test = (dataset(root, split, download=download) for split in splits)
+    return train, test
 
 
 def load(name: str, data_root: Path | None = None, download: bool = True) -> Dataset:

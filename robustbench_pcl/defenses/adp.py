@@ -13,10 +13,9 @@ from robustbench_pcl.lazy import F, LazyModule, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from robustbench_pcl.models import ensemble
     from robustbench_pcl.models.supervised import Step, SupervisedModel
 else:
-    ensemble = LazyModule("robustbench_pcl.models.ensemble")
+    ensemble = LazyModule("robustbench_pcl.models.classifier")
 
 OFFSET = 1e-6
 """On the Gram matrix's diagonal, so that its determinant is above 0, as in [16]'s code."""

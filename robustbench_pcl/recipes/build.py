@@ -17,8 +17,7 @@ from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.configuration import LossConfiguration
 from robustbench_pcl.recipe import AdversarialTraining, Recipe, Schedule
-from robustbench_pcl.recipes.presets import Layer, layers
-from robustbench_pcl.recipes.scales import SIZES
+from robustbench_pcl.recipes.presets import SIZES, Layer, layers
 
 SHARED = ("model", "width", "embedding", "seed", "train_images")
 """What a recipe and the one that it starts from have in common: the network and the data."""

@@ -1,21 +1,98 @@
-"""The names that recipes have: presets, members of the families by rule, and a user's own."""
+"""Presets and scales: the names that recipes have, what they say, and how large they are."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
 from copy import deepcopy
+from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
+
+from robustbench_pcl.configuration import SCALES, Count, Description, Scalar, Scale
+from robustbench_pcl.data.datasets import DatasetSpec
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.registry import new_name
+
+Length = Literal["first", "joint", "metric", "source"]
+"""Which training's number of epochs: cross-entropy before a joint loss (T'), the joint loss, a loss
+on pairs or triplets alone, or VGG-19's."""
+
+
+class PerColour(Description):
+    """A number for data sets of grey images, and one for colour."""
+
+    grey: float
+    colour: float
+
+    def of(self, data: DatasetSpec) -> float:
+        """The one for a data set."""
+        return self.colour if data.shape[0] == 3 else self.grey
+
+
+class Sizes(Description):
+    """The sizes of one scale.
+
+    Attributes:
+        in_place_of: models that smaller ones stand for: name -> the smaller one's.
+        width: factor on a model's channel counts; residual networks get fewer blocks instead.
+        widths: the same of models that have their own: name -> factor.
+        train_images: training images used, the first ones; all if None.
+        attacked_images: test images attacked, the first ones; all if None.
+        epochs: of each length.
+        schedule: what all trainings share, where it is not a schedule's default.
+        mixing_steps: steps of an iterative attack whose images join each batch (Algorithm 1).
+        min_max_steps: steps of an iterative attack that a defence makes itself.
+        attacks: parameters of attacks that differ from Table 2: attack -> parameter -> value.
+    """
+
+    in_place_of: dict[str, str] = Field(default_factory=dict)
+    width: PerColour
+    widths: dict[str, float] = Field(default_factory=dict)
+    train_images: Count | None = None
+    attacked_images: Count | None = None
+    epochs: dict[Length, PerColour]
+    schedule: dict[str, Scalar] = Field(default_factory=dict)
+    mixing_steps: Count
+    min_max_steps: Count
+    attacks: dict[str, dict[str, Scalar]] = Field(default_factory=dict)
+
+    def width_of(self, model: str, data: DatasetSpec) -> float:
+        """The factor on a model's channel counts."""
+        return self.widths.get(model, self.width.of(data))
+
+    def schedule_of(self, length: Length, data: DatasetSpec) -> dict[str, Any]:
+        """The epochs of a length, and after which of them the learning rate drops."""
+        epochs = int(self.epochs[length].of(data))
+        return {
+            "epochs": epochs,
+            "milestones": [int(epochs * share) for share in MILESTONES[length]],
+        }
+
+
+_STORED = tomllib.loads((resources.files(__package__) / "scales.toml").read_text(encoding="utf-8"))
+
+SIZES: dict[Scale, Sizes] = {scale: Sizes.model_validate(_STORED[scale]) for scale in SCALES}
+
+MILESTONES: dict[Length, list[Fraction]] = {
+    length: [Fraction(share) for share in shares]
+    for length, shares in _STORED["milestones"].items()
+}
+"""Shares of a length's epochs after which the learning rate drops."""
+
+
+def attack_parameters(scale: Scale, name: str) -> dict[str, Scalar]:
+    """The parameters of an attack that a scale changes."""
+    return SIZES[scale].attacks.get(name, {})
+
 
 Layer = Mapping[str, Any]
 """What a recipe differs in from its base: the keys that ``presets.toml`` explains."""
@@ -24,8 +101,10 @@ PRESETS: dict[str, Layer] = tomllib.loads(
     (resources.files(__package__) / "presets.toml").read_text(encoding="utf-8")
 )
 """What presets say, by name: the paper's, and those that :func:`add_recipes` added."""
+
 PAPER_PRESETS = tuple(PRESETS)
 """The names of ``presets.toml``."""
+
 SUFFIXES = ("fgsm", "pgd")
 """Attacks whose name may follow any recipe's: their images join each batch."""
 

@@ -14,8 +14,7 @@ from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.losses.criterion import build_criterion
-from robustbench_pcl.models.classifier import build_classifier
-from robustbench_pcl.models.ensemble import Ensemble
+from robustbench_pcl.models.classifier import Ensemble, build_classifier
 from robustbench_pcl.models.supervised import SupervisedModel
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.checkpoints import Checkpoint

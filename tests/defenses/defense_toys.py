@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from robustbench_pcl.defenses.base import Defense
 from robustbench_pcl.losses.criterion import build_criterion
-from robustbench_pcl.models.classifier import Architecture, Classifier, build_classifier
-from robustbench_pcl.models.ensemble import Ensemble
+from robustbench_pcl.models.classifier import Architecture, Classifier, Ensemble, build_classifier
 from robustbench_pcl.models.supervised import SupervisedModel
 
 CLASSES, COUNT = 4, 40

@@ -21,9 +21,9 @@ from defense_toys import (
     tiny_batch,
     total,
 )
-from robustbench_pcl.attacks.target import TargetModel
 
 from robustbench_pcl.attacks.base import Goal
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.defenses.adversarial import (
     MinMax,
     MixedBatches,

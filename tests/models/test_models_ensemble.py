@@ -6,8 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from robustbench_pcl.models.classifier import build_classifier
-from robustbench_pcl.models.ensemble import Ensemble, log_mean_probabilities
+from robustbench_pcl.models.classifier import Ensemble, build_classifier, log_mean_probabilities
 
 MEMBERS, COUNT, CLASSES = 3, 6, 5
 

@@ -14,16 +14,15 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.recipe import Recipe
-from robustbench_pcl.recipes.load import (
+from robustbench_pcl.recipes.load import describe, load_recipe
+from robustbench_pcl.recipes.presets import (
+    PAPER_PRESETS,
     check_recipe,
-    describe,
     is_recipe,
-    load_recipe,
     loss_recipe,
     preset,
     recipe_names,
 )
-from robustbench_pcl.recipes.presets import PAPER_PRESETS
 from robustbench_pcl.training.build import build_model
 
 NAMES = [*recipe_names(), "softmax-fgsm", "softmax-pgd", "ours-l45-pgd", "adp-pgd"]
@@ -34,7 +33,8 @@ def test_recipes_need_no_torch():
     program = """
 import sys
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.recipes.load import describe, load_attack, load_recipe, recipe_names
+from robustbench_pcl.recipes.presets import recipe_names
+from robustbench_pcl.recipes.load import describe, load_attack, load_recipe
 for name in recipe_names():
     describe(load_recipe(name, "cifar10", "quick", set={"schedule.epochs": 3}))
 for name in ATTACKS:

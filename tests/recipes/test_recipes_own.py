@@ -5,11 +5,11 @@ import tomllib
 import pytest
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.recipes.load import (
+from robustbench_pcl.recipes.load import load_recipe
+from robustbench_pcl.recipes.presets import (
     add_recipes,
     check_recipe,
     is_recipe,
-    load_recipe,
     load_recipes,
     recipe_names,
 )

@@ -8,7 +8,7 @@ from robustbench_pcl.data.datasets import DATASETS
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import AdversarialTraining, Schedule
 from robustbench_pcl.recipes.load import load_attack, load_recipe
-from robustbench_pcl.recipes.scales import SIZES, attack_parameters
+from robustbench_pcl.recipes.presets import SIZES, attack_parameters
 
 
 @pytest.mark.parametrize(
