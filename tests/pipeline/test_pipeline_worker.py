@@ -70,19 +70,6 @@ def short(tiny):
     return tiny(schedule=tiny().schedule.changed(epochs=1))
 
 
-def run(path):
-    command = [sys.executable, "-m", "robustbench_pcl.pipeline.worker", str(path)]
-    subprocess.run(command, cwd=path.parent, check=True, timeout=120)
-
-
-def test_a_worker_process_does_a_task(tiny, tmp_path):
-    task, workspace = Train(short(tiny)), Workspace(tmp_path / "home", device="cpu")
-    TaskFile.of(task, workspace).write(tmp_path / "task.json")
-    assert workspace.find(task) is None
-    run(tmp_path / "task.json")
-    assert workspace.find(task) is not None
-
-
 PLUGIN = """
 from typing import Literal
 from robustbench_pcl.attacks import ATTACKS
@@ -93,7 +80,7 @@ class Mine(MIM):
 """
 
 
-def test_plugins_travel_with_a_task(tiny, tmp_path, monkeypatch):
+def test_a_worker_process_does_a_task_with_the_plugins_that_it_needs(tiny, tmp_path, monkeypatch):
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "my_attack.py").write_text(PLUGIN)
@@ -106,7 +93,8 @@ def test_plugins_travel_with_a_task(tiny, tmp_path, monkeypatch):
     content["task"]["attack"] = {"name": "mine", "eps": 0.1}
     path.write_text(json.dumps(content))
     assert TaskFile.read(path).plugins == (("my_attack", folder),)
-    run(path)
+    command = [sys.executable, "-m", "robustbench_pcl.pipeline.worker", str(path)]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
     (stored,) = workspace.paths.measurements.glob("*.json")
     assert json.loads(stored.read_text())["attack"]["name"] == "mine"
 
