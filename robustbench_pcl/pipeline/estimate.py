@@ -12,8 +12,8 @@ from robustbench_pcl.data.dataset import SplitName
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.environment import has_accelerator, processor
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
-from robustbench_pcl.pipeline.embeddings import POINTS
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
+from robustbench_pcl.pipeline.training import POINTS
 from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.store.measurements import load_measurements, load_trainings

@@ -9,13 +9,13 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.configuration import Mode, digest
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts, Task
-from robustbench_pcl.pipeline.embeddings import (
+from robustbench_pcl.pipeline.measuring import Generate, Measure, OnImages, count, decides
+from robustbench_pcl.pipeline.training import (
+    Train,
     embedding_specification,
     make_embedding,
     specification_in_training,
 )
-from robustbench_pcl.pipeline.measuring import Generate, Measure, OnImages, count, decides
-from robustbench_pcl.pipeline.training import Train
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.embeddings import (

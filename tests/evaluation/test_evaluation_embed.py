@@ -11,7 +11,7 @@ from robustbench_pcl.data.loader import load
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation import embed
 from robustbench_pcl.evaluation.embed import lay_out, tsne
-from robustbench_pcl.pipeline.embeddings import embedding_specification
+from robustbench_pcl.pipeline.training import embedding_specification
 from robustbench_pcl.store.embeddings import View
 from robustbench_pcl.store.records import ModelRecord
 from robustbench_pcl.training.build import build_model

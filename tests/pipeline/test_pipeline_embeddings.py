@@ -7,8 +7,8 @@ import pytest
 
 from robustbench_pcl import PGD, Workspace
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.pipeline.embeddings import shown_classes
 from robustbench_pcl.pipeline.tasks import Embed, Train
+from robustbench_pcl.pipeline.training import shown_classes
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.store.embeddings import View, load_embeddings
 from robustbench_pcl.training import trainer

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
-from robustbench_pcl.pipeline.executors.cluster import Cluster
+from robustbench_pcl.pipeline.executors import Cluster
 from robustbench_pcl.pipeline.scheduler import Submission, Submit
 
 if TYPE_CHECKING:
