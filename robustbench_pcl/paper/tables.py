@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import model_validator
 
 from robustbench_pcl.attacks.base import Attack, attack_label
-from robustbench_pcl.configuration import Description, Eps, Positive, Scalar, Scale
+from robustbench_pcl.configuration import Description, Eps, Positive, Scale
 from robustbench_pcl.data.datasets import DatasetSpec, dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipes.load import load_attack
@@ -39,11 +39,6 @@ class AttackRequest(Description):
     c: Positive | None = None
 
     @property
-    def parameters(self) -> dict[str, Scalar]:
-        """Those parameters of the attack that are said."""
-        return {name: value for name, value in self if name != "name" and value is not None}
-
-    @property
     def label(self) -> str:
         """The attack without its budget, as papers write it: "PGD on margin"."""
         return attack_label({"name": self.name, **({"loss": self.loss} if self.loss else {})})
@@ -52,12 +47,6 @@ class AttackRequest(Description):
     def has_budget(self) -> bool:
         """Whether it says how much it may change an image."""
         return self.eps is not None or self.c is not None
-
-    def with_budget(self, eps: float | None, c: float | None) -> AttackRequest:
-        """The same with its section's ``eps``, or ``c`` for C&W, unless it has its own budget."""
-        if self.has_budget:
-            return self
-        return self.changed(c=c) if self.name == "cw" else self.changed(eps=eps)
 
     def in_proportion(self, printed: DatasetSpec, asked: DatasetSpec) -> AttackRequest:
         """The same share of another data set's standard budget; eps is at most 1.
@@ -81,7 +70,8 @@ class AttackRequest(Description):
         Raises:
             UserError: there is no such data set or attack, or it has no such parameter.
         """
-        return load_attack(self.name, dataset, scale, self.parameters)
+        said = {name: value for name, value in self if name != "name" and value is not None}
+        return load_attack(self.name, dataset, scale, said)
 
 
 class Cell(Description):
@@ -145,19 +135,6 @@ class Heading(Description):
     def name(self) -> str:
         """The label with its group, which no other heading on the same side has."""
         return f"{self.group} {self.label}".lstrip()
-
-    def asked(self, printed: DatasetSpec, asked: DatasetSpec) -> Heading:
-        """The row for a data set: its own budget in proportion, and its label filled in.
-
-        Args:
-            printed: the data set that the budget is meant for.
-            asked: the data set to attack.
-        """
-        if self.attack is None or not self.attack.has_budget:
-            return self
-        attack = self.attack.in_proportion(printed, asked)
-        eps, c = (f"{budget or 0:.3g}" for budget in (attack.eps, attack.c))
-        return self.changed(attack=attack, label=self.label.format(eps=eps, c=c))
 
 
 class Section(Description):
@@ -275,7 +252,16 @@ class PaperTable(Description):
         """
         asked = dataset_spec(dataset)
         printed = asked if dataset in self.datasets else dataset_spec(self.datasets[0])
-        return tuple(row.asked(printed, asked) for row in self.rows)
+        rows = []
+        for row in self.rows:
+            if row.attack and row.attack.has_budget:
+                attack = row.attack.in_proportion(printed, asked)
+                eps, c = (f"{budget or 0:.3g}" for budget in (attack.eps, attack.c))
+                label = row.label.format(eps=eps, c=c)
+                rows.append(row.changed(attack=attack, label=label))
+            else:
+                rows.append(row)
+        return tuple(rows)
 
     def section(self, dataset: str) -> Section:
         """The paper's section on a data set, or an empty one with that data set's own budgets.
@@ -330,17 +316,24 @@ class PaperTable(Description):
             for remark in self.remarks
             if remark.dataset == dataset
         }
-        return tuple(
-            Position(
-                row=row,
-                column=column,
-                cell=_question(section, row, column),
-                published=value,
-                remark=remarks.get((row.name, column.name), ""),
-            )
-            for row, values in zip(self.rows_for(dataset), section.values, strict=True)
-            for column, value in zip(self.columns, values, strict=True)
-        )
+        found = []
+        for row, values in zip(self.rows_for(dataset), section.values, strict=True):
+            for column, value in zip(self.columns, values, strict=True):
+                attack, target = row.attack or column.attack, row.target or column.target
+                assert target is not None  # checked when the table was read
+                if attack and not attack.has_budget:
+                    budget = "c" if attack.name == "cw" else "eps"
+                    attack = attack.changed(**{budget: getattr(section, budget)})
+                cell = Cell(
+                    dataset=dataset,
+                    target=target,
+                    source=(row.source or column.source or target) if attack else None,
+                    attack=attack,
+                    quantity=row.quantity or column.quantity or "accuracy",
+                )
+                remark = remarks.get((row.name, column.name), "")
+                found.append(Position(row, column, cell, value, remark))
+        return tuple(found)
 
 
 @functools.cache
@@ -358,24 +351,10 @@ def published(number: int) -> PaperTable:
     Raises:
         UserError: that table is not stored here; the message lists those that are.
     """
-    known = published_numbers()
-    if number not in known:
+    file = resources.files(__package__) / f"table{number:02}.json"
+    if not file.is_file():
         raise UserError(
             f"There is no table {number} to measure.",
-            f"Known: --table {', '.join(map(str, known))}.",
+            f"Known: --table {', '.join(map(str, published_numbers()))}.",
         )
-    file = resources.files(__package__) / f"table{number:02}.json"
     return PaperTable.model_validate_json(file.read_bytes())
-
-
-def _question(section: Section, row: Heading, column: Heading) -> Cell:
-    target = row.target or column.target
-    assert target is not None  # checked when the table was read
-    attack = row.attack or column.attack
-    return Cell(
-        dataset=section.dataset,
-        target=target,
-        source=(row.source or column.source or target) if attack else None,
-        attack=attack.with_budget(section.eps, section.c) if attack else None,
-        quantity=row.quantity or column.quantity or "accuracy",
-    )

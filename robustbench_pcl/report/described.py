@@ -10,7 +10,7 @@ from typing import Any
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.configuration import SCALES
-from robustbench_pcl.recipes.scales import attack_parameters
+from robustbench_pcl.recipes.presets import attack_parameters
 from robustbench_pcl.registry import Family
 
 TITLES = {
@@ -56,11 +56,6 @@ class DescribedTable:
     def title(self) -> str:
         """What it is about."""
         return TITLES[self.number]
-
-    @property
-    def heading(self) -> str:
-        """Number and title."""
-        return f"Table {self.number}. {self.title}"
 
 
 _MAKERS: Family[Callable[[], DescribedTable]] = Family(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,20 +17,120 @@ from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.paper.figures import FeatureFigure, Panel, SweepFigure, paper_figure
 from robustbench_pcl.recipes.load import load_recipe
-from robustbench_pcl.report.figure_parts import (
-    Block,
-    Curve,
-    FigureSection,
-    Plot,
-    Point,
-    Sweep,
-    run_command,
-)
-from robustbench_pcl.report.formatting import MISSING, listed, percent
+from robustbench_pcl.report.formatting import MISSING, listed, percent, span
 from robustbench_pcl.report.notes import DIGEST
-from robustbench_pcl.report.regions import Window, window_of
 from robustbench_pcl.report.results import Answers, Evidence
-from robustbench_pcl.store.embeddings import Embedding, Layout
+from robustbench_pcl.store.embeddings import Array, Embedding, Layout
+
+
+class Plot(NamedTuple):
+    """One scatter plot.
+
+    Attributes:
+        title: whose features.
+        layout: the points; None if they are not made yet.
+        beside: (N, 2), the points of all plots that show the same part of the plane; None if this
+            one shows its own.
+    """
+
+    title: str
+    layout: Layout | None
+    beside: Array | None = None
+
+
+class Block(NamedTuple):
+    """The scatter plots of one data set.
+
+    Attributes:
+        title: over the plots.
+        classes: numbers of the classes that are shown, in the order of their colours.
+        names: what they are called.
+        plots: from left to right, then from top to bottom.
+        command: makes what is missing; "" if nothing is.
+    """
+
+    title: str
+    classes: tuple[int, ...]
+    names: tuple[str, ...]
+    plots: tuple[Plot, ...]
+    command: str = ""
+
+
+class Point(NamedTuple):
+    """Accuracy under one budget.
+
+    Attributes:
+        eps: in pixels of [0, 1].
+        accuracy: per cent.
+        interval: 95 % interval in per cent.
+    """
+
+    eps: float
+    accuracy: float
+    interval: tuple[float, float]
+
+
+class Curve(NamedTuple):
+    """One attack under rising budgets; what is not measured is left out."""
+
+    label: str
+    points: tuple[Point, ...]
+
+
+class Sweep(NamedTuple):
+    """The curves of one data set.
+
+    Attributes:
+        title: over the plot.
+        standard: the data set's standard budget, in pixels of [0, 1].
+        curves: the first is the single-step attack.
+        command: measures what is missing; "" if nothing is.
+    """
+
+    title: str
+    standard: float
+    curves: tuple[Curve, ...]
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class FigureSection:
+    """One data set's part of a figure.
+
+    Attributes:
+        dataset: name of the data set.
+        scale: of the recipes; None if nothing is stored.
+        part: what is drawn.
+        command: makes all of it; what is stored is not made again.
+        images: how many images each of its panels or points shows.
+        missing: what is not stored yet, in a few words each.
+        notes: sentences on what is seen.
+    """
+
+    dataset: str
+    scale: Scale | None
+    part: Block | Sweep
+    command: str
+    images: tuple[int, ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def sentences(self) -> Iterator[str]:
+        """For the caption: how it was made, what is seen, what is missing."""
+        title = dataset_spec(self.dataset).title
+        if self.images:
+            yield f"{title}, {self.scale} scale, n = {span(self.images)} images."
+        yield from self.notes
+        if self.missing:
+            what = f"{listed(self.missing)} not" if self.images else "nothing"
+            yield f"{title}: {what} stored yet. Make it with: {self.command}."
+
+
+def run_command(number: int, dataset: str, scale: Scale | None, seed: int | None) -> str:
+    """The command that makes a figure for a data set."""
+    options = f" --scale {scale}" if scale else ""
+    options += f" --seed {seed}" if seed is not None else ""
+    return f"pclbench run --figure {number} --dataset {dataset}{options}"
 
 
 def figure_sections(
@@ -94,7 +196,7 @@ def _feature_section(
             title=spec.title,
             classes=classes,
             names=tuple(spec.classes[number].replace("_", " ") for number in classes),
-            plots=tuple(map(Plot, titles, layouts, _windows(figure, layouts, classes))),
+            plots=tuple(map(Plot, titles, layouts, _together(figure, layouts, classes))),
             command=command if missing else "",
         ),
         command=command,
@@ -187,10 +289,10 @@ def _title(panel: Panel, layout: Layout | None, dataset: str, scale: Scale) -> s
     )
 
 
-def _windows(
+def _together(
     figure: FeatureFigure, layouts: Sequence[Layout | None], classes: Sequence[int]
-) -> Iterator[Window | None]:
-    """The part of the plane that each panel shows; None for all of its own points."""
+) -> Iterator[Array | None]:
+    """For each panel the points of all panels in its window; None where it has one of its own."""
     for panel in figure.panels:
         together = [
             layout.with_anchors(classes)
@@ -198,7 +300,7 @@ def _windows(
             if layout and (figure.one_window == "all" or other.recipe == panel.recipe)
         ]
         one = together and figure.one_window != "none"
-        yield window_of(np.concatenate(together)) if one else None
+        yield np.concatenate(together) if one else None
 
 
 def _sweep_section(

@@ -10,14 +10,20 @@ from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.paper.figures import FIGURES, paper_figure
 from robustbench_pcl.paper.tables import published
-from robustbench_pcl.report.drawing import Drawing
-from robustbench_pcl.report.entries import Section, Table
-from robustbench_pcl.report.figure_parts import Block, FigureSection, Sweep
-from robustbench_pcl.report.figure_sections import figure_sections
+from robustbench_pcl.report.figure_sections import Block, FigureSection, Sweep, figure_sections
 from robustbench_pcl.report.formatting import listed, percent
-from robustbench_pcl.report.plots import Bar, Square, bars, heat_map, sweep, training_curves
+from robustbench_pcl.report.plots import (
+    Bar,
+    Drawing,
+    Square,
+    bars,
+    heat_map,
+    sweep,
+    training_curves,
+)
 from robustbench_pcl.report.results import Evidence
 from robustbench_pcl.report.scatter import scatter
+from robustbench_pcl.report.table import Section, Table
 
 MAIN_TABLES = (3, 9)
 """Whose recipes' training is shown where not all can be."""

@@ -14,9 +14,9 @@ from robustbench_pcl.paper.independent import independent_results
 from robustbench_pcl.paper.tables import PaperTable, Position
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.recipes.load import load_recipe
-from robustbench_pcl.report.entries import WorstCase
 from robustbench_pcl.report.formatting import counted, listed, percent, show_budget, span
 from robustbench_pcl.report.results import Answers, Evidence, Record
+from robustbench_pcl.report.worst_case import WorstCase
 
 K = TypeVar("K", bound=Hashable)
 

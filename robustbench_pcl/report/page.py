@@ -13,7 +13,6 @@ from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.paper.independent import independent_results
 from robustbench_pcl.paper.tables import published_numbers
 from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
-from robustbench_pcl.report.entries import Section, Table
 from robustbench_pcl.report.figures import (
     PageFigure,
     paper_figures,
@@ -23,7 +22,7 @@ from robustbench_pcl.report.figures import (
 from robustbench_pcl.report.formatting import show_budget
 from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import Evidence
-from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.table import Section, Table, report_table
 
 TITLE = "Prototype Conformity Loss: measured beside published"
 LEAD = (

@@ -14,11 +14,11 @@ import pandas as pd
 from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.paper.tables import Cell
-from robustbench_pcl.report.formatting import listed, per_cent
+from robustbench_pcl.report.formatting import per_cent
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
-from robustbench_pcl.store.measurements import load_measurements, load_trainings
-from robustbench_pcl.store.paths import Paths
-from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
+from robustbench_pcl.store.records import load_measurements, load_trainings
+from robustbench_pcl.store.records import Paths
+from robustbench_pcl.store.records import Measurement, ModelRecord, TrainingRecord
 
 Record = Any
 """One row of a frame, its columns as attributes."""
@@ -262,7 +262,28 @@ def paths_of(workspace: str | Path | HasPaths) -> Paths:
 
 def measurement_frame(measurements: Sequence[Measurement]) -> pd.DataFrame:
     """The frame of :data:`COLUMNS`, one row per measurement."""
-    return _frame(list(map(_measured, measurements)), COLUMNS)
+    rows = []
+    for record in measurements:
+        source, attack = record.source, record.attack
+        row = {
+            **dict(record),
+            **_shared(record, record.target),
+            "source": source and source.recipe.name,
+            "source_scale": source and source.recipe.scale,
+            "source_model": source and source.key,
+            "source_recipe": source and source.recipe,
+            "white_box": source is not None and source.key == record.target.key,
+            "attack": attack_label(attack) if attack else CLEAN,
+            "eps": attack.get("eps") if attack else None,
+            "parameters": attack,
+            "attack_seed": record.seed,
+            "accuracy": per_cent(record.accuracy),
+            "low": per_cent(record.interval[0]),
+            "high": per_cent(record.interval[1]),
+            "data": record.data.digest,
+        }
+        rows.append(row)
+    return _frame(rows, COLUMNS)
 
 
 def training_frame(trainings: Sequence[TrainingRecord]) -> pd.DataFrame:
@@ -293,48 +314,22 @@ def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> p
     return pd.DataFrame(series)
 
 
-def _measured(record: Measurement) -> dict[str, object]:
-    source, attack = record.source, record.attack
-    low, high = record.interval
-    return {
-        **dict(record),
-        **_shared(record, record.target),
-        "source": source and source.recipe.name,
-        "source_scale": source and source.recipe.scale,
-        "source_model": source and source.key,
-        "source_recipe": source and source.recipe,
-        "white_box": source is not None and source.key == record.target.key,
-        "attack": attack_label(attack) if attack else CLEAN,
-        "eps": attack.get("eps") if attack else None,
-        "parameters": attack,
-        "attack_seed": record.seed,
-        "accuracy": per_cent(record.accuracy),
-        "low": per_cent(low),
-        "high": per_cent(high),
-        "data": record.data.digest,
-    }
-
-
 def _shared(record: Measurement | TrainingRecord, model: ModelRecord) -> dict[str, object]:
-    recipe = model.recipe
+    """What measurements and trainings say alike, about a model and the images it was given."""
+    recipe, data = model.recipe, record.data
+    flaws = ["lossy copies of the published pixels"] * data.lossy
+    flaws += ["a part of the published set"] * data.subset
+    note = data.note or " and ".join(flaws)
     return {
         **record.environment.content(),
-        "dataset": record.data.dataset,
+        "dataset": data.dataset,
         "target": recipe.name,
         "scale": recipe.scale,
         "seed": recipe.seed,
         "checkpoint": model.checkpoint,
         "weights": model.weights,
         "model": model.key,
-        "images": _described(record.data),
+        "images": f"{data.source}: {note}" if note else data.source,
         "created": record.created,
         "recipe": recipe,
     }
-
-
-def _described(data: DataRecord) -> str:
-    """Where images came from, with the data set's own note or what is wrong with them."""
-    flaws = ["lossy copies of the published pixels"] * data.lossy
-    flaws += ["a part of the published set"] * data.subset
-    words = data.note or listed(flaws)
-    return f"{data.source}: {words}" if words else data.source

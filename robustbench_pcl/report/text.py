@@ -1,17 +1,21 @@
-"""A table for the terminal, 80 columns wide."""
+"""Tables, and the overview of what is measured, for the terminal: 80 columns wide."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.text import Text
 
-from robustbench_pcl.report.described import DescribedTable
-from robustbench_pcl.report.entries import Row, Table
+from robustbench_pcl.configuration import Scale
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
+from robustbench_pcl.paper.figures import FIGURES
+from robustbench_pcl.paper.tables import published, published_numbers
+from robustbench_pcl.report.described import TITLES, DescribedTable
+from robustbench_pcl.report.figure_sections import figure_sections
 from robustbench_pcl.report.formatting import (
     counted,
     percent,
@@ -20,8 +24,11 @@ from robustbench_pcl.report.formatting import (
     show_published,
     superscript,
 )
+from robustbench_pcl.report.results import Evidence
+from robustbench_pcl.report.table import Row, Table, datasets_of, report_table
 
 WIDTH = 80
+
 SHORT = 12
 """Entries of a table of words that are no longer are never broken."""
 
@@ -34,17 +41,8 @@ class Cell(NamedTuple):
     style: str = ""
 
 
-class Line(NamedTuple):
-    """One line of a row: what stands before it, and a number for each column."""
-
-    label: str
-    cells: Sequence[Cell]
-
-
-def plain_text(table: Table | DescribedTable, *, interval: bool = False) -> str:
-    """The table without styles, lines of at most 80 columns, no blanks at their ends."""
-    text = terminal_text(table, interval=interval)
-    return "".join(f"{line.rstrip()}\n" for line in text.plain.splitlines())
+Line = tuple[str, Sequence[Cell]]
+"""One line of a row: what stands before it, and a number for each column."""
 
 
 def terminal_text(table: Table | DescribedTable, *, interval: bool = False) -> Text:
@@ -55,7 +53,7 @@ def terminal_text(table: Table | DescribedTable, *, interval: bool = False) -> T
         interval: with each measured number's 95 % interval.
     """
     text = Text()
-    text.append(f"{table.heading}\n", style="bold")
+    text.append(f"Table {table.number}. {table.title}\n", style="bold")
     _paragraph(text, table.caption)
     if isinstance(table, DescribedTable):
         _words(text, table)
@@ -94,7 +92,8 @@ def _paragraph(text: Text, words: str, first: str = "") -> None:
 def legend(table: Table, best: str, *, interval: bool) -> str:
     """What the lines of a row are, in a sentence; ``best`` is how the best is marked."""
     lines = [f"measured ({best} best of the recipes compared)"]
-    lines += [f"its {percent('95')} interval"] * interval
+    if interval:
+        lines.append(f"its {percent('95')} interval")
     if table.has_published:
         lines += ["the paper's number", "measured less the paper's"]
     return f"Line by line: {', '.join(lines)}."
@@ -116,25 +115,23 @@ def _lines(table: Table, row: Row, remarks: dict[str, str], interval: bool) -> I
         mark = remarks.get(entry.remark, " ")
         published.append(Cell(show_published(entry.published, quantity), mark))
         differing.append(Cell(show_difference(entry.difference, quantity)))
-    yield Line(row.heading.name, measured)
+    yield row.heading.name, measured
     intervals = [entry.interval for entry in row.entries]
     if interval and any(intervals):
         for label, end in (("  from", 0), ("  to", 1)):
-            yield Line(
-                label, [Cell(show_measured(each[end]) if each else "") for each in intervals]
-            )
+            yield label, [Cell(show_measured(each[end]) if each else "") for each in intervals]
     if any(entry.published is not None for entry in row.entries):
-        yield Line("  paper", published)
+        yield "  paper", published
     if any(cell.text for cell in differing):
-        yield Line("  diff.", differing)
+        yield "  diff.", differing
 
 
 def _section(text: Text, table: Table, lines: Sequence[Line]) -> None:
     """Append a section's numbers, in blocks of as many columns as fit."""
-    labels = max(len(line.label) for line in lines)
+    labels = max(len(label) for label, _ in lines)
     digits = [
         1 + max(map(len, (cell.text for cell in cells)))
-        for cells in zip(*(line.cells for line in lines), strict=True)
+        for cells in zip(*(cells for _, cells in lines), strict=True)
     ]
     names = [column.label for column in table.columns]
     widths = list(map(max, digits, map(len, names)))
@@ -145,8 +142,16 @@ def _section(text: Text, table: Table, lines: Sequence[Line]) -> None:
         gap = 2 if labels + sum(widths[index] + 2 for index in block) <= WIDTH else 1
         places = [(index, widths[index] + gap) for index in block]
         _head(text, table, labels, places)
-        for line in lines:
-            _line(text, line, labels, places)
+        for label, cells in lines:
+            if not any(cells[index].text for index in block):
+                continue
+            quiet = "dim" if label.startswith(" ") else ""
+            text.append(label.ljust(labels), style=quiet)
+            for index, width in places:
+                shown = cells[index].text + cells[index].sign
+                text.append(" " * (width - len(shown)))
+                text.append(shown, style=cells[index].style or quiet)
+            text.append("\n")
 
 
 def _blocks(table: Table, widths: Sequence[int], room: int) -> Iterator[list[int]]:
@@ -186,20 +191,6 @@ def _head(text: Text, table: Table, labels: int, places: Sequence[tuple[int, int
         text.append("\n")
 
 
-def _line(text: Text, line: Line, labels: int, places: Sequence[tuple[int, int]]) -> None:
-    """One line of the block, unless all its cells are empty."""
-    if not any(line.cells[index].text for index, _ in places):
-        return
-    quiet = "dim" if line.label.startswith(" ") else ""
-    text.append(line.label.ljust(labels), style=quiet)
-    for index, width in places:
-        cell = line.cells[index]
-        shown = cell.text + cell.sign
-        text.append(" " * (width - len(shown)))
-        text.append(shown, style=cell.style or quiet)
-    text.append("\n")
-
-
 def _words(text: Text, table: DescribedTable) -> None:
     """Append a table of words, long entries in several lines."""
     text.append("\n")
@@ -223,3 +214,115 @@ def _wrapped(entry: str, width: int) -> list[str]:
     together = re.sub(r" (?==|x \d|\dx\d)|(?<==) |(?<= x) (?=\d)", "\N{NO-BREAK SPACE}", entry)
     lines = textwrap.wrap(together, width, break_on_hyphens=False)
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+Part = dict[str, Any]
+
+
+def overview(
+    evidence: Evidence,
+    datasets: Sequence[str] = (),
+    *,
+    scale: Scale | None = None,
+    seed: int | None = None,
+) -> list[Part]:
+    """One record for each part of the paper and data set: how much is measured, and what to run.
+
+    Args:
+        evidence: all records there are.
+        datasets: only these; by default the paper's and those with something measured.
+        scale: of the recipes; by default the most faithful one measured.
+        seed: of the recipes' training; any by default.
+
+    Returns:
+        Records with ``kind`` ("table" or "figure"), ``number``, ``title``, ``data_set`` (None for
+        what is printed from the code), ``scale``, ``measured``, ``missing`` and ``measure_with``.
+
+    Raises:
+        UserError: there is no such data set, or a file is damaged.
+    """
+    lines: list[Part] = []
+    for number in sorted({*TITLES, *published_numbers()}):
+        if number in TITLES:
+            lines.append(_part("table", number, TITLES[number], None))
+        else:
+            lines += _table_parts(number, evidence, datasets, scale, seed)
+    for number in FIGURES:
+        lines += _figure_parts(number, evidence, datasets, scale, seed)
+    return lines
+
+
+def overview_text(lines: Sequence[Mapping[str, Any]]) -> str:
+    """The records of :func:`overview` for a terminal, lines of at most 80 columns."""
+    text = []
+    for (kind, number, title), parts in groupby(
+        lines, key=lambda line: (line["kind"], line["number"], line["title"])
+    ):
+        text.append(f"{kind.capitalize()} {number}. {title}")
+        for line in parts:
+            if line["data_set"] is None:
+                text.append("  printed from the code")
+                continue
+            counts = f"{line['measured']} of {line['measured'] + line['missing']}"
+            text.append(f"  {line['data_set']:<10}{counts:<9} {line['measure_with']}".rstrip())
+    shown = "pclbench report --table 3, --figure 7 or --page"
+    return "\n".join([*text, "", f"Show one with: {shown}"]) + "\n"
+
+
+def _table_parts(
+    number: int,
+    evidence: Evidence,
+    datasets: Sequence[str],
+    scale: Scale | None,
+    seed: int | None,
+) -> Iterator[Part]:
+    paper = published(number)
+    asked = datasets or datasets_of(paper, evidence)
+    for section in report_table(number, evidence, asked, scale, seed).sections:
+        if datasets or section.measured or section.dataset in paper.datasets:
+            yield _part(
+                "table",
+                number,
+                paper.title,
+                section.dataset,
+                scale=section.scale,
+                measured=section.measured,
+                missing=section.missing,
+                measure_with=section.command,
+            )
+
+
+def _figure_parts(
+    number: int,
+    evidence: Evidence,
+    datasets: Sequence[str],
+    scale: Scale | None,
+    seed: int | None,
+) -> Iterator[Part]:
+    figure, asked = FIGURES[number], datasets or tuple(DATASETS)
+    for section in figure_sections(number, evidence, asked, scale=scale, seed=seed):
+        if datasets or section.images or section.dataset in figure.datasets:
+            yield _part(
+                "figure",
+                number,
+                figure.title,
+                section.dataset,
+                scale=section.scale,
+                measured=len(section.images),
+                missing=len(section.missing),
+                measure_with=section.command if section.missing else "",
+            )
+
+
+def _part(kind: str, number: int, title: str, dataset: str | None, **counts: Any) -> Part:
+    return {
+        "kind": kind,
+        "number": number,
+        "title": title,
+        "data_set": dataset and dataset_spec(dataset).title,
+        "scale": None,
+        "measured": 0,
+        "missing": 0,
+        "measure_with": "",
+        **counts,
+    }

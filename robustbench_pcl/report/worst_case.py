@@ -4,30 +4,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import and_
 
 from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.configuration import Dump
-from robustbench_pcl.evaluation.statistics import wilson
-from robustbench_pcl.paper.tables import AttackRequest, Cell, Heading
-from robustbench_pcl.report.entries import (
-    WORST_CASE,
-    Entry,
-    Row,
-    Section,
-    Table,
-    WorstCase,
-    with_best,
-)
+from robustbench_pcl.store.records import wilson
+from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent, show_budget
 from robustbench_pcl.report.results import Answers, Evidence, Record
 
 ROUNDING = 1e-5
 """float32 pixels may leave the budget by a rounding error; a step of 8-bit pixels is 4e-3."""
-CLAIM = "The lowest number that the table prints for an L-infinity white-box attack."
-HEADING = Heading(label="Worst case")
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """Accuracy when an image counts only if it withstands every attack.
+
+    Attributes:
+        eps: L-infinity budget in pixels of [0, 1].
+        accuracy: per cent.
+        interval: 95 % interval in per cent.
+        n: images.
+        attacks: what they were attacked with; a budget smaller than ``eps`` is named.
+    """
+
+    eps: float
+    accuracy: float
+    interval: tuple[float, float]
+    n: int
+    attacks: tuple[str, ...]
 
 
 def worst_cases(
@@ -126,78 +134,3 @@ def _named(attacks: Iterable[Dump], eps: float) -> tuple[str, ...]:
             others.append(show_budget(own, None).replace(" = ", " "))
         names.append(f"{name} ({', '.join(others)})" if others else name)
     return tuple(names)
-
-
-def with_worst_cases(table: Table) -> Table:
-    """The table with the worst cases as entries of their own, where any is known.
-
-    They stand behind the white-box columns where recipes are in rows, else beneath the rows.
-    """
-    if not any(section.worst_cases for section in table.sections):
-        return table
-    if not table.targets_in_rows:
-        sections = [
-            _with_row(section) if section.worst_cases else section for section in table.sections
-        ]
-        return replace(table, sections=tuple(sections))
-    entries = table.sections[0].rows[0].entries
-    place = 1 + max(at for at, entry in enumerate(entries) if entry.cell.white_box)
-    heading = HEADING.changed(group=table.columns[place - 1].group)
-    return replace(
-        table,
-        columns=(*table.columns[:place], heading, *table.columns[place:]),
-        sections=tuple(_with_column(section, heading, place) for section in table.sections),
-    )
-
-
-def _with_column(section: Section, heading: Heading, place: int) -> Section:
-    worst = _entries(section, [row.entries for row in section.rows], [heading] * len(section.rows))
-    rows = [
-        replace(row, entries=(*row.entries[:place], entry, *row.entries[place:]))
-        for row, entry in zip(section.rows, worst, strict=True)
-    ]
-    return replace(section, rows=tuple(rows))
-
-
-def _with_row(section: Section) -> Section:
-    columns = list(zip(*(row.entries for row in section.rows), strict=True))
-    worst = _entries(section, columns, [column[0].column for column in columns])
-    return replace(section, rows=(*section.rows, Row(HEADING, tuple(worst))))
-
-
-def _entries(
-    section: Section, asked: Sequence[Sequence[Entry]], columns: Sequence[Heading]
-) -> list[Entry]:
-    """Each recipe's worst case beside the least that it is claimed to withstand.
-
-    The best is marked if all recipes withstood the same attacks.
-
-    Args:
-        section: what the entries join.
-        asked: for each recipe what the section asks about it.
-        columns: for each recipe the heading above its worst case.
-    """
-    eps = largest_eps(entry.cell for entry in section.entries)
-    worst = []
-    for entries, column in zip(asked, columns, strict=True):
-        cell = entries[0].cell
-        case = section.worst_cases.get(cell.target)
-        claims = [
-            entry.published
-            for entry in entries
-            if entry.published is not None and largest_eps([entry.cell])
-        ]
-        attack = AttackRequest(name=WORST_CASE, eps=eps)
-        worst.append(
-            Entry(
-                column=column,
-                cell=cell.changed(source=cell.target, attack=attack, quantity="accuracy"),
-                measured=case.accuracy if case else None,
-                published=min(claims, default=None),
-                n=case.n if case else None,
-                interval=case.interval if case else None,
-                remark=CLAIM if claims else "",
-            )
-        )
-    attacks = {case.attacks for case in section.worst_cases.values()}
-    return with_best(worst) if len(attacks) == 1 else worst

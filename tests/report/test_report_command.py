@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.render import FORMATS
-from robustbench_pcl.store.measurements import save_measurement, save_training
-from robustbench_pcl.store.paths import Paths
+from robustbench_pcl.store.records import save_measurement, save_training
+from robustbench_pcl.store.records import Paths
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,18 @@ import pytest
 from fabricated_embeddings import make_layout, with_regions
 from PIL import Image
 
-from robustbench_pcl.report.drawing import CLASS_COLOURS, COLOURS, INK, Drawing, dots
-from robustbench_pcl.report.figure_parts import Block, Plot
-from robustbench_pcl.report.regions import REACH, Window, class_regions, number_places, window_of
-from robustbench_pcl.report.scatter import scatter
+from robustbench_pcl.report.figure_sections import Block, Plot
+from robustbench_pcl.report.plots import COLOURS, INK, Drawing
+from robustbench_pcl.report.scatter import (
+    CLASS_COLOURS,
+    REACH,
+    Window,
+    class_regions,
+    dots,
+    number_places,
+    scatter,
+    window_of,
+)
 
 DIGITS = tuple("0123456789")
 ALL = tuple(range(10))

@@ -12,8 +12,12 @@ from fabricated_embeddings import make_embedding, make_embeddings, make_layout, 
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FIGURES
-from robustbench_pcl.report.figure_parts import Curve, Point
-from robustbench_pcl.report.figure_sections import figure_sections, weaker_than_one_step
+from robustbench_pcl.report.figure_sections import (
+    Curve,
+    Point,
+    figure_sections,
+    weaker_than_one_step,
+)
 from robustbench_pcl.report.figures import paper_figures, report_figure
 
 NOTHING = make_evidence([])
@@ -91,14 +95,14 @@ def test_panels_that_are_compared_show_the_same_part_of_the_plane(tmp_path):
             for place, panel in enumerate(FIGURES[number].panels)
         ]
         (section,) = figure_sections(number, holding(*found), ["digits"])
-        return [plot.window for plot in section.part.plots]
+        return [plot.beside is not None and plot.beside.tobytes() for plot in section.part.plots]
 
     assert len(set(windows(6))) == 1
     one, two, three, four = windows(1)
     assert one == two
     assert three == four
     assert one != three
-    assert windows(5) == [None] * 4
+    assert windows(5) == [False] * 4
 
 
 @pytest.mark.parametrize("number", FEATURES)
@@ -292,9 +296,9 @@ def test_figures_are_drawn_without_torch_and_counted_without_matplotlib(tmp_path
     make_embeddings(tmp_path / "results" / "embeddings", FIGURES[6])
     program = (
         "import sys, pathlib\n"
-        "from robustbench_pcl.report.overview import overview\n"
+        "from robustbench_pcl.report.text import overview\n"
         "from robustbench_pcl.report.results import load_evidence\n"
-        "from robustbench_pcl.store.paths import Paths\n"
+        "from robustbench_pcl.store.records import Paths\n"
         "found = load_evidence(Paths(pathlib.Path(sys.argv[1])))\n"
         "assert overview(found)\n"
         "assert 'matplotlib' not in sys.modules\n"

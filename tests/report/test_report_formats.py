@@ -15,8 +15,7 @@ from reading import filled, parsed, shown
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.tables import Heading, published, published_numbers
 from robustbench_pcl.report.formatting import MINUS, MISSING
-from robustbench_pcl.report.markup import escape_latex
-from robustbench_pcl.report.render import FORMATS, render, table
+from robustbench_pcl.report.render import FORMATS, escape_latex, render, table
 from robustbench_pcl.report.table import report_table
 
 SHAPES = [3, 5, 13]
@@ -65,6 +64,7 @@ def test_markdown(number):
         for numbers in shown(table)
     ]
     assert rows == expected
+    assert len(set(map(len, lines))) == 1  # it is a table before it is rendered, too
 
 
 @pytest.mark.parametrize("number", SHAPES)

@@ -10,7 +10,7 @@ from torch import nn
 
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.models.classifier import GlobalAveragePool, build_classifier
-from robustbench_pcl.models.summary import describe, layers_of
+from robustbench_pcl.report.networks import describe, layers_of
 
 GREY, COLOUR = (1, 28, 28), (3, 32, 32)
 

@@ -6,7 +6,7 @@ from fabricated import make_evidence, make_measurement, make_model
 from fabricated_embeddings import make_embedding
 
 from robustbench_pcl.paper.figures import FIGURES
-from robustbench_pcl.report.overview import overview, overview_text
+from robustbench_pcl.report.text import overview, overview_text
 
 
 def clean(dataset: str):

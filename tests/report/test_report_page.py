@@ -170,7 +170,7 @@ def test_the_page_is_made_without_torch_where_no_table_describes_a_model():
         "import sys, pathlib\n"
         "from robustbench_pcl.report.page import full_page\n"
         "from robustbench_pcl.report.results import load_evidence\n"
-        "from robustbench_pcl.store.paths import Paths\n"
+        "from robustbench_pcl.store.records import Paths\n"
         "assert full_page(load_evidence(Paths(pathlib.Path('nowhere'))), [3])\n"
         "assert 'torch' not in sys.modules\n"
     )

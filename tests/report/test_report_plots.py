@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from robustbench_pcl.report.drawing import INK
-from robustbench_pcl.report.figure_parts import Curve, Point, Sweep
-from robustbench_pcl.report.plots import Bar, Square, bars, heat_map, sweep, training_curves
+from robustbench_pcl.report.figure_sections import Curve, Point, Sweep
+from robustbench_pcl.report.plots import INK, Bar, Square, bars, heat_map, sweep, training_curves
 
 GROUPS = ("Clean", "FGSM", "PGD")
 SERIES = {

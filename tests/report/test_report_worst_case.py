@@ -16,8 +16,8 @@ from reading import notes
 
 from robustbench_pcl.paper.tables import published
 from robustbench_pcl.report.render import render
-from robustbench_pcl.report.table import report_table
-from robustbench_pcl.report.worst_case import CLAIM, largest_eps
+from robustbench_pcl.report.table import CLAIM, report_table
+from robustbench_pcl.report.worst_case import largest_eps
 
 PGD, MARGIN = make_attack("pgd"), make_attack("pgd", loss="margin")
 OURS, SOFTMAX = make_model("ours"), make_model("softmax")
