@@ -16,7 +16,7 @@ from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.training import POINTS
 from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.recipes.presets import SIZES
-from robustbench_pcl.store.measurements import load_measurements, load_trainings
+from robustbench_pcl.store.records import load_measurements, load_trainings
 
 PASS_SECONDS = {
     "conv6": (3.3e-3, 28 * 28),
@@ -29,8 +29,10 @@ PASS_SECONDS = {
 width 1, and the pixels of the image. A busy machine takes twice as long."""
 WIDTH_POWER = 1.6
 """How those seconds grow with the width: 1.4 for conv6, 1.9 for VGG-19."""
-STEP_PASSES = 0.8
-"""A training step on one image in such passes, mixed precision included."""
+LEAST_SECONDS = 1.5e-4
+"""Of such a pass, however small model and image are."""
+STEP_PASSES = 1.0
+"""A training step on one image in such passes: 0.8 in mixed precision, 2 for the smallest."""
 DEFENSE_STEPS = {"none": 1.0, "advtrain": 1.3, "ross": 2.2, "yu": 4.6, "adp": 1.0, "atda": 2.9}
 """A defence's step in steps without one, for each network; "madry" depends on its own steps."""
 FORWARD_SHARE = 1 / 3
@@ -42,8 +44,6 @@ EARLY_STOP = 0.5
 after adversarial training."""
 TSNE_SECONDS = 4e-3
 """For each image, of a few hundred to a few thousand; t-SNE runs on the processor."""
-
-
 UNKNOWN = math.nan
 """What no number follows from."""
 
@@ -135,7 +135,8 @@ class Estimator:
             return UNKNOWN
         seconds, pixels = PASS_SECONDS[recipe.model]
         size = math.prod(dataset_spec(recipe.dataset).shape[1:]) / pixels
-        return seconds * size * math.pow(recipe.width, WIDTH_POWER) * recipe.members
+        one = seconds * size * math.pow(recipe.width, WIDTH_POWER)
+        return max(one, LEAST_SECONDS) * recipe.members
 
 
 def _images(recipe: Recipe, asked: int | None, split: SplitName = "test") -> int:

@@ -23,10 +23,10 @@ from robustbench_pcl.store.embeddings import (
     View,
     save_embedding,
 )
-from robustbench_pcl.store.measurements import save_training
-from robustbench_pcl.store.paths import now
+from robustbench_pcl.store.records import save_training
+from robustbench_pcl.store.records import now
 from robustbench_pcl.store.records import ModelRecord, TrainingRecord
-from robustbench_pcl.store.tensors import weights_digest
+from robustbench_pcl.store.checkpoints import weights_digest
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import embed
