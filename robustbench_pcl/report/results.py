@@ -16,9 +16,14 @@ from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
-from robustbench_pcl.store.records import load_measurements, load_trainings
-from robustbench_pcl.store.records import Paths
-from robustbench_pcl.store.records import Measurement, ModelRecord, TrainingRecord
+from robustbench_pcl.store.records import (
+    Measurement,
+    ModelRecord,
+    Paths,
+    TrainingRecord,
+    load_measurements,
+    load_trainings,
+)
 
 Record = Any
 """One row of a frame, its columns as attributes."""

@@ -10,10 +10,10 @@ from operator import and_
 
 from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.configuration import Dump
-from robustbench_pcl.store.records import wilson
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent, show_budget
 from robustbench_pcl.report.results import Answers, Evidence, Record
+from robustbench_pcl.store.records import wilson
 
 ROUNDING = 1e-5
 """float32 pixels may leave the budget by a rounding error; a step of 8-bit pixels is 4e-3."""

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.render import FORMATS
-from robustbench_pcl.store.records import save_measurement, save_training
-from robustbench_pcl.store.records import Paths
+from robustbench_pcl.store.records import Paths, save_measurement, save_training
 
 
 @pytest.fixture(scope="module")

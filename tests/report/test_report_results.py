@@ -24,8 +24,7 @@ from robustbench_pcl.report.results import (
     measurement_frame,
     results,
 )
-from robustbench_pcl.store.records import save_measurement, save_training
-from robustbench_pcl.store.records import Paths
+from robustbench_pcl.store.records import Paths, save_measurement, save_training
 
 OURS, VGG = make_model("ours"), make_model("vgg19")
 CLEAN = make_measurement(OURS, correct=905, data=make_data(lossy=True, subset=True))
