@@ -9,11 +9,11 @@ from pathlib import Path
 
 from benchmarks import accelerator, attacking, command, memory, shortest, stored, training
 from benchmarks.table import Row, at_least, heading, line
-from benchmarks.victims import TITLES, adversarial, standard
+from benchmarks.targets import TITLES, adversarial, standard
+from robustbench_pcl.environment import current_environment
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.jobs.bench import Bench
+from robustbench_pcl.pipeline.workspace import Workspace
 from robustbench_pcl.progress import TerminalProgress
-from robustbench_pcl.training.assemble import describe_environment
 
 HOME = Path(__file__).parents[1] / ".bench"
 KINDS = {"standard": standard, "adversarially trained": adversarial}
@@ -25,14 +25,15 @@ FASTER = {
 }
 """How many times as fast as torchattacks PGD-10 ought to be, and without bfloat16."""
 
-Section = Callable[[Bench, int], Iterable[Row]]
-"""(bench, rounds) -> rows that are measured together."""
+Section = Callable[[Workspace, int], Iterable[Row]]
+"""(workspace, rounds) -> rows that are measured together."""
 
 
 def sections(on_accelerator: bool) -> dict[str, Section]:
     """What is measured, by title."""
     found: dict[str, Section] = {
-        f"losses, {TITLES[dataset]}": partial(training.losses, dataset) for dataset in TITLES
+        f"epoch with a loss, {TITLES[dataset]}": partial(training.losses, dataset)
+        for dataset in TITLES
     }
     for (dataset, kind), goals in FASTER.items():
         accuracy = attacking.RobustAccuracy(KINDS[kind](dataset), kind, *map(at_least, goals))
@@ -55,11 +56,11 @@ def sections(on_accelerator: bool) -> dict[str, Section]:
     return found
 
 
-def rows(chosen: Mapping[str, Section], bench: Bench, rounds: int) -> Iterator[Row]:
+def rows(chosen: Mapping[str, Section], workspace: Workspace, rounds: int) -> Iterator[Row]:
     """All sections' rows; one for a section that cannot be measured, which says why."""
     for title, section in chosen.items():
         try:
-            yield from section(bench, rounds)
+            yield from section(workspace, rounds)
         except UserError as error:
             yield Row(title, "", f"not measured: {error.cause} {error.cure}")
 
@@ -69,16 +70,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[""], help="words of the titles to measure")
-    parser.add_argument("--home", type=Path, default=HOME, help="where the victims are kept")
+    parser.add_argument("--home", type=Path, default=HOME, help="where the trained models are kept")
     given = parser.parse_args()
-    bench = Bench(given.home, progress=TerminalProgress())
-    print(heading(describe_environment(bench.device), given.rounds))
-    found = sections(bench.device.type != "cpu")
+    try:
+        workspace = Workspace(given.home, progress=TerminalProgress())
+    except UserError as error:  # a folder of another version's
+        parser.exit(2, f"{error}\n")
+    found = sections(workspace.device.type != "cpu")
     words = [word.lower() for word in given.only]
     chosen = {
         title: found[title] for title in found if any(word in title.lower() for word in words)
     }
-    for row in rows(chosen, bench, given.rounds):
+    if not chosen:
+        parser.error(f"no title has one of these words: {', '.join(words)}; {'; '.join(found)}")
+    print(heading(current_environment(workspace.device), given.rounds))
+    for row in rows(chosen, workspace, given.rounds):
         print(line(row.cells()), flush=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,17 +13,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.attacking import fastest_peer
 from benchmarks.images import test_images
 from benchmarks.interleaved import Comparison, Work, compare, timed
+from benchmarks.robust import robust
 from benchmarks.table import Figure, Goal, Row, at_most
+from benchmarks.targets import TITLES
 from benchmarks.training import Training
-from benchmarks.victims import TITLES
-from robustbench_pcl.attacks import PGD
-from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.engine.shortcuts import shortcuts_for
-from robustbench_pcl.evaluation.robustness import robustness
-from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.losses.supervised import SupervisedModel
-from robustbench_pcl.recipes.named import named_recipe
-from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.attacks.fast_model import shortcuts_for
+from robustbench_pcl.attacks.gradient_descent import PGD
+from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.evaluation.evaluate import evaluate
+from robustbench_pcl.models.supervised import SupervisedModel
+from robustbench_pcl.pipeline.workspace import Workspace
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipes.load import load_recipe
 
 DATASET = "cifar10"
 TRAIN_IMAGES, TEST_IMAGES = 50_000, 10_000
@@ -33,33 +33,33 @@ SIDE, PRODUCTS = 8192, 20
 """Of the matrices whose product measures the peak, and how many products."""
 
 
-def epoch(bench: Bench, rounds: int) -> Iterator[Row]:
+def epoch(workspace: Workspace, rounds: int) -> Iterator[Row]:
     """All of CIFAR-10 once through ResNet-110 with PCL."""
-    recipe = named_recipe("ours", DATASET, "paper")
-    training = Training(bench, recipe, TRAIN_IMAGES)
+    recipe = load_recipe("ours", DATASET, "paper")
+    training = Training(workspace, recipe, TRAIN_IMAGES)
     runs = compare({"epoch": training}, rounds)
-    flops = counted(Training(bench, recipe, FLOP_IMAGES)) * TRAIN_IMAGES / FLOP_IMAGES
+    flops = counted(Training(workspace, recipe, FLOP_IMAGES)) * TRAIN_IMAGES / FLOP_IMAGES
     work = f"epoch of {TRAIN_IMAGES:,} images with PCL, {TITLES[DATASET]}"
-    details = _share(flops, runs.median("epoch"), bench.device)
-    yield Row(work, "", _seconds(runs, "epoch"), on_h200(bench, at_most(4, " s")), details)
+    details = _share(flops, runs.median("epoch"), workspace.device)
+    yield Row(work, "", _seconds(runs, "epoch"), on_h200(workspace, at_most(4, " s")), details)
 
 
-def attacks(recipe: Recipe, kind: str, bench: Bench, rounds: int) -> Iterator[Row]:
+def attacks(recipe: Recipe, kind: str, workspace: Workspace, rounds: int) -> Iterator[Row]:
     """Robust accuracy on 10,000 images, and what PGD-10 with every step makes of the device."""
-    model = bench.model(recipe)
-    images, labels = test_images(bench, DATASET, TEST_IMAGES)
+    model = workspace.model(recipe)
+    images, labels = test_images(workspace, DATASET, TEST_IMAGES)
     eps = dataset_spec(DATASET).eps
     ten, hundred = (PGD(eps=eps, steps=steps) for steps in (10, 100))
-    every_step = replace(shortcuts_for(bench.device), retiring=False)
+    every_step = shortcuts_for(workspace.device)
     theirs = fastest_peer(model, images, labels, eps)
     ways: dict[str, Work] = {
-        "PGD-10": partial(robustness, model, ten, images, labels),
-        "PGD-100": partial(robustness, model, hundred, images, labels),
-        "every step": partial(robustness, model, ten, images, labels, shortcuts=every_step),
+        "PGD-10": partial(evaluate, model, images, labels, ten),
+        "PGD-100": partial(evaluate, model, images, labels, hundred),
+        "every step": partial(robust, model, ten, images, labels, every_step),
         "theirs": partial(theirs, images, labels),
     }
     runs = compare(ways, rounds)
-    network, goal = f"{kind} {TITLES[DATASET]}", on_h200(bench, at_most(5, " s"))
+    network, goal = f"{kind} {TITLES[DATASET]}", on_h200(workspace, at_most(5, " s"))
     for way in ("PGD-10", "PGD-100"):
         work = f"{way} on {TEST_IMAGES:,} images, {network}"
         details = f"{TEST_IMAGES / runs.median(way):,.0f} images/s"
@@ -69,14 +69,14 @@ def attacks(recipe: Recipe, kind: str, bench: Bench, rounds: int) -> Iterator[Ro
     few = slice(FLOP_IMAGES)
     flops = counted(partial(_input_gradient, model, images[few], labels[few]))
     total = flops * ten.steps * TEST_IMAGES / FLOP_IMAGES
-    share = _share(total, runs.median("every step"), bench.device)
+    share = _share(total, runs.median("every step"), workspace.device)
     yield Row("its PGD-10, every step taken", "", _seconds(runs, "every step"), None, share)
 
 
-def on_h200(bench: Bench, goal: Goal) -> Goal | None:
+def on_h200(workspace: Workspace, goal: Goal) -> Goal | None:
     """A goal in seconds is one device's."""
-    on_cuda = bench.device.type == "cuda"
-    return goal if on_cuda and "H200" in torch.cuda.get_device_name(bench.device) else None
+    on_cuda = workspace.device.type == "cuda"
+    return goal if on_cuda and "H200" in torch.cuda.get_device_name(workspace.device) else None
 
 
 def counted(work: Work) -> int:

@@ -12,15 +12,16 @@ from benchmarks.images import test_images
 from benchmarks.interleaved import Work, compare
 from benchmarks.peers import TorchattacksPGD
 from benchmarks.plain import PLAIN, layouts
+from benchmarks.robust import robust
 from benchmarks.table import Figure, Goal, Row, at_most
-from benchmarks.victims import TITLES
-from robustbench_pcl.attacks import PGD
-from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.engine.shortcuts import shortcuts_for
-from robustbench_pcl.evaluation.robustness import robustness
-from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.losses.supervised import SupervisedModel
-from robustbench_pcl.specs.recipe import Recipe
+from benchmarks.targets import TITLES
+from robustbench_pcl.attacks.fast_model import shortcuts_for
+from robustbench_pcl.attacks.gradient_descent import PGD
+from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.evaluation.evaluate import evaluate
+from robustbench_pcl.models.supervised import SupervisedModel
+from robustbench_pcl.pipeline.workspace import Workspace
+from robustbench_pcl.recipe import Recipe
 
 IMAGES = 1_000
 STEPS, TRIAL_STEPS = 10, 2
@@ -52,21 +53,21 @@ class RobustAccuracy:
         """What is measured."""
         return f"PGD-{STEPS}, {self.kind} {TITLES[self.recipe.dataset]}"
 
-    def __call__(self, bench: Bench, rounds: int) -> Iterator[Row]:
+    def __call__(self, workspace: Workspace, rounds: int) -> Iterator[Row]:
         """Two rows of speed, two of the robust accuracies' difference."""
-        model = bench.model(self.recipe)
-        images, labels = test_images(bench, self.recipe.dataset, IMAGES)
+        model = workspace.model(self.recipe)
+        images, labels = test_images(workspace, self.recipe.dataset, IMAGES)
         eps = dataset_spec(self.recipe.dataset).eps
         attack = PGD(eps=eps, steps=STEPS)
         peers = {
             layout: fastest_peer(network, images, labels, eps)
             for layout, network in layouts(model).items()
         }
-        fast = shortcuts_for(bench.device)
-        plainer = replace(fast, precision="float32")
+        fast = replace(shortcuts_for(workspace.device), early_stop=True)
+        no_bf16 = replace(fast, precision="float32")
         ways: dict[str, Work] = {
-            "": lambda: robustness(model, attack, images, labels, shortcuts=fast).robust,
-            NO_BF16: lambda: robustness(model, attack, images, labels, shortcuts=plainer).robust,
+            "": lambda: evaluate(model, images, labels, attack).robust,
+            NO_BF16: partial(robust, model, attack, images, labels, no_bf16),
             **{layout: partial(peer, images, labels) for layout, peer in peers.items()},
         }
         runs = compare(ways, rounds)

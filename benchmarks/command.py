@@ -1,4 +1,4 @@
-"""``pclbench attack`` against the engine's call alone, each cold in a process of its own."""
+"""``pclbench attack`` against ``evaluate`` alone, each cold in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from pathlib import Path
 
 from benchmarks.interleaved import Comparison, in_turn
 from benchmarks.table import Figure, Row, at_most
-from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.specs.recipe import Recipe
+from robustbench_pcl.pipeline.workspace import Workspace
+from robustbench_pcl.recipe import Recipe
 
 
-def overhead(recipe: Recipe, steps: int, title: str, bench: Bench, rounds: int) -> Iterator[Row]:
+def overhead(
+    recipe: Recipe, steps: int, title: str, workspace: Workspace, rounds: int
+) -> Iterator[Row]:
     """The share by which the command takes longer than the attack in it."""
-    checkpoint = bench.train(recipe).path
+    checkpoint = workspace.train(recipe).path
     ways = {
-        which: partial(_in_own_process, which, checkpoint, bench.device_name, steps)
-        for which in ("command", "engine")
+        which: partial(_in_own_process, which, checkpoint, workspace.device_name, steps)
+        for which in ("command", "evaluate")
     }
     runs = Comparison(in_turn(ways, rounds), {})
-    ratio = runs.ratio("command", "engine")
+    ratio = runs.ratio("command", "evaluate")
     low, high = ratio.spread or (ratio.value, ratio.value)
     figure = Figure(100 * (ratio.value - 1), " %", (100 * (low - 1), 100 * (high - 1)))
-    details = f"{runs.median('command'):.2f} / {runs.median('engine'):.2f} s"
-    yield Row(title, "the engine's call", figure, at_most(5, " %"), details)
+    details = f"{runs.median('command'):.2f} / {runs.median('evaluate'):.2f} s"
+    yield Row(title, "`evaluate` alone", figure, at_most(5, " %"), details)
 
 
 def _in_own_process(which: str, checkpoint: Path, device: str, steps: int) -> float:

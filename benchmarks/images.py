@@ -10,7 +10,7 @@ from torch import Tensor
 
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Split
-from robustbench_pcl.jobs.bench import Bench
+from robustbench_pcl.pipeline.workspace import Workspace
 
 
 def first(split: Split, count: int) -> Split:
@@ -19,8 +19,8 @@ def first(split: Split, count: int) -> Split:
     return replace(split, images=split.images[rows], labels=split.labels[rows])
 
 
-def test_images(bench: Bench, dataset: str, count: int) -> tuple[Tensor, Tensor]:
-    """Test images (N, C, H, W) in [0, 1] and their labels (N,), on the bench's device."""
-    split = first(bench.dataset(dataset).test, count)
+def test_images(workspace: Workspace, dataset: str, count: int) -> tuple[Tensor, Tensor]:
+    """Test images (N, C, H, W) in [0, 1] and their labels (N,), on the workspace's device."""
+    split = first(workspace.dataset(dataset).test, count)
     images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
-    return pixels(images.to(bench.device)), labels.to(bench.device)
+    return pixels(images.to(workspace.device)), labels.to(workspace.device)

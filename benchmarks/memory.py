@@ -1,4 +1,4 @@
-"""Peak memory of crafting. ``python -m benchmarks.memory FOLDER N`` is one process of it."""
+"""Peak memory of an attack. ``python -m benchmarks.memory FOLDER N`` is one process of it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from benchmarks.images import first
 from benchmarks.table import Figure, Row, at_most
-from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.recipes.named import named_recipe
-from robustbench_pcl.specs.base import Part
+from robustbench_pcl.data.dataset import Dataset
+from robustbench_pcl.pipeline.workspace import Workspace
+from robustbench_pcl.recipes.load import load_recipe
 
 FEW, MANY = 2_000, 10_000
 TITLE = "peak memory of FGSM on 10,000 CIFAR-10 images, quick-scale network"
 LARGEST, FLAT = at_most(2_048, " MiB"), at_most(1.05)
 
 
-def peak(bench: Bench, rounds: int) -> Iterator[Row]:  # noqa: ARG001 - a peak is no time
+def peak(workspace: Workspace, rounds: int) -> Iterator[Row]:  # noqa: ARG001 - a peak is no time
     """The largest resident size with many images, and against that with few."""
-    bench.dataset("cifar10")  # says what is missing before another process does
+    workspace.dataset("cifar10")  # says what is missing before another process does
     few, many = (_in_own_process(count) for count in (FEW, MANY))
     yield Row(TITLE, "", Figure(many, " MiB"), LARGEST)
     details = f"{many:,.0f} / {few:,.0f} MiB"
@@ -41,17 +40,24 @@ def _in_own_process(count: int) -> float:
     return float(answer)
 
 
-def _craft(folder: Path, count: int) -> None:
-    """Craft in this process, on a network hardly trained: it takes as much memory as any."""
-    bench = Bench(folder, device="cpu", images=count)
-    dataset = bench.dataset("cifar10")
-    bench.dataset = lru_cache(lambda _: replace(dataset, test=first(dataset.test, MANY)))
-    recipe = named_recipe("softmax", "cifar10", "quick")
-    once = recipe.schedule.model_copy(update={"epochs": 1})
-    bench.craft(
-        recipe.model_copy(update={"train_images": 256, "schedule": once}),
-        Part(name="fgsm", parameters={"eps": dataset_spec("cifar10").eps}),
-    )
+class ManyImages(Workspace):
+    """A workspace for CIFAR-10 with so many test images, gone through again where they are few."""
+
+    @cached_property
+    def cifar10(self) -> Dataset:
+        """The data set, the digest of its test images left as it was."""
+        dataset = super().dataset("cifar10")
+        return replace(dataset, test=first(dataset.test, MANY))
+
+    def dataset(self, name: str) -> Dataset:  # noqa: ARG002 - there is one
+        return self.cifar10
+
+
+def _attack(folder: Path, count: int) -> None:
+    """Attack in this process a network hardly trained: it takes as much memory as any."""
+    short = {"train_images": 256, "schedule.epochs": 1}
+    recipe = load_recipe("softmax", "cifar10", "quick", set=short)
+    ManyImages(folder, device="cpu").adversarial_set(recipe, "fgsm", images=count)
 
 
 def _peak() -> float:
@@ -70,7 +76,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("count", type=int)
     given = parser.parse_args()
-    _craft(given.folder, given.count)
+    _attack(given.folder, given.count)
     print(_peak())
 
 

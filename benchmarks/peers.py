@@ -35,7 +35,7 @@ class TorchattacksPGD:
     Attributes:
         model: in eval mode.
         eps: L-infinity budget.
-        batch: images a batch.
+        batch: images per batch.
         steps: of eps/4.
     """
 

@@ -15,11 +15,12 @@ from torch.utils.data import Dataset as Items
 from torchvision import transforms
 
 from robustbench_pcl.data.dataset import Split
-from robustbench_pcl.losses.supervised import SupervisedModel
 from robustbench_pcl.models.classifier import Normalise
+from robustbench_pcl.models.supervised import SupervisedModel
 
 PLAIN = "NCHW"
-Craft = Callable[[Tensor, Tensor], Tensor]
+BatchAttack = Callable[[Tensor, Tensor], Tensor]
+"""(images, labels) -> adversarial images."""
 
 
 class PlainNormalise(Normalise):
@@ -66,14 +67,14 @@ class Pictures(Items[tuple[Tensor, int]]):
 
 
 class PlainTraining:
-    """An epoch a call, in float32.
+    """One epoch per call, in float32.
 
     Args:
         model: with its criterion, in NCHW.
         pictures: to train on.
-        batch_size: images a step.
+        batch_size: images per step.
         workers: of the loader.
-        craft: makes the adversarial images that are trained on; None for clean ones.
+        attack: makes the adversarial images that are trained on; None for clean ones.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class PlainTraining:
         pictures: Pictures,
         batch_size: int,
         workers: int,
-        craft: Craft | None = None,
+        attack: BatchAttack | None = None,
     ) -> None:
         self.model = model.train()
         self.device = next(model.parameters()).device
@@ -97,15 +98,15 @@ class PlainTraining:
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
         )
-        self.craft = craft
+        self.attack = attack
 
     def __call__(self) -> None:
         for images, labels in self.loader:
             self._step(images.to(self.device), labels.to(self.device))
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        if self.craft is not None:
-            images = self.craft(images, labels)
+        if self.attack is not None:
+            images = self.attack(images, labels)
         logits, features = self.model.classifier.features(images)
         loss = torch.stack(list(self.model.criterion(logits, features, labels).values())).sum()
         self.optimiser.zero_grad()

@@ -15,11 +15,11 @@ from benchmarks.interleaved import compare
 from benchmarks.peers import adv_lib_cw, torchattacks_cw
 from benchmarks.plain import layouts
 from benchmarks.table import Figure, Row, at_least, at_most
-from benchmarks.victims import TITLES, standard
-from robustbench_pcl.attacks import CW
-from robustbench_pcl.evaluation.robustness import robustness
-from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.losses.supervised import SupervisedModel
+from benchmarks.targets import TITLES, standard
+from robustbench_pcl.attacks.carlini_wagner import CW
+from robustbench_pcl.evaluation.evaluate import evaluate
+from robustbench_pcl.models.supervised import SupervisedModel
+from robustbench_pcl.pipeline.workspace import Workspace
 
 IMAGES, CANDIDATES = 48, 192
 STEPS, TRIAL_STEPS = 1_000, 20
@@ -30,7 +30,7 @@ Peer = Callable[[nn.Module, Tensor, Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attack came to, by the plain model's answers.
+    """What an attack came to, by the model's own answers.
 
     Attributes:
         fooled: boolean (N,).
@@ -45,17 +45,17 @@ class Outcome:
         return f"{percent(self.fooled):.1f} % fooled, median L2 {median:.3f}"
 
 
-def carlini_wagner(bench: Bench, rounds: int) -> Iterator[Row]:
+def carlini_wagner(workspace: Workspace, rounds: int) -> Iterator[Row]:
     """Speed against the faster peer, success and distance against the better one."""
-    model = bench.model(standard("fmnist"))
-    images, labels = rightly_classified(model, *test_images(bench, "fmnist", CANDIDATES))
+    model = workspace.model(standard("fmnist"))
+    images, labels = rightly_classified(model, *test_images(workspace, "fmnist", CANDIDATES))
     attack = CW(c=1, steps=STEPS, learning_rate=0.01)
     ways = {
-        "ours": lambda: robustness(model, attack, images, labels).adversarial,
+        "ours": lambda: evaluate(model, images, labels, attack).adversarial,
         **{name: fastest_layout(peer, model, images, labels) for name, peer in PEERS.items()},
     }
     runs = compare(ways, rounds)
-    found = {way: judged(model, runs.results[way], images, labels) for way in ways}
+    found = {way: assess(model, runs.results[way], images, labels) for way in ways}
     faster = min(PEERS, key=runs.median)
     speed = runs.ratio(faster, "ours")
     seconds = ", ".join(f"{way} {runs.median(way):.1f} s" for way in ways)
@@ -92,7 +92,7 @@ def fastest_layout(
     return partial(peer, networks[compare(trials, 2).fastest], images, labels, STEPS)
 
 
-def judged(model: SupervisedModel, adversarial: Tensor, images: Tensor, labels: Tensor) -> Outcome:
+def assess(model: SupervisedModel, adversarial: Tensor, images: Tensor, labels: Tensor) -> Outcome:
     """What adversarial images are worth."""
     with torch.no_grad():
         fooled = model(adversarial).argmax(dim=1) != labels

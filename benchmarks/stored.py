@@ -1,4 +1,4 @@
-"""Writing an adversarial set: its share of the run that crafts it."""
+"""Writing an adversarial set: its share of the run that makes it."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ import numpy as np
 
 from benchmarks.interleaved import compare
 from benchmarks.table import Figure, Row, at_most
-from benchmarks.victims import TITLES, standard
-from robustbench_pcl.data.catalogue import dataset_spec
-from robustbench_pcl.evaluation.crafting import SHARD
-from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.specs.base import Part
+from benchmarks.targets import TITLES, standard
+from robustbench_pcl.attacks.gradient_descent import PGD
+from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.evaluation.generate import SHARD
+from robustbench_pcl.pipeline.workspace import Workspace
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, Shard, finish_set, save_shard
 
 IMAGES = 1_000
 TITLE = f"writing an adversarial set, {TITLES['fmnist']}"
-ATTACK = Part(name="pgd", parameters={"eps": dataset_spec("fmnist").eps, "steps": 10})
+ATTACK = PGD(eps=dataset_spec("fmnist").eps, steps=10)
 
 
-def writing(bench: Bench, rounds: int) -> Iterator[Row]:
+def writing(workspace: Workspace, rounds: int) -> Iterator[Row]:
     """Storing the shards and joining them, against the whole run on conv6."""
     recipe = standard("fmnist")
-    checkpoint = bench.train(recipe)
-    clean = bench.dataset(recipe.dataset).test.images
+    checkpoint = workspace.train(recipe)
+    clean = workspace.dataset(recipe.dataset).test.images
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        crafting = Bench(home, device=bench.device_name, images=IMAGES)
-        crafting.open(checkpoint.path)
+        written = Path(folder, "written")
+        other = Workspace(Path(folder), device=workspace.device_name)
+        other.open(checkpoint.path)
 
-        def craft() -> AdversarialSet:
-            shutil.rmtree(crafting.home.results, ignore_errors=True)
-            return crafting.craft(recipe, ATTACK)
+        def generate() -> AdversarialSet:
+            shutil.rmtree(other.paths.results, ignore_errors=True)
+            return other.adversarial_set(recipe, ATTACK, images=IMAGES)
 
-        stored = craft()
+        stored = generate()
         shards = list(_shards(stored))
 
         def write() -> None:
             for shard in shards:
-                save_shard(home, stored.spec.id, shard)
-            finish_set(home, stored.spec, clean, stored.summary.environment)
+                save_shard(written, stored.spec.id, shard)
+            finish_set(written, stored.spec, clean, stored.summary.environment)
 
-        runs = compare({"writing": write, "run": craft}, rounds)
+        runs = compare({"writing": write, "run": generate}, rounds)
     share = runs.ratio("writing", "run")
     low, high = share.spread or (share.value, share.value)
     figure = Figure(100 * share.value, " %", (100 * low, 100 * high))
     details = f"{runs.median('writing'):.2f} of {runs.median('run'):.2f} s for {IMAGES:,} images"
-    yield Row(TITLE, "crafting it by PGD-10", figure, at_most(3, " %"), details)
+    yield Row(TITLE, "making it by PGD-10", figure, at_most(3, " %"), details)
 
 
 def _shards(stored: AdversarialSet) -> Iterator[Shard]:

@@ -1,4 +1,4 @@
-"""What a benchmark says: a figure, its goal, and whether it is met, a row of Markdown each."""
+"""What a benchmark says: a figure, its goal, and whether it is met, as rows of Markdown."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from robustbench_pcl.store.records import Environment
+    from robustbench_pcl.environment import Environment
 
 COLUMNS = ("work", "against", "measured", "goal", "", "how much")
 

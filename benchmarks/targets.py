@@ -1,10 +1,9 @@
-"""The networks that are attacked: of the paper's size, trained for minutes and then kept."""
+"""The models that are attacked: of the paper's size, trained for minutes and then kept."""
 
 from __future__ import annotations
 
-from robustbench_pcl.recipes.named import named_recipe
-from robustbench_pcl.specs.base import Part
-from robustbench_pcl.specs.recipe import Recipe, Schedule
+from robustbench_pcl.recipe import Recipe, Schedule
+from robustbench_pcl.recipes.load import load_recipe
 
 TITLES = {"cifar10": "ResNet-110 on CIFAR-10", "fmnist": "conv6 on F-MNIST"}
 TRAIN_IMAGES = {"cifar10": 8_000, "fmnist": 10_000}
@@ -17,25 +16,22 @@ ADVERSARIAL = {
     "fmnist": Schedule(epochs=8, batch_size=128, learning_rate=0.02, milestones=(6, 7)),
 }
 PGD_STEPS = 3
-"""Of adversarial training, walking 2.5 eps in all as the paper's walk does."""
+"""Of adversarial training; their sizes sum to 2.5 eps, as the paper's seven do."""
 
 
 def standard(dataset: str) -> Recipe:
     """Cross-entropy on clean images."""
-    return named_recipe("softmax", dataset, "paper").model_copy(
-        update={"train_images": TRAIN_IMAGES[dataset], "schedule": STANDARD[dataset]}
+    return load_recipe("softmax", dataset, "paper").changed(
+        train_images=TRAIN_IMAGES[dataset], schedule=STANDARD[dataset]
     )
 
 
 def adversarial(dataset: str) -> Recipe:
     """PGD adversarial training, from the standard model's weights on."""
-    recipe = named_recipe("madry", dataset, "paper")
-    walk = {"steps": PGD_STEPS, "relative_step_size": 2.5 / PGD_STEPS}
-    return recipe.model_copy(
-        update={
-            "defense": Part(name="madry", parameters={**recipe.defense.parameters, **walk}),
-            "train_images": TRAIN_IMAGES[dataset],
-            "schedule": ADVERSARIAL[dataset],
-            "start": standard(dataset),
-        }
+    steps = {"defense.steps": PGD_STEPS, "defense.relative_step_size": 2.5 / PGD_STEPS}
+    return load_recipe("madry", dataset, "paper", set=steps).changed(
+        name="madry",
+        train_images=TRAIN_IMAGES[dataset],
+        schedule=ADVERSARIAL[dataset],
+        start=standard(dataset),
     )

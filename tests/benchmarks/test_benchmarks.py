@@ -8,19 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.__main__ import rows, sections
+from benchmarks.__main__ import main, rows, sections
 from benchmarks.attacking import fastest_peer
 from benchmarks.interleaved import Comparison, compare
 from benchmarks.plain import layouts
+from benchmarks.robust import robust
 from benchmarks.shortest import Outcome, common_medians
 from benchmarks.table import Figure, Row, at_least, at_most, line
+from benchmarks.targets import adversarial, standard
 from benchmarks.training import losses
-from robustbench_pcl.jobs.bench import Bench
-from robustbench_pcl.losses.supervised import SupervisedModel
-from robustbench_pcl.recipes.named import named_recipe
-from robustbench_pcl.training.assemble import build_model, laid_out
-
-CPU = torch.device("cpu")
+from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts
+from robustbench_pcl.attacks.gradient_descent import PGD
+from robustbench_pcl.evaluation.evaluate import evaluate
+from robustbench_pcl.models.supervised import SupervisedModel
+from robustbench_pcl.pipeline.workspace import Workspace
+from robustbench_pcl.recipes.load import load_recipe
+from robustbench_pcl.training.build import build_model
 
 
 def test_a_ratio_is_that_of_the_medians_with_the_spread_of_the_rounds():
@@ -57,20 +60,20 @@ def test_a_row_says_whether_its_goal_is_met(figure, goal, told):
 def test_a_missing_data_set_and_a_missing_peer_are_rows_and_the_rest_still_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("robustbench_pcl.data.loading.SOURCES", ())
+    monkeypatch.setattr("robustbench_pcl.data.loader.SOURCES", ())
     monkeypatch.setitem(sys.modules, "torchattacks", None)  # as if it were not installed
     images, labels = torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64)
 
-    def peerless(_bench: Bench, _rounds: int) -> Iterator[Row]:
+    def peerless(_workspace: Workspace, _rounds: int) -> Iterator[Row]:
         yield Row("found", "", str(fastest_peer(_model(), images, labels, 0.03)))
 
     chosen = {
         "losses": partial(losses, "cifar10"),
         "attack": peerless,
-        "easy": lambda bench, rounds: [Row("easy", "", f"{rounds} rounds")],
+        "easy": lambda workspace, rounds: [Row("easy", "", f"{rounds} rounds")],
     }
     missing, peer, easy = (
-        line(row.cells()) for row in rows(chosen, Bench(tmp_path, device="cpu"), 4)
+        line(row.cells()) for row in rows(chosen, Workspace(tmp_path, device="cpu"), 4)
     )
     assert "| losses |  | not measured: CIFAR-10 was not found." in missing
     assert "pclbench data add cifar10 FILE" in missing
@@ -103,5 +106,40 @@ def test_sections_on_an_accelerator_come_on_top():
     assert all("accelerator" in title for title in more[len(few) :])
 
 
+def test_words_that_no_title_has_are_refused_with_the_titles_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--home", str(tmp_path), "--only", "nothing"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "C&W, 1,000 iterations" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("exact", "shortcuts"),
+    [(True, EXACT), (False, Shortcuts(folded=True, early_stop=True))],
+    ids=["exact", "early stop"],
+)
+def test_shortcuts_of_ones_own_come_to_what_evaluate_says(exact, shortcuts):
+    images = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    model, attack = _model(), PGD(eps=0.002, steps=2)
+    with torch.no_grad():
+        labels = model(images).argmax(dim=1)
+    labels[:3] = (labels[:3] + 1) % 10
+    own = robust(model, attack, images, labels, shortcuts)
+    assert own.tolist() == evaluate(model, images, labels, attack, exact=exact).robust.tolist()
+    assert 0 < own.sum() < 9
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "fmnist"])
+def test_an_adversarially_trained_target_starts_from_the_standard_one(dataset):
+    recipe = adversarial(dataset)
+    assert recipe.start == standard(dataset)
+    assert recipe.defense["name"] == "madry"
+    length = recipe.defense["steps"] * recipe.defense["relative_step_size"]
+    assert length == pytest.approx(2.5)
+
+
 def _model() -> SupervisedModel:
-    return laid_out(build_model(named_recipe("softmax", "cifar10", "demo")), CPU).eval()
+    return build_model(load_recipe("softmax", "cifar10", "demo"))
