@@ -1,106 +1,135 @@
 """``pclbench data``: which images there are, and where they come from."""
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_pcl.cli.console import Format, FormatOption, print_rows, say
-from robustbench_pcl.data.catalogue import DATASETS, dataset_spec
+from robustbench_pcl.cli.choices import Format, dataset_names, offered
+from robustbench_pcl.cli.options import FormatOption
+from robustbench_pcl.cli.output import print_rows, say
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
-    from robustbench_pcl.data.dataset import Dataset
-    from robustbench_pcl.data.spec import DatasetSpec
+    from robustbench_pcl.data.datasets import DatasetSpec
 
 NOT_HERE = "not here"
-
-app = typer.Typer(help="List, add and verify data sets.", no_args_is_help=True)
-
-
-def _complete(start: str) -> list[str]:
-    return [name for name in DATASETS if name.startswith(start)]
-
-
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="of the data set", autocompletion=_complete)
+    str,
+    typer.Argument(metavar="NAME", help="Of the data set.", autocompletion=offered(dataset_names)),
 ]
 OptionalNameArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="NAME", help="of the data set; all if left out", autocompletion=_complete
+        metavar="NAME",
+        help="Of the data set; all if left out.",
+        autocompletion=offered(dataset_names),
     ),
 ]
 
 
-@app.command("list")
-def list_datasets(form: FormatOption = Format.table) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ListData:
     """List the data sets, and which of them are on this machine."""
-    rows = [_row(spec) for spec in DATASETS.values()]
-    print_rows(rows, form, title="Data sets")
-    if any(row["where"] == NOT_HERE for row in rows):
-        say(
-            "What is not here is looked for when it is first used. "
-            "To add a copy of your own: pclbench data add NAME FILE"
-        )
+
+    form: FormatOption = Format.text
+
+    def __call__(self) -> None:
+        """Print a row per data set."""
+        from robustbench_pcl.data.datasets import DATASETS
+
+        rows = [_row(spec) for spec in DATASETS.values()]
+        print_rows(rows, self.form, title="Data sets")
+        if any(row["where"] == NOT_HERE for row in rows):
+            say(
+                "What is not here is looked for when it is first used. "
+                "To add a copy of your own: pclbench data add NAME FILE"
+            )
 
 
-@app.command()
-def add(
-    name: NameArgument,
+@dataclass(frozen=True, kw_only=True)
+class AddData:
+    """Put a data set into the cache, in place of what was there."""
+
+    name: NameArgument
     file: Annotated[
         Path | None,
         typer.Argument(
             metavar="FILE",
-            help="zip, tar.gz or folder with <split>/<class>/<id>.png or the four IDX files; "
-            "if left out, the data set is looked for again, on this machine and on the network",
+            help="Zip, tar.gz or folder with <split>/<class>/<id>.png, or the four IDX files; "
+            "if left out, the data set is looked for again, on this machine and on the network.",
         ),
-    ] = None,
+    ] = None
     data_root: Annotated[
-        Path | None, typer.Option(help="folder with files in torchvision's layout")
-    ] = None,
-) -> None:
-    """Put a data set into the cache, in place of what was there."""
-    from robustbench_pcl.data import loading
+        Path | None, typer.Option(help="Folder with files in torchvision's layout.")
+    ] = None
 
-    dataset = loading.fetch(name, data_root) if file is None else loading.add(name, file)
-    counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
-    note = f" ({dataset.provenance.note})" if dataset.provenance.note else ""
-    say(f"{dataset.spec.title}: {counts} from {dataset.provenance.source}{note}.")
+    def __call__(self) -> None:
+        """Read it and say what was found."""
+        from robustbench_pcl.data import loader
 
-
-@app.command()
-def verify(name: OptionalNameArgument = None, form: FormatOption = Format.table) -> None:
-    """Read cached images again, and compare them with their digests."""
-    from robustbench_pcl.data import cache
-
-    wanted = [dataset_spec(name)] if name else list(DATASETS.values())
-    found = [dataset for spec in wanted if (dataset := cache.verify(spec))]
-    if name and not found:
-        raise UserError(
-            f"{dataset_spec(name).title} is not in the cache.",
-            f"Add it: pclbench data add {name} [FILE]",
+        found = (
+            loader.fetch(self.name, self.data_root)
+            if self.file is None
+            else loader.add(self.name, self.file)
         )
-    print_rows([_intact_row(dataset) for dataset in found], form, title="Intact")
+        counts = f"{len(found.train):,} training and {len(found.test):,} test images"
+        note = f" ({found.provenance.note})" if found.provenance.note else ""
+        say(f"{found.spec.title}: {counts} from {found.provenance.source}{note}.")
 
 
-@app.command()
-def path(name: OptionalNameArgument = None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class VerifyData:
+    """Read cached images again, and compare them with their digests."""
+
+    name: OptionalNameArgument = None
+    form: FormatOption = Format.text
+
+    def __call__(self) -> None:
+        """Print a row per data set that is intact."""
+        from robustbench_pcl.data.dataset import verify
+        from robustbench_pcl.data.datasets import DATASETS, dataset_spec
+
+        wanted = [dataset_spec(self.name)] if self.name else list(DATASETS.values())
+        found = [dataset for spec in wanted if (dataset := verify(spec))]
+        if self.name and not found:
+            raise UserError(
+                f"{dataset_spec(self.name).title} is not in the cache.",
+                f"Add it: pclbench data add {self.name} [FILE]",
+            )
+        rows = [
+            {
+                "name": dataset.spec.name,
+                "train_digest": dataset.train.digest,
+                "test_digest": dataset.test.digest,
+            }
+            for dataset in found
+        ]
+        print_rows(rows, self.form, title="Intact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataPath:
     """Print the folder where data sets are cached, or that of one of them."""
-    from robustbench_pcl.data import cache
 
-    print(cache.folder_of(dataset_spec(name)) if name else cache.cache_root())
+    name: OptionalNameArgument = None
+
+    def __call__(self) -> None:
+        """Print it."""
+        from robustbench_pcl.data.dataset import cache_root
+        from robustbench_pcl.data.datasets import dataset_spec
+
+        print(cache_root() / dataset_spec(self.name).name if self.name else cache_root())
 
 
-def _row(spec: DatasetSpec) -> dict[str, Any]:
-    from robustbench_pcl.data import cache
+def _row(spec: "DatasetSpec") -> dict[str, Any]:
+    from robustbench_pcl.data.dataset import read_info
 
     where, note = NOT_HERE, ""
     train, test = spec.train_images, spec.test_images
     try:
-        if info := cache.read_info(spec):
+        if info := read_info(spec):
             where, note = info.provenance.source, info.provenance.note
             train, test = info.train.count, info.test.count
     except UserError as error:  # one broken data set must not hide the others
@@ -113,12 +142,4 @@ def _row(spec: DatasetSpec) -> dict[str, Any]:
         "test": test,
         "where": where,
         "note": note,
-    }
-
-
-def _intact_row(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.spec.name,
-        "train_digest": dataset.train.digest,
-        "test_digest": dataset.test.digest,
     }

@@ -1,84 +1,241 @@
-"""Options that several commands share, and how their values are read."""
+"""The options that commands share, in groups that a command inherits; each is defined once.
 
-from __future__ import annotations
+Types are written out, not postponed: typer reads an inherited field where its command is defined.
+"""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.specs.names import SCALES, TRAINING_PRECISIONS, Scale, TrainingPrecision
+from robustbench_pcl.cli.choices import (
+    Format,
+    Loss,
+    Scale,
+    attack_names,
+    dataset_names,
+    offered,
+    read_scale,
+)
+from robustbench_pcl.cli.output import say
+from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
-    from robustbench_pcl.jobs.bench import Bench
-    from robustbench_pcl.specs.base import Part
-    from robustbench_pcl.specs.recipe import Recipe
+    from robustbench_pcl import configuration
+    from robustbench_pcl.attacks.base import Attack
+    from robustbench_pcl.pipeline.workspace import Workspace
+    from robustbench_pcl.recipe import Recipe
 
-DatasetOption = Annotated[str, typer.Option(help="Data set: see pclbench data list.")]
-ScaleOption = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Sizes: {', '.join(SCALES)}.",
-        show_default="paper with an accelerator, else quick",
-    ),
+DEFAULT_DATASET = "cifar10"
+DATASET_HELP = "Data set: see pclbench data list."
+DatasetOption = Annotated[
+    str, typer.Option(help=DATASET_HELP, autocompletion=offered(dataset_names))
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of training and of attacks.", min=0)]
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(metavar="DATASET", help=DATASET_HELP, autocompletion=offered(dataset_names)),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to write what is found.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
-ImagesOption = Annotated[
-    int | None,
-    typer.Option(help="Test images, the first ones.", min=1, show_default="the scale's number"),
+ScaleOption = Annotated[
+    Scale | None,
+    typer.Option(help="Sizes.", show_default="paper with an accelerator, else quick"),
 ]
-ExactOption = Annotated[
-    bool,
-    typer.Option("--exact", help="Attack the plain model in float32, all steps: no shortcuts."),
-]
-HomeOption = Annotated[
-    Path, typer.Option(help="Folder with checkpoints/ and results/.", envvar="PCLBENCH_HOME")
-]
-DataRootOption = Annotated[
-    Path | None,
+DatasetsOption = Annotated[
+    list[str] | None,
     typer.Option(
-        help="Folder with torchvision's data files.", envvar="PCLBENCH_DATA", show_default=False
+        "--dataset",
+        help="Only this data set; may be repeated.",
+        show_default="the paper's",
+        autocompletion=offered(dataset_names),
     ),
 ]
-EpsOption = Annotated[
-    str | None,
-    typer.Option(
-        help="L-infinity budget, pixels in [0, 1]: 0.03 or 8/255.",
-        show_default="the paper's for the data set",
-    ),
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A parameter, as key=value; may be repeated.", show_default=False),
 ]
 
 
-def read_scale(name: str | None) -> Scale:
-    """The scale of that name; without one, ``paper`` where there is an accelerator.
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """Where artefacts lie."""
 
-    Raises:
-        UserError: there is no such scale.
-    """
-    for scale in SCALES:
-        if name == scale:
-            return scale
-    if name is not None:
-        raise unknown_name("scale", name, SCALES)
-    import torch
-
-    return "paper" if torch.cuda.is_available() else "quick"
+    home: Annotated[
+        Path, typer.Option(help="Folder with checkpoints/ and results/.", envvar="PCLBENCH_HOME")
+    ] = Path()
 
 
-def read_precision(name: str | None) -> TrainingPrecision | None:
-    """The precision of that name.
+@dataclass(frozen=True, kw_only=True)
+class Place(Home):
+    """Where artefacts lie, and what makes new ones."""
 
-    Raises:
-        UserError: there is no such precision.
-    """
-    for precision in TRAINING_PRECISIONS:
-        if name == precision:
-            return precision
-    if name is not None:
-        raise unknown_name("precision", name, TRAINING_PRECISIONS)
-    return None
+    device: DeviceOption = "auto"
+    data_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with torchvision's data files.",
+            envvar="PCLBENCH_DATA",
+            show_default=False,
+        ),
+    ] = None
+
+    def workspace(self) -> "Workspace":
+        """The folder and the device, with progress on the terminal."""
+        from robustbench_pcl.pipeline.workspace import Workspace
+        from robustbench_pcl.progress import TerminalProgress
+
+        return Workspace(
+            self.home, device=self.device, data_root=self.data_root, progress=TerminalProgress()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sized:
+    """How large recipes are."""
+
+    scale: ScaleOption = None
+
+    @property
+    def size(self) -> "configuration.Scale":
+        """The scale; without one, paper where there is an accelerator, else quick."""
+        from robustbench_pcl.environment import has_accelerator
+
+        return read_scale(self.scale) or ("paper" if has_accelerator() else "quick")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seeded(Sized):
+    """Which recipes of those of one name."""
+
+    seed: Annotated[int, typer.Option(help="Seed of training and of attacks.", min=0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models(Seeded):
+    """Models that a command talks about, each a recipe's name or a checkpoint's file."""
+
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help=DATASET_HELP,
+            show_default="that of a checkpoint's file, else cifar10",
+            autocompletion=offered(dataset_names),
+        ),
+    ] = None
+
+    def models(self, names: Sequence[str], workspace: "Workspace") -> "list[Recipe]":
+        """The recipes of some models; those by name are as those from files, if there are any.
+
+        Raises:
+            UserError: a name is unknown, a file is no checkpoint, or one of another data set or
+                scale than what was asked for.
+        """
+        from robustbench_pcl.recipes.load import load_recipe
+
+        files = {name: workspace.open(Path(name)) for name in names if "." in name or "/" in name}
+        dataset = self.dataset
+        scale = self.scale and read_scale(self.scale)
+        for name, recipe in files.items():
+            dataset, scale = dataset or recipe.dataset, scale or recipe.scale
+            if recipe.dataset != dataset:
+                cause = f"{name} was trained on {recipe.dataset}, not on {dataset}."
+                raise UserError(cause, "Leave --dataset out, and name models of one data set.")
+            if recipe.scale != scale:
+                cause = f"{name} is a model at scale {recipe.scale}, not {scale}."
+                raise UserError(cause, "Leave --scale out: a checkpoint's file says its own.")
+        dataset, scale = dataset or DEFAULT_DATASET, scale or self.size
+        return [
+            files[name] if name in files else load_recipe(name, dataset, scale, self.seed)
+            for name in names
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacks:
+    """Attacks that a command runs: each name with each budget."""
+
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="fgsm, bim, mim, pgd, cw or your own; may be repeated.",
+            show_default="pgd",
+            autocompletion=offered(attack_names),
+        ),
+    ] = None
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="L-infinity budget, pixels in [0, 1]: 0.03 or 8/255; may be repeated.",
+            show_default="the paper's for the data set",
+        ),
+    ] = None
+    loss: Annotated[
+        Loss | None, typer.Option(help="What to maximise.", show_default="the attack's own")
+    ] = None
+    adaptive: Annotated[
+        bool,
+        typer.Option(
+            "--adaptive", help="Maximise the joint loss, prototypes included: --loss joint."
+        ),
+    ] = False
+    settings: SetOption = None
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether any option says something about attacks."""
+        return bool(self.attack or self.eps or self.loss or self.adaptive or self.settings)
+
+    def attacks(self, recipes: "Sequence[Recipe]") -> "list[tuple[Recipe, Attack]]":
+        """Each attack on each model, complete for the model's data set and scale.
+
+        The joint loss is left to models that have one.
+
+        Args:
+            recipes: of the models, at least one.
+
+        Raises:
+            UserError: options contradict each other, a name or value is wrong, or no model has the
+                joint loss that is asked for.
+        """
+        from robustbench_pcl.recipes.load import load_attack
+
+        if self.adaptive and self.loss not in (None, Loss.joint):
+            cause = f"--adaptive maximises the joint loss, not {self.loss}."
+            raise UserError(cause, "Leave one out.")
+        given = read_settings(self.settings) if self.settings else {}
+        for flag, key, said in (
+            ("--eps", "eps", self.eps),
+            ("--loss", "loss", self.loss),
+            ("--adaptive", "loss", self.adaptive),
+        ):
+            if said and key in given:
+                raise UserError(f"{flag} and --set {key} say the same thing.", "Leave one out.")
+        if self.loss or self.adaptive:
+            given["loss"] = str(self.loss or Loss.joint)
+        budgets = [{"eps": eps} for eps in dict.fromkeys(self.eps or ())] or [{}]
+        found: list[tuple[Recipe, Attack]] = []
+        blind: list[Recipe] = []
+        for name, budget in product(dict.fromkeys(self.attack or ["pgd"]), budgets):
+            for recipe in recipes:
+                attack = load_attack(name, recipe.dataset, recipe.scale, {**given, **budget})
+                knows = recipe.feature_layers or attack.dump().get("loss") != Loss.joint
+                if knows:
+                    found.append((recipe, attack))
+                else:
+                    blind.append(recipe)
+        names = " and ".join(dict.fromkeys(recipe.name for recipe in blind))
+        if not found:
+            raise UserError(
+                f"There is no loss on features of {names} for an attack to know.",
+                "Leave --adaptive and the joint loss out, or attack a model that has one: "
+                "pclbench attack ours --adaptive.",
+            )
+        if blind:
+            say(f"Not attacked, since there is no joint loss: {names}.")
+        return found
 
 
 def read_layers(text: str | None) -> tuple[int, ...] | None:
@@ -92,93 +249,23 @@ def read_layers(text: str | None) -> tuple[int, ...] | None:
     try:
         return tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError as error:
-        raise UserError(
-            f"--layers {text!r} is not a list of numbers.", "Write --layers 3,4,5."
-        ) from error
+        cause = f"--layers {text!r} is not a list of numbers."
+        raise UserError(cause, "Write --layers 3,4,5.") from error
 
 
-def read_attack(name: str, dataset: str, eps: str | None, parameters: list[str]) -> Part:
-    """An attack with its budget and ``key=value`` parameters.
+def read_settings(texts: Sequence[str] | None, flag: str = "--set") -> dict[str, str]:
+    """Values by key from ``key=value``; ``-`` and ``_`` are one letter in a key.
 
     Raises:
-        UserError: a name or value is wrong; attacks without an eps refuse one.
+        UserError: there is no ``=`` in one, or two have one key.
     """
-    from robustbench_pcl.attacks import ATTACKS
-    from robustbench_pcl.attacks.parts import build_attack, resolved
-    from robustbench_pcl.data.catalogue import dataset_spec
-    from robustbench_pcl.specs.base import Part, Scalar
-    from robustbench_pcl.specs.units import parse_eps
-
-    spec = dataset_spec(dataset)
-    given: dict[str, Scalar] = {}
-    for text in parameters:
-        key, separator, value = text.partition("=")
+    given: dict[str, str] = {}
+    for text in texts or ():
+        key, separator, value = (part.strip() for part in text.partition("="))
+        key = key.replace("-", "_")
         if not separator:
-            raise UserError(f"{text!r} is not a parameter.", "Write --set steps=40.")
-        given[key.strip().replace("-", "_")] = _scalar(value)
-    known = resolved(ATTACKS[name]()).parameters
-    if eps is not None and "eps" not in known:
-        raise UserError(
-            f"{name} has no L-infinity budget.",
-            f"Leave --eps out; see pclbench attacks show {name}.",
-        )
-    budget: dict[str, Scalar] = {}
-    if "eps" in known:
-        budget["eps"] = spec.eps if eps is None else parse_eps(eps)
-    elif "c" in known:
-        budget["c"] = spec.carlini_wagner_c
-    part = Part(name=name, parameters={**budget, **given})
-    build_attack(part)
-    return part
-
-
-def read_recipe(text: str, dataset: str, scale: Scale, seed: int, bench: Bench) -> Recipe:
-    """A model that a command talks about: a recipe's name, or a checkpoint's file.
-
-    Raises:
-        UserError: neither.
-    """
-    from robustbench_pcl.recipes.named import named_recipe
-
-    if "." in text or "/" in text:
-        recipe = bench.open(Path(text))
-        if recipe.dataset != dataset:
-            raise UserError(
-                f"{text} was trained on {recipe.dataset}, not on {dataset}.",
-                f"Add --dataset {recipe.dataset}.",
-            )
-        return recipe
-    return named_recipe(text, dataset, scale, seed)
-
-
-def open_bench(
-    home: Path,
-    device: str,
-    data_root: Path | None = None,
-    images: int | None = None,
-    seed: int = 0,
-    *,
-    exact: bool = False,
-) -> Bench:
-    """The bench of a command, watched on the terminal."""
-    from robustbench_pcl.jobs.bench import Bench
-    from robustbench_pcl.progress import TerminalProgress
-
-    return Bench(
-        home,
-        device=device,
-        data_root=data_root,
-        images=images,
-        seed=seed,
-        exact=exact,
-        progress=TerminalProgress(),
-    )
-
-
-def _scalar(text: str) -> int | float | str:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return text
+            raise UserError(f"{flag} {text!r} says no value.", f"Write {flag} {key}=VALUE.")
+        if key in given:
+            raise UserError(f"{flag} {key} is given twice.", "It has one value: leave one out.")
+        given[key] = value
+    return given

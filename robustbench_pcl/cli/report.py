@@ -1,129 +1,121 @@
 """``pclbench report``: the paper's tables and figures, measured beside published."""
 
-from __future__ import annotations
-
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from robustbench_pcl.cli.console import say
-from robustbench_pcl.cli.delivering import (
-    TableFormat,
-    deliver_described,
-    deliver_figure,
-    deliver_overview,
-    deliver_table,
-    deliver_text,
-)
-from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.specs.names import SCALES, Scale
+from robustbench_pcl.cli.choices import Format, Scale, dataset_names, offered, read_scale
+from robustbench_pcl.cli.options import FormatOption, Home
+from robustbench_pcl.cli.output import print_rows, print_tables, say, write, write_figure
+from robustbench_pcl.errors import UserError
 
 
-def report(
-    *,
+@dataclass(frozen=True, kw_only=True)
+class Report(Home):
+    """Show what was measured beside what the paper prints.
+
+    Nothing is trained or attacked: what is missing is shown as missing, with the command that
+    measures it. Tables 1, 2 and 10 describe the code itself. Without --table, --figure and --page,
+    list what there is and how much of it is measured.
+    """
+
     table: Annotated[
         int | None, typer.Option(help="Number of a table in the paper.", show_default=False)
-    ] = None,
+    ] = None
     figure: Annotated[
         int | None,
         typer.Option(
             help="Number of a figure in the paper, as SVG, or PNG by --output's name.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     dataset: Annotated[
         list[str] | None,
-        typer.Option(help="Only this data set; may be repeated.", show_default="all measured"),
-    ] = None,
-    form: Annotated[
-        TableFormat, typer.Option("--format", help="How to write the table.")
-    ] = TableFormat.text,
+        typer.Option(
+            help="Only this data set; may be repeated.",
+            show_default="all measured",
+            autocompletion=offered(dataset_names),
+        ),
+    ] = None
+    form: FormatOption = Format.text
     interval: Annotated[
         bool, typer.Option("--interval", help="With 95 % intervals; csv and json always are.")
-    ] = False,
+    ] = False
     page: Annotated[
         bool, typer.Option("--page", help="One HTML page with all tables and figures.")
-    ] = False,
+    ] = False
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write to this file.", show_default="print"),
-    ] = None,
+    ] = None
     scale: Annotated[
-        str | None,
+        Scale | None,
         typer.Option(
-            help=f"Only recipes at this scale: {', '.join(SCALES)}.",
-            show_default="the most faithful one measured",
+            help="Only recipes at this scale.", show_default="the most faithful one measured"
         ),
-    ] = None,
+    ] = None
     seed: Annotated[
         int | None, typer.Option(help="Only recipes with this seed.", show_default="any")
-    ] = None,
-    home: Annotated[
-        Path,
-        typer.Option(help="Folder with checkpoints/ and results/.", envvar="PCLBENCH_HOME"),
-    ] = Path(),
-) -> None:
-    """Show what was measured beside what the paper prints.
+    ] = None
 
-    Nothing is trained or attacked: what is missing is shown as missing, with
-    the command that measures it. Tables 1, 2 and 10 describe the code itself.
-    Without --table, --figure and --page, list what there is and how much of it
-    is measured.
-    """
-    from robustbench_pcl.paper.table import published_numbers
-    from robustbench_pcl.report.evidence import Evidence
-    from robustbench_pcl.report.figures.paper_figures import report_figure
-    from robustbench_pcl.report.overview import overview
-    from robustbench_pcl.report.page.contents import full_page
-    from robustbench_pcl.report.tables.described import TITLES, described_table
-    from robustbench_pcl.report.tables.table import report_table
-    from robustbench_pcl.store.embeddings import load_embeddings
-    from robustbench_pcl.store.home import Home
-    from robustbench_pcl.store.measurements import load_measurements, load_trainings
+    def __call__(self) -> None:
+        """Print or write what is asked for."""
+        from robustbench_pcl.paper.tables import published_numbers
+        from robustbench_pcl.report.described import TITLES, described_table
 
-    if figure is not None and (table is not None or page):
-        raise UserError("A figure is written by itself.", "Leave --table and --page out.")
-    if table in TITLES and not page:
-        if dataset or scale or seed is not None or interval:
+        if self.figure is not None and (self.table is not None or self.page):
+            raise UserError("A figure is written by itself.", "Leave --table and --page out.")
+        if self.table in TITLES and not self.page:
+            if self.dataset or self.scale or self.seed is not None or self.interval:
+                raise UserError(
+                    f"Table {self.table} describes the code, not measurements.",
+                    "Leave --dataset, --scale, --seed and --interval out.",
+                )
+            print_tables([described_table(self.table)], self.form, output=self.output)
+            return
+        if self.table is not None and self.table not in published_numbers():
+            known = ", ".join(map(str, sorted({*TITLES, *published_numbers()})))
             raise UserError(
-                f"Table {table} describes the code, not measurements.",
-                "Leave --dataset, --scale, --seed and --interval out.",
+                f"There is no table {self.table} in the paper.", f"Known: --table {known}."
             )
-        deliver_described(described_table(table), form, output)
-        return
-    if table is not None and table not in published_numbers():
-        known = ", ".join(map(str, sorted({*TITLES, *published_numbers()})))
-        raise UserError(f"There is no table {table} in the paper.", f"Known: --table {known}.")
-    stored = Home(home)
-    evidence = Evidence(load_measurements(stored.results), load_trainings(stored.results))
-    names, size = dataset or [], _scale(scale)
-    if table is not None and not page:
-        found = report_table(table, evidence, names, size, seed)
-        deliver_table(replace(found, intervals=interval), form, output)
-        return
-    embeddings = load_embeddings(stored.embeddings)
-    if page:
-        numbers = [] if table is None else [table]
-        text = full_page(
-            evidence, embeddings, numbers, names, scale=size, seed=seed, intervals=interval
-        )
-        deliver_text(text, output)
-    elif figure is not None:
-        drawn = report_figure(figure, evidence, embeddings, names, scale=size, seed=seed)
-        deliver_figure(drawn, output)
-    else:
-        lines = overview(evidence, embeddings, names, scale=size, seed=seed)
-        deliver_overview(lines, form, output)
-    if not home.is_dir():
-        say(f"There is no folder {home}, so nothing is stored in it: check --home.")
+        self._show_stored()
+        if not self.home.is_dir():
+            say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
 
+    def _show_stored(self) -> None:
+        """Print or write a table, a figure, the page or the overview from what is stored."""
+        from robustbench_pcl.report.results import load_evidence
+        from robustbench_pcl.report.table import report_table
+        from robustbench_pcl.store.records import Paths
 
-def _scale(name: str | None) -> Scale | None:
-    for scale in SCALES:
-        if name == scale:
-            return scale
-    if name is not None:
-        raise unknown_name("scale", name, SCALES)
-    return None
+        evidence = load_evidence(Paths(self.home))
+        names, scale = self.dataset or [], read_scale(self.scale)
+        if self.page:
+            from robustbench_pcl.report.page import full_page
+
+            numbers = [] if self.table is None else [self.table]
+            page = full_page(
+                evidence, numbers, names, scale=scale, seed=self.seed, interval=self.interval
+            )
+            write(page, self.output)
+        elif self.table is not None:
+            table = report_table(self.table, evidence, names, scale, self.seed)
+            print_tables([table], self.form, interval=self.interval, output=self.output)
+        elif self.figure is not None:
+            from robustbench_pcl.report.figures import report_figure
+
+            drawn = report_figure(self.figure, evidence, names, scale=scale, seed=self.seed)
+            write_figure(drawn, self.output)
+        elif self.output is not None:
+            cure = "Name one with --table 3, or ask for --page."
+            raise UserError("There is no table to write.", cure)
+        else:
+            from robustbench_pcl.report.text import overview, overview_text
+
+            lines = overview(evidence, names, scale=scale, seed=self.seed)
+            if self.form is Format.text:
+                write(overview_text(lines))
+            else:
+                print_rows(lines, self.form)

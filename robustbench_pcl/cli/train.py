@@ -1,124 +1,119 @@
 """``pclbench train``: one recipe to one checkpoint."""
 
-from __future__ import annotations
-
-import math
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from robustbench_pcl.cli.console import Format, FormatOption, print_rows, say
-from robustbench_pcl.cli.options import (
-    DataRootOption,
-    DeviceOption,
-    HomeOption,
-    ScaleOption,
-    SeedOption,
-    open_bench,
-    read_layers,
-    read_precision,
-    read_scale,
+from robustbench_pcl.cli.choices import (
+    Format,
+    Precision,
+    attack_names,
+    loss_names,
+    offered,
+    recipe_names,
 )
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.cli.options import (
+    DatasetArgument,
+    FormatOption,
+    Place,
+    Seeded,
+    SetOption,
+    read_layers,
+    read_settings,
+)
+from robustbench_pcl.cli.output import print_rows, say
+from robustbench_pcl.cli.work import carry_out
+
+if TYPE_CHECKING:
+    from robustbench_pcl.recipe import TrainingPrecision
 
 
-class AdversarialTrainingChoice(StrEnum):
-    """What Algorithm 1 can train against."""
-
-    fgsm = "fgsm"
-    pgd = "pgd"
-
-
-def train(
-    *,
-    dataset: Annotated[str, typer.Argument(help="Data set: see pclbench data list.")],
-    loss: Annotated[
-        str,
-        typer.Option(
-            help="cross-entropy, pcl (Eq. 5-10), pcl-authors (their code's), center, contrastive, "
-            "triplet or deep-softmax."
-        ),
-    ] = "cross-entropy",
-    adv_train: Annotated[
-        AdversarialTrainingChoice | None,
-        typer.Option(help="Also train on adversarial images (Algorithm 1).", show_default="no"),
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(help="Layers of Table 1 the loss acts on.", show_default="the loss's own"),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="A recipe by name instead (vgg19, madry, ...).", show_default=False),
-    ] = None,
-    scale: ScaleOption = None,
-    seed: SeedOption = 0,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs.", min=1, show_default="the recipe's")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Learning rate.", show_default="the recipe's")
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="mixed (bfloat16 where the device computes it) or float32.",
-            show_default="the scale's",
-        ),
-    ] = None,
-    device: DeviceOption = "auto",
-    data_root: DataRootOption = None,
-    home: HomeOption = Path(),
-    form: FormatOption = Format.table,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Train(Place, Seeded):
     """Train one recipe; what it starts from is trained first.
 
-    A training that was interrupted goes on where it was, a finished one is
-    found and not repeated.
+    A training that was interrupted goes on where it was, a finished one is found and not repeated.
     """
-    from robustbench_pcl.cli.working import work
-    from robustbench_pcl.data.catalogue import dataset_spec
-    from robustbench_pcl.jobs.plan import Train
-    from robustbench_pcl.recipes.named import composed_recipe, named_recipe, rescheduled
-    from robustbench_pcl.training.assemble import build_model
 
-    dataset_spec(dataset)
-    if learning_rate is not None and not 0 < learning_rate < math.inf:
-        raise UserError(
-            f"--learning-rate {learning_rate:g} is not a positive number.",
-            "Write --learning-rate 0.05, or leave it out.",
+    dataset: DatasetArgument
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="cross-entropy, pcl (Eq. 5-10), pcl-authors (their code's), center, contrastive, "
+            "triplet, deep-softmax or your own.",
+            show_default="cross-entropy",
+            autocompletion=offered(loss_names),
+        ),
+    ] = None
+    adv_train: Annotated[
+        str | None,
+        typer.Option(
+            help="Also train on adversarial images (Algorithm 1): fgsm or pgd.",
+            show_default="no",
+            autocompletion=offered(attack_names),
+        ),
+    ] = None
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Layers that the loss acts on, as 3,4,5.", show_default="the loss's own"),
+    ] = None
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from this recipe (vgg19, madry, ...) and change what else is said.",
+            show_default=False,
+            autocompletion=offered(recipe_names),
+        ),
+    ] = None
+    settings: SetOption = None
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs.", min=1, show_default="the recipe's")
+    ] = None
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="the recipe's")
+    ] = None
+    precision: Annotated[
+        Precision | None,
+        typer.Option(help="How it computes.", show_default="the scale's"),
+    ] = None
+    form: FormatOption = Format.text
+
+    def __call__(self) -> None:
+        """Train it, and print its clean accuracy and where it lies."""
+        from robustbench_pcl.pipeline import tasks
+        from robustbench_pcl.recipes.load import trained_with
+
+        recipe = trained_with(
+            self.dataset,
+            self.size,
+            self.seed,
+            base=self.recipe,
+            loss=self.loss,
+            layers=read_layers(self.layers),
+            adv_train=self.adv_train,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            precision=cast("TrainingPrecision | None", self.precision and self.precision.value),
+            set=read_settings(self.settings),
         )
-    sizes = read_scale(scale)
-    if recipe is not None:
-        if loss != "cross-entropy" or adv_train or layers:
-            raise UserError(
-                "--recipe already says loss, layers and adversarial training.",
-                "Leave --loss, --layers and --adv-train out, or --recipe.",
-            )
-        wanted = named_recipe(recipe, dataset, sizes, seed)
-    else:
-        adversarial = adv_train.value if adv_train else None
-        wanted = composed_recipe(
-            dataset, sizes, seed, loss=loss, adversarial=adversarial, layers=read_layers(layers)
-        )
-    wanted = rescheduled(wanted, epochs, learning_rate, read_precision(precision))
-    build_model(wanted)  # layers that the model does not have are refused before hours of work
-    bench = open_bench(home, device, data_root, seed=seed)
-    work([Train(wanted)], bench)
-    checkpoint = bench.train(wanted)
-    clean = bench.measure(wanted)
-    row = {
-        "recipe": wanted.name,
-        "dataset": dataset,
-        "scale": wanted.scale,
-        "clean accuracy": f"{100 * clean.accuracy:.1f} %",
-        "n": clean.n,
-        "id": checkpoint.record.checkpoint,
-    }
-    if form is Format.table:
-        print_rows([row], form)
+        workspace = self.workspace()
+        training = tasks.Train(recipe)
+        if workspace.find(training) is None:
+            from robustbench_pcl.training.build import build_model
+
+            build_model(recipe)  # layers that the model lacks are refused before hours of work
+        carry_out([training, tasks.Measure(recipe)], workspace)
+        checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
+        row = {
+            "recipe": recipe.name,
+            "dataset": recipe.dataset,
+            "scale": recipe.scale,
+            "clean accuracy": f"{100 * clean.accuracy:.1f} %",
+            "n": clean.n,
+            "id": checkpoint.record.checkpoint,
+        }
+        if self.form in (Format.json, Format.csv):
+            row["checkpoint"] = str(checkpoint.path)
+        print_rows([row], self.form)
         say(f"Stored in {checkpoint.path}")
-    else:
-        print_rows([{**row, "checkpoint": str(checkpoint.path)}], form)

@@ -1,9 +1,9 @@
 """The whole way on digits: train, attack, transfer, ablate, run, report."""
 
-import csv
-import dataclasses
-import io
 import json
+import re
+import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,15 +11,17 @@ import h5py
 import pytest
 from typer.testing import CliRunner
 
-from robustbench_pcl.cli import app
+from robustbench_pcl import Workspace, results
+from robustbench_pcl.cli.app import app
 from robustbench_pcl.paper.figures import FIGURES
-from robustbench_pcl.paper.table import published_numbers
-from robustbench_pcl.recipes.scales import SIZES
+from robustbench_pcl.paper.tables import published_numbers
+from robustbench_pcl.pipeline.executors.local import Local
+from robustbench_pcl.pipeline.tasks import Measure, Train
 from robustbench_pcl.store.adversarial_sets import find_set
-from robustbench_pcl.store.measurements import load_measurements, load_trainings
-from robustbench_pcl.training.loop import Run
+from robustbench_pcl.store.records import Paths
 
-HERE = "--dataset digits --scale demo --images 25 --device cpu"
+SIZES = "--scale demo --images 25 --device cpu"
+HERE = f"--dataset digits {SIZES}"
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +30,9 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("pipeline")
 
 
-def shrink(home, patch):
-    """The demo's scale, smaller yet."""
-    sizes = dataclasses.replace(SIZES["demo"], train_images=256, first=(6, 1), joint=(2, 1))
-    patch.setitem(SIZES, "demo", sizes)
-    patch.setenv("PCLBENCH_HOME", str(home))
-
-
 @pytest.fixture(autouse=True)
-def small(home, monkeypatch):
-    shrink(home, monkeypatch)
+def at_home(home, monkeypatch):
+    monkeypatch.setenv("PCLBENCH_HOME", str(home))
 
 
 def run(words):
@@ -55,12 +50,12 @@ def nothing_trains(monkeypatch):
     def refuse(*_):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(Run, "execute", refuse)
+    monkeypatch.setattr(Train, "compute", refuse)
 
 
 def attacked(home, flag):
     with pytest.MonkeyPatch.context() as patch:
-        shrink(home, patch)
+        patch.setenv("PCLBENCH_HOME", str(home))
         return rows(f"attack softmax {HERE} --attack fgsm --attack pgd {flag}")
 
 
@@ -72,198 +67,280 @@ def whitebox(home):
 
 @pytest.fixture(scope="module")
 def exact(home, whitebox):
-    """The same without shortcuts: what tables and matrices can use."""
+    """The same without shortcuts."""
     return attacked(home, "--exact")
 
 
-def test_train(home, whitebox):
-    (row,) = rows("train digits --scale demo --device cpu")  # found: attack has trained it
-    path = Path(row["checkpoint"])
-    assert path.exists()
-    assert path.parent == home / "checkpoints"
-    assert row["id"] in path.name
+def stored(home, row):
+    return find_set(Paths(home).adversarial_sets, row["adversarial_set"])
+
+
+def checkpoint(home, name):
+    (path,) = Paths(home).checkpoints.glob(f"*-{name}-*")
+    return path
+
+
+def test_train_finds_what_attack_trained(home, whitebox, nothing_trains):
+    words = "train digits --scale demo --device cpu"
+    (row,) = rows(words)
+    assert Path(row["checkpoint"]) == checkpoint(home, "softmax")
+    assert row["id"] in row["checkpoint"]
     assert (row["recipe"], row["dataset"], row["scale"]) == ("softmax", "digits", "demo")
-    trained = [record.recipe.name for record in load_trainings(home / "results")]
-    assert trained == ["softmax"]
-    assert run("train digits --scale demo --device cpu").stdout.split()[-1]
+    assert row["id"] in run(words).stdout
 
 
-def test_attack(home, whitebox):
+def test_attack_measures_clean_and_robust_accuracy(home, whitebox):
     clean, fgsm, pgd = whitebox
-    assert [row["attack"] for row in whitebox] == [None, "fgsm", "pgd"]
+    assert [row["attack"] for row in whitebox] == ["Clean", "FGSM, eps 0.1", "PGD, eps 0.1"]
     assert {row["n"] for row in whitebox} == {25}
-    assert clean["accuracy"] > pgd["accuracy"]
-    assert fgsm["accuracy"] >= pgd["accuracy"]
+    assert clean["accuracy"] > fgsm["accuracy"] >= pgd["accuracy"]
     for row in whitebox:
-        assert row["accuracy"] == row["correct"] / row["n"]
+        assert row["accuracy"] == pytest.approx(100 * row["correct"] / row["n"])
         assert row["low"] <= row["accuracy"] <= row["high"]
     for row in (fgsm, pgd):
         assert 0 < row["largest_linf"] <= 0.1 + 1e-6  # the data set's own budget
-        assert "eps=0.1" in row["parameters"].split()
-        path = home / "results" / "adversarial_sets" / f"{row['adversarial_set']}.h5"
-        with h5py.File(path, "r") as file:
+        assert row["parameters"]["eps"] == 0.1
+        with h5py.File(stored(home, row).path, "r") as file:
             assert file["images"].shape == (25, 1, 8, 8)
             right = int((file["predictions"][:] == file["labels"][:]).sum())
         assert right == row["correct"]
-    stored = {record.id for record in load_measurements(home / "results")}
-    assert {row["measurement"] for row in whitebox} <= stored
+    assert {row["id"] for row in whitebox} <= set(results(home)["id"])
 
 
 def test_attack_again_makes_nothing(home, whitebox, nothing_trains):
     before = sorted(home.rglob("*"))
     assert rows(f"attack softmax {HERE} --attack fgsm --attack pgd") == whitebox
+    assert "white-box" in run(f"attack softmax {HERE} --attack fgsm --attack pgd").stdout
     assert sorted(home.rglob("*")) == before
-    text = run(f"attack softmax {HERE} --attack fgsm --attack pgd").stdout
-    assert "white-box" in text
-    table = csv.DictReader(
-        io.StringIO(run(f"attack softmax {HERE} --attack fgsm --format csv").stdout)
-    )
-    assert [row["attack"] for row in table] == ["", "fgsm"]
 
 
-def test_attack_stops_an_image_where_it_fools_the_model(home, whitebox, exact):
-    """Unless it is to be exact: then every image takes all steps of the plain model."""
+def test_attack_stops_an_image_where_it_fools_the_model_unless_exact(home, whitebox, exact):
     clean, *stopped = whitebox
-    assert (clean["crafting"], clean["precision"]) == (None, None)
-    assert {row["crafting"] for row in stopped} == {"until-fooled"}
-    assert {(row["crafting"], row["precision"]) for row in exact[1:]} == {("exact", "float32")}
+    assert {row["mode"] for row in stopped} == {"early-stop"}
+    assert {(row["mode"], row["precision"]) for row in exact[1:]} == {("exact", "float32")}
     assert exact[0] == clean
-    assert len({row["adversarial_set"] for row in stopped + exact[1:]}) == 4
     for one, other, steps in zip(stopped, exact[1:], (1, 10), strict=True):
         assert one["mean_l2"] <= other["mean_l2"]
-        first, second = (found(home, row) for row in (one, other))
-        assert first.spec.crafting == one["crafting"]
-        assert second.summary.backward_passes == 25 * steps
-        assert first.summary.precision == one["precision"]
-        # Those that the model has wrong to begin with are left as they are.
-        with h5py.File(first.path, "r") as file:
-            wrong = int((file["predictions"][:] != file["labels"][:]).sum())
-        assert wrong == 25 - one["correct"] >= 25 - clean["correct"]
+        assert other["backward_passes"] == 25 * steps
 
 
-def found(home, row):
-    return find_set(home / "results" / "adversarial_sets", row["adversarial_set"])
+def test_a_checkpoint_knows_its_data_set_and_scale(home, whitebox, nothing_trains, tmp_path):
+    words = f"attack {checkpoint(home, 'softmax')} --attack fgsm --images 25 --device cpu"
+    found = rows(f"{words} --home {tmp_path}")
+    assert [row["correct"] for row in found] == [row["correct"] for row in whitebox[:2]]
+    assert {row["scale"] for row in found} == {"demo"}
 
 
-def test_matrices_and_suites_take_all_steps(home, whitebox, nothing_trains, tmp_path):
-    path = tmp_path / "my.toml"
-    path.write_text(
-        'datasets = ["digits"]\ntargets = ["softmax"]\nscale = "demo"\n'
-        '[[attack]]\nname = "bim"\neps = 0.07\nsteps = 3\n'
-    )
-    sizes = "--images 25 --device cpu"
-    commands = (
-        f"run --suite {path} {sizes}",
-        f"transfer --source softmax --target softmax {HERE} --attack bim --eps 0.08 --set steps=3",
-    )
-    for command in commands:
-        for flag, mode in (("", "fast"), (" --exact", "exact"), ("", "exact")):
-            row = rows(command + flag)[-1]  # at last the exact set is there, and preferred
-            assert row["attack"] == "bim"
-            assert row["crafting"] == found(home, row).spec.crafting == mode
-            probed = found(home, row).summary.backward_passes - 3 * 25
-            assert (probed == 0) == (mode == "exact")
+def test_names_beside_a_checkpoint_take_its_data_set_and_scale(home, whitebox, nothing_trains):
+    words = f"transfer --source {checkpoint(home, 'softmax')} --target softmax --images 25"
+    (row,) = rows(f"{words} --device cpu")
+    assert (row["dataset"], row["scale"], row["white_box"]) == ("digits", "demo", True)
 
 
 def test_attack_options_reach_the_attack(whitebox, nothing_trains):
     for words, expected in (
-        ("--eps 8/255 --set steps=3", f"eps={8 / 255} steps=3"),
-        ("--loss margin --set relative-step-size=0.5", "relative_step_size=0.5 loss=margin"),
-        ("--attack cw --set steps=5", "c=10 steps=5"),
+        ("--eps 8/255 --set steps=3", {"eps": 8 / 255, "steps": 3}),
+        ("--loss margin --set relative-step-size=0.5", {"relative_step_size": 0.5}),
+        ("--set loss=margin", {"loss": "margin"}),
+        ("--attack cw --set steps=5", {"c": 10.0, "steps": 5}),
     ):
         _, row = rows(f"attack softmax {HERE} {words}")
-        for word in expected.split():
-            assert word in row["parameters"].split()
+        assert row["parameters"].items() >= expected.items()
 
 
-def test_a_checkpoint_by_its_file(home, whitebox, nothing_trains, tmp_path):
-    (path,) = (home / "checkpoints").glob("*-softmax-*")
-    words = f"attack {path} {HERE} --attack fgsm --home {tmp_path}"
-    assert [row["correct"] for row in rows(words)] == [row["correct"] for row in whitebox[:2]]
+def test_adaptive_is_the_joint_loss(home, nothing_trains, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("PCLBENCH_HOME", str(home))
+    words = f"attack ours {HERE} --set steps=2"
+    found = [rows(f"{words} {option}") for option in ("--adaptive", "--loss joint")]
+    found.append(rows(f"{words} --set loss=joint"))
+    assert found[0] == found[1] == found[2]
+    assert found[0][1]["parameters"]["loss"] == "joint"
 
 
-def test_transfer_matrix(home, exact):
-    words = f"transfer --source softmax --source ours --target softmax --target ours {HERE}"
-    before = set((home / "results" / "adversarial_sets").iterdir())
-    matrix = rows(words)
-    assert [(row["source"], row["target"]) for row in matrix] == [
-        ("softmax", "softmax"),
-        ("softmax", "ours"),
-        ("ours", "softmax"),
-        ("ours", "ours"),
+def test_budgets_and_steps_are_told_apart(home, whitebox, nothing_trains):
+    """A sweep prints one row per attack and budget; its label says all that is not the default."""
+    sweep = f"attack softmax {HERE} --attack fgsm --attack pgd --eps 0.05 --eps 0.2"
+    labels = [row["attack"] for row in rows(sweep)]
+    assert labels == [
+        "Clean",
+        *("FGSM, eps 0.05", "FGSM, eps 0.2"),
+        *("PGD, eps 0.05", "PGD, eps 0.2"),
     ]
-    assert matrix[0]["measurement"] == exact[2]["measurement"]  # the diagonal is white-box
-    assert [row["crafting"] for row in matrix] == ["exact", "exact", "fast", "fast"]
-    assert len({row["adversarial_set"] for row in matrix}) == 2
-    after = set((home / "results" / "adversarial_sets").iterdir())
+    for steps, label in ((2, "PGD-2, eps 0.1"), (3, "PGD-3, eps 0.1")):
+        assert label in run(f"attack softmax {HERE} --set steps={steps}").stdout
+
+
+def test_attack_says_which_table_takes_its_number(home, whitebox, nothing_trains):
+    said = run(f"attack softmax {HERE} --attack pgd").stderr
+    assert "pclbench report --table 3 --dataset digits --scale demo" in said
+    line = run("report --table 3 --dataset digits --scale demo").stdout
+    assert f"{whitebox[2]['accuracy']:.1f}" in line
+    weak = run(f"attack softmax {HERE} --attack pgd --set relative_step_size=0.0001").stderr
+    assert "--table" not in weak.replace("pclbench run --table 3", "")
+    assert "pclbench run --table 3 --dataset digits --scale demo" in weak
+
+
+def test_transfer_makes_one_set_for_each_source(home, exact, nothing_trains, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("PCLBENCH_HOME", str(home))
+    words = f"transfer --source softmax --source ours --target softmax --target ours {HERE}"
+    before = set(Paths(home).adversarial_sets.iterdir())
+    matrix = rows(words)
+    pairs = [(source, target) for source in ("softmax", "ours") for target in ("softmax", "ours")]
+    assert [(row["source"], row["target"]) for row in matrix] == pairs
+    assert matrix[0]["id"] == exact[2]["id"]  # the diagonal is white-box
+    assert [row["mode"] for row in matrix] == ["exact", "exact", "fast", "fast"]
+    after = set(Paths(home).adversarial_sets.iterdir())
     assert {path.stem for path in after - before} == {matrix[2]["adversarial_set"]}
-    text = run(words).stdout
-    lines = [line.split() for line in text.splitlines() if "%" in line]
+    lines = [line.split() for line in run(words).stdout.splitlines() if "%" in line]
     for line, row in zip(lines, (matrix[:2], matrix[2:]), strict=True):
         assert line[0] == row[0]["source"]
-        assert line[1:5:2] == [f"{100 * cell['accuracy']:.1f}" for cell in row]
+        assert line[1:5:2] == [f"{cell['accuracy']:.1f}" for cell in row]
 
 
-def test_report_shows_what_was_measured(home, exact, nothing_trains):
-    _, fgsm, pgd = exact  # clean accuracy is also known on more images, from train
-    result = run("report --table 3 --dataset digits --scale demo --format json")
-    table = json.loads(result.stdout)
-    measured = [cell["measured"] for cell in table["cells"] if cell["measured"] is not None]
-    for row in (fgsm, pgd):
-        assert any(value == pytest.approx(100 * row["accuracy"]) for value in measured)
-    text = run("report --table 3 --dataset digits --scale demo").stdout
-    (line,) = (line for line in text.splitlines() if line.startswith("Softmax"))
-    for row in (fgsm, pgd):
-        assert f"{100 * row['accuracy']:.1f}" in line
-    assert "n = 25" in text
+def test_targets_of_one_name_are_two_columns(home, whitebox, tmp_path):
+    """Two seeds, as files; and several attacks, a matrix each."""
+    run(f"train digits --scale demo --seed 1 --device cpu --home {tmp_path}")
+    files = (checkpoint(home, "softmax"), checkpoint(tmp_path, "softmax"))
+    targets = " ".join(f"--target {path}" for path in files)
+    words = f"transfer --source {files[0]} {targets} --attack fgsm --attack pgd --images 25"
+    text = run(f"{words} --device cpu").stdout
+    assert text.count("softmax (seed 1)") == 2
+    values = [f"{row['accuracy']:.1f} %" for row in rows(f"{words} --device cpu")]
+    lines = [line for line in text.splitlines() if "%" in line]
+    assert [re.findall(r"\d+\.\d %", line) for line in lines] == [values[:2], values[2:]]
 
 
 def test_dry_run_makes_nothing(home, whitebox, nothing_trains, tmp_path):
     before = sorted(home.rglob("*"))
-    plan = "run --table 3 --dataset digits --scale demo --images 25 --device cpu --dry-run"
+    plan = f"run --table 3 --dataset digits {SIZES} --dry-run"
     result = run(plan)
     assert sorted(home.rglob("*")) == before
-    lines = {line.strip() for line in result.stdout.splitlines()}
-    assert any(line.startswith("train softmax on digits") and "done" in line for line in lines)
-    assert any(line.startswith("train ours-pgd on digits") and "about" in line for line in lines)
-    assert "steps, about" in result.stderr
+    states = {row["task"]: row["state"] for row in rows(plan)}
+    assert states["train softmax on digits"] == "done"
+    assert states["train ours-pgd on digits"] != "done"
+    assert "tasks" in result.stderr
     elsewhere = run(f"{plan} --home {tmp_path / 'new'}")
     assert "done" not in elsewhere.stdout
     assert not (tmp_path / "new").exists()
 
 
-def test_a_suite(home, exact, tmp_path):
+def test_dry_run_tells_attacks_apart(home, tmp_path):
+    words = f"attack softmax {HERE} --dry-run"
+    titles = [
+        row["task"] for steps in (10, 40, 200) for row in rows(f"{words} --set steps={steps}")
+    ]
+    assert len({title for title in titles if "under" in title}) == 3
+
+
+def test_dry_run_answers_within_two_seconds_more_than_python_takes(tmp_path):
+    """On an empty workspace, where 0.1 trained probe batches for half a minute."""
+    command = "run --table 3 --dataset digits --scale demo --device cpu --dry-run"
+    words = [sys.executable, "-m", "robustbench_pcl", *command.split(), "--home", str(tmp_path)]
+    assert min(processor_seconds(words) for _ in range(2)) < 2
+
+
+def processor_seconds(words):
+    """What a command takes when no other process is in its way."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(words, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_a_suite_is_what_attack_with_all_steps_is(home, exact, tmp_path, nothing_trains):
+    """Also the budget that it does not name: the data set's."""
     path = tmp_path / "my.toml"
     path.write_text(
         'datasets = ["digits"]\ntargets = ["softmax"]\nscale = "demo"\n'
-        '[[attack]]\nname = "fgsm"\neps = 0.1\n'
+        '[[attack]]\nname = "fgsm"\n[[attack]]\nname = "pgd"\n'
     )
-    dry = run(f"run --suite {path} --images 25 --device cpu --dry-run").stdout
-    assert "about" not in dry  # attack has measured all of it
-    found = rows(f"run --suite {path} --images 25 --device cpu")
-    assert [row["measurement"] for row in found] == [row["measurement"] for row in exact[:2]]
+    words = f"run --suite {path} --images 25 --device cpu"
+    assert {row["state"] for row in rows(f"{words} --dry-run")} == {"done"}
+    assert [row["id"] for row in rows(words)] == [row["id"] for row in exact]
 
 
-def test_ablate(home, whitebox, monkeypatch):
-    asked, benches = [], []
-    module = sys.modules["robustbench_pcl.cli.run"]  # the package's name of it is the command
+def test_a_recipe_of_the_users_own_is_a_name_like_any_other(home, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('[shorter]\nbase = "softmax"\nschedule = { epochs = 2 }\ntrain_images = 256\n')
+    found = rows(f"--recipes {path} attack shorter {HERE} --attack fgsm")
+    assert {row["target"] for row in found} == {"shorter"}
+    shown = json.loads(run(f"--recipes {path} recipes show shorter --dataset digits").stdout)
+    assert (shown["schedule"]["epochs"], shown["train_images"]) == (2, 256)
 
-    def note(jobs, bench, *_):
-        asked.extend(jobs)
-        benches.append(bench)
 
-    monkeypatch.setattr(module, "work", note)
-    text = run("ablate digits --scale demo --images 25 --device cpu").stdout
-    run("ablate digits --scale demo --images 25 --device cpu --exact")
-    assert [bench.exact for bench in benches] == [False, True]
-    names = {job.recipe.name for job in asked if hasattr(job, "recipe")}
-    assert {"softmax", "ours-l1", "ours-l45", "ours"} <= names
+def test_train_sets_every_field(home):
+    words = "train digits --scale demo --device cpu --set schedule.epochs=2 --set train_images=256"
+    (row,) = rows(f"{words} --set schedule.momentum=0.5 --set width=0.2")
+    recipe = Workspace().open(row["checkpoint"])
+    assert (recipe.schedule.epochs, recipe.schedule.momentum) == (2, 0.5)
+    assert (recipe.train_images, recipe.width) == (256, 0.2)
+    assert recipe.name != "softmax"
+
+
+def test_attacks_show_the_budget_of_the_data_set():
+    for dataset, eps in (("mnist", 0.3), ("cifar10", 0.03), ("digits", 0.1)):
+        shown = {row["parameter"]: row for row in rows(f"attacks show pgd --dataset {dataset}")}
+        assert shown["eps"]["default"] == eps
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The tasks that commands hand to the executor, which does none of them here."""
+    tasks = []
+
+    def note(executor, work, artefacts):
+        tasks.extend(task for task, _ in work)
+
+    monkeypatch.setattr(Local, "execute", note)
+    return tasks
+
+
+def attacks_in(tasks):
+    return {
+        (task.target.name, task.attack.label, task.mode)
+        for task in tasks
+        if isinstance(task, Measure) and task.attack and task.white_box
+    }
+
+
+def test_run_prints_a_table_in_the_format_asked_for(asked):
+    words = f"run --table 3 {HERE}"
+    assert rows(words)["table"] == 3
+    assert [table["table"] for table in rows(f"{words} --table 11")] == [3, 11]
+    assert run(words).stdout.startswith("Table 3. ")
+    assert run(f"{words} --format md").stdout.startswith("## Table 3. ")
+    assert run(f"{words} --format html").stdout.count("</table>") == 1
+
+
+def test_run_adds_attacks_to_what_a_table_attacks(asked):
+    run(f"run --table 3 {HERE}")
+    plain = attacks_in(asked)
+    asked.clear()
+    said = run(f"run --table 3 {HERE} --adaptive --exact").stderr
+    added = {found for found in attacks_in(asked) if "joint" in found[1]}
+    assert not any("joint" in label for _, label, _ in plain)
+    assert {name for name, _, _ in added} == {"ours", "ours-fgsm", "ours-pgd"}
+    assert {mode for _, _, mode in attacks_in(asked)} == {"exact"}
+    assert "no joint loss: softmax" in said
+
+
+def test_ablate_trains_with_the_loss_at_each_layer(asked, tmp_path):
+    text = run(f"ablate digits {SIZES} --home {tmp_path}").stdout
     assert text.startswith("Table 11")
+    names = {task.recipe.name for task in asked if isinstance(task, Train)}
+    assert {"softmax", "ours-l1", "ours-l45", "ours"} <= names
+
+
+def test_ablate_attacks_as_it_is_told(home, asked, monkeypatch):
+    dry = rows(f"ablate digits {SIZES} --attack fgsm --eps 0.05 --eps 0.2 --dry-run")
+    titles = [row["task"] for row in dry if row["task"].startswith("ours-l1 under")]
+    assert ["eps 0.05" in titles[0], "eps 0.2" in titles[1], len(titles)] == [True, True, 2]
 
 
 @pytest.mark.slow
-def test_the_demo(tmp_path, monkeypatch):
-    monkeypatch.undo()
+def test_the_demo(tmp_path):
     page = tmp_path / "page.html"
     result = run(f"demo --home {tmp_path} --output {page}")
     assert "Table 3" in result.stdout
@@ -272,9 +349,8 @@ def test_the_demo(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_every_table_and_figure_of_the_paper_on_digits(tmp_path, monkeypatch):
+def test_every_table_and_figure_of_the_paper_on_digits(tmp_path):
     """In under 20 minutes on two cores: no cell is empty, and the page shows all of it."""
-    monkeypatch.undo()
     page = tmp_path / "page.html"
     parts = [f"--table {number}" for number in published_numbers()]
     parts += [f"--figure {number}" for number in FIGURES]

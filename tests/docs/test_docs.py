@@ -7,11 +7,14 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 
-from robustbench_pcl.cli import HELP, app
+from robustbench_pcl import Workspace, results
+from robustbench_pcl.cli.app import HELP, app
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
 LINE = re.compile(r"^(?:\$ )?(pclbench .+?)(?:  .*)?$|`(pclbench [^`]+)`", re.MULTILINE)
@@ -58,3 +61,23 @@ def test_every_line_of_contributing_names_a_folder_that_exists():
     folders = re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE)
     there = {path.parent.name for path in (ROOT / "robustbench_pcl").glob("*/__init__.py")}
     assert set(folders) == there
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, tiny_home, tiny, capsys):
+    """Its blocks one after the other, as in a notebook, on a model that somebody else trained."""
+    monkeypatch.chdir(tmp_path)
+    workspace = Workspace(tiny_home, device="cpu")
+    test = workspace.dataset("digits").test
+    typed = {
+        "model": workspace.model(tiny()),
+        "images": torch.as_tensor(test.images[:16].copy()) / 255,
+        "labels": torch.as_tensor(test.labels[:16].copy()),
+    }
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(block, typed)
+    found = typed["found"]
+    assert found.robust.shape == (16,)
+    assert not (found.robust & ~found.clean).any()
+    assert found.adversarial.shape == typed["images"].shape
+    assert list(results("pcl")["attack"]) == ["Clean", "PGD-40, eps 0.1"]

@@ -1,0 +1,237 @@
+"""The root of the command line: which commands there are, and how mistakes are shown."""
+
+import codecs
+import contextlib
+import errno
+import io
+import os
+import re
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from robustbench_pcl import __version__, plugins
+from robustbench_pcl.cli.data import AddData, DataPath, ListData, VerifyData
+from robustbench_pcl.cli.evaluate import Attack, Transfer
+from robustbench_pcl.cli.listing import (
+    ListAttacks,
+    ListModels,
+    ListRecipes,
+    ShowAttack,
+    ShowModel,
+    ShowRecipe,
+)
+from robustbench_pcl.cli.report import Report
+from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
+from robustbench_pcl.cli.train import Train
+from robustbench_pcl.errors import UserError, unknown_name
+
+UNUSABLE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+MISTAKE: type[Exception] = typer.BadParameter.__mro__[1]
+"""What the parser raises when words make no command; typer does not export it by name."""
+HELP = ["-h", "--help"]
+READABLE = "pclbench-readable"
+"""The error handler of streams that cannot write every character."""
+ASCII = {"–": "-", "—": "-", "−": "-", "±": "+/-", "≤": "<=", "≥": ">=", "×": "x", "…": "..."}
+ASCII |= {"†": "+", "‡": "++", "∞": "inf", "→": "->", "≈": "~", "·": ".", "─": "-", "│": "|"}
+"""What stands for characters that have no plain form of their own; Greek letters are named."""
+WRITING_FAILED = {errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EBADF}
+"""What the system says when output, or an artefact, cannot be written."""
+CHOICE = re.compile(r"'--([\w-]+)'.*?'(.*)' is not one of (.*)\.")
+
+
+class _OptionsOnce:
+    """Of a command or group: an option that takes one value is refused when given twice."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the command's name; see click.Command."""
+        parser = self.make_parser(ctx)  # type: ignore[attr-defined]
+        for option, count in Counter(parser.parse_args(list(args))[2]).items():
+            if count > 1 and not (option.multiple or option.is_flag or ctx.resilient_parsing):
+                cure = "It takes one value: leave the others out."
+                raise UserError(f"{option.opts[0]} is given {count} times.", cure)
+        return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]
+
+
+class _Command(_OptionsOnce, TyperCommand):
+    """One command."""
+
+
+class _Group(_OptionsOnce, TyperGroup):
+    """Commands below one word."""
+
+
+class _Root(_Group):
+    """All commands: what they raise arrives here."""
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
+        """Parse the words into a command, run it and leave the process.
+
+        The code is 0, 2 (the user can mend it), 130 (Ctrl-C) or 141 (nobody reads the output).
+        Threads that wait for each other are told to sleep sooner than they would by themselves:
+        beside one other busy process, a small training on two cores took 25 s so, 89 s without.
+        """
+        os.environ.setdefault("GOMP_SPINCOUNT", "30000")  # read when torch is imported
+        words = sys.argv[1:] if args is None else list(args)
+        asks_for_help = bool(set(HELP) & set(words))
+        extra |= {"prog_name": "pclbench", "standalone_mode": False, "obj": asks_for_help}
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors=READABLE)
+        try:
+            command = super().main(words, **extra)
+            if callable(command):
+                command()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except (UserError, MISTAKE, KeyboardInterrupt, OSError) as error:
+            sys.exit(_show(error))
+        sys.exit(command if isinstance(command, int) else 0)
+
+
+def _show(error: BaseException) -> int:
+    """Say what went wrong in two lines; the exit code.
+
+    Raises:
+        OSError: it is none that the user can mend, and so a defect of pclbench.
+    """
+    match error:
+        case BrokenPipeError():
+            _let_go_of_output()
+            return PIPE_CLOSED
+        case OSError():
+            if error.errno not in WRITING_FAILED:
+                raise error
+            _let_go_of_output()
+            where = f" to {error.filename}" if error.filename else ""
+            cause = f"Cannot write{where}: {error.strerror}."
+            cure = "Make room there, or write elsewhere; the same command goes on from there."
+        case UserError():
+            cause, cure = error.cause, error.cure
+        case KeyboardInterrupt():
+            cause, cure = "Stopped.", "What was finished is kept: the same command goes on."
+        case _:
+            return _show_mistake(error)
+    print(f"pclbench: {cause}\n  {cure}", file=sys.stderr)
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else UNUSABLE
+
+
+def _show_mistake(error: Any) -> int:
+    """Say why words make no command."""
+    message: str = error.format_message()
+    if "\n" in message.strip():  # help, since there were no words
+        print(message, file=sys.stderr)
+    elif message:
+        context = getattr(error, "ctx", None)
+        below = context.command_path.split()[1:] if context else []
+        cause, cure = " ".join(message.split()), "See what it takes: "
+        cure += " ".join(["pclbench", *below, "--help."])
+        if choice := CHOICE.search(message):
+            option, given, known = choice.groups()
+            wrong = unknown_name(option, given, re.findall(r"'(.*?)'", known))
+            cause, cure = wrong.cause, wrong.cure
+        print(f"pclbench: {cause}\n  {cure}", file=sys.stderr)
+    return UNUSABLE
+
+
+def _let_go_of_output() -> None:
+    """Send what standard output still holds nowhere, so that leaving does not fail once more."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that a stream's encoding lacks, in ASCII."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = ""
+    for character in error.object[error.start : error.end]:
+        plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        name = unicodedata.name(character, "")
+        letter = name.rpartition(" ")[2].lower() if name.startswith("GREEK") else "?"
+        shown += ASCII.get(character) or plain or letter
+    return shown, error.end
+
+
+codecs.register_error(READABLE, _readable)
+
+app = typer.Typer(
+    cls=_Root,
+    help="Train a defence, attack it, measure transfer, and report tables from stored evidence.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": HELP},
+)
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": Demo,
+    "train": Train,
+    "attack": Attack,
+    "transfer": Transfer,
+    "ablate": Ablate,
+    "run": Run,
+    "report": Report,
+}
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
+    "recipes": ("List recipes and show what one says.", {"list": ListRecipes, "show": ShowRecipe}),
+    "attacks": (
+        "List attacks and show their parameters.",
+        {"list": ListAttacks, "show": ShowAttack},
+    ),
+    "models": ("List models and show their layers.", {"list": ListModels, "show": ShowModel}),
+    "data": (
+        "List, add and verify data sets.",
+        {"list": ListData, "add": AddData, "verify": VerifyData, "path": DataPath},
+    ),
+}
+for word, command in COMMANDS.items():
+    app.command(word, cls=_Command)(command)
+for word, (summary, commands) in GROUPS.items():
+    group = typer.Typer(cls=_Group, help=summary, no_args_is_help=True, rich_markup_mode=None)
+    for below, command in commands.items():
+        group.command(below, cls=_Command)(command)
+    app.add_typer(group, name=word)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE",
+            help="Import a module with attacks, losses, ... of your own (docs/extending.md); may "
+            "be repeated. PCLBENCH_PLUGINS=a,b does the same.",
+            show_default=False,
+        ),
+    ] = None,
+    recipes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Recipes of your own, in TOML (docs/extending.md).",
+            envvar="PCLBENCH_RECIPES",
+            show_default=False,
+        ),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Train a defence, attack it, measure transfer, and report tables from stored evidence."""
+    if version:
+        print(f"pclbench {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise UserError("There is no command.", "See what there is: pclbench --help.")
+    if context.obj:  # help needs neither
+        return
+    plugins.load_all(plugin or ())
+    if recipes is not None:
+        from robustbench_pcl.recipes.presets import load_recipes
+
+        load_recipes(recipes)

@@ -1,0 +1,226 @@
+"""What commands print: results on standard output, words for people on standard error."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from robustbench_pcl.cli.choices import Format
+
+if TYPE_CHECKING:
+    from robustbench_pcl.report.described import DescribedTable
+    from robustbench_pcl.report.figures import ReportFigure
+    from robustbench_pcl.report.table import Table
+    from robustbench_pcl.store.records import Measurement
+
+Rows = Sequence[Mapping[str, Any]]
+"""Mappings that share their keys, which are the columns."""
+STATE_WIDTH = 19
+"""Columns of what a plan says about a task: "about 23 h 59 min"."""
+
+
+def say(message: str) -> None:
+    """Print a line for the person, on standard error, so that standard output can be piped."""
+    print(message, file=sys.stderr)
+
+
+def write(content: str | bytes, output: Path | None = None) -> None:
+    """Print text, or write a file."""
+    if output is None:
+        print(content if isinstance(content, str) else content.decode(), end="")
+        return
+    from robustbench_pcl.store.atomic import write_bytes
+
+    write_bytes(output, content.encode() if isinstance(content, str) else content)
+    say(f"Wrote {output}.")
+
+
+def print_rows(rows: Rows, form: Format = Format.text, title: str = "") -> None:
+    """Print rows; the title stands above them where they are text.
+
+    A line of text breaks between words only, however narrow the terminal is.
+    """
+    if form is not Format.text:
+        write(_for_documents(rows, form))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=title or None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for column in rows[0] if rows else ():
+        words = [word for row in rows for word in str(row[column]).split()]
+        name = column.replace("_", " ")
+        table.add_column(name, min_width=max(map(len, [*name.split(), *words])))
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console = Console(highlight=False, markup=False)
+    console.width = max(console.width, console.measure(table).minimum)
+    with console.capture() as printed:  # rich would end the process where nobody reads
+        console.print(table)
+    write(printed.get())
+
+
+def _for_documents(rows: Rows, form: Format) -> str:
+    """Rows for programs and documents."""
+    if form is Format.json:
+        return json.dumps(list(rows), indent=2) + "\n"
+    columns = list(rows[0]) if rows else []
+    if form is Format.csv:
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return stream.getvalue()
+    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    if form is Format.md:
+        lines = [columns, ["---"] * len(columns), *cells]
+        escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+        return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+    import pandas as pd
+
+    frame = pd.DataFrame(cells, columns=columns)
+    if form is Format.html:
+        return frame.to_html(index=False, border=0) + "\n"
+    return frame.to_latex(index=False, escape=True)
+
+
+def print_plan(rows: Rows) -> None:
+    """Print what there is to do for people; lines break between words only."""
+    width = max(shutil.get_terminal_size().columns - 1, STATE_WIDTH + 20)
+    for row in rows:
+        lines = textwrap.wrap(
+            f"{row['state']:<{STATE_WIDTH}}{row['task']}",
+            width,
+            subsequent_indent=" " * STATE_WIDTH,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        print("\n".join(lines))
+
+
+def print_measurements(measurements: Sequence[Measurement], form: Format) -> None:
+    """Print measurements, one per row: for programs, with the columns of ``results``."""
+    if form in (Format.json, Format.csv):
+        from robustbench_pcl.report.results import measurement_frame
+
+        frame = measurement_frame(measurements).drop(columns=["recipe", "source_recipe"])
+        values = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        print_rows(cast("Rows", values), form)
+        return
+    from robustbench_pcl.attacks.base import attack_label
+
+    names = distinct_names(measurements)
+    rows = []
+    for each in measurements:
+        low, high = (100 * end for end in each.interval)
+        source = names[each.source.key] if each.source else ""
+        rows.append(
+            {
+                "target": names[each.target.key],
+                "source": "white-box" if source == names[each.target.key] else source,
+                "attack": attack_label(each.attack) if each.attack else "Clean",
+                "accuracy": f"{100 * each.accuracy:.1f} %",
+                "95 % interval": f"{low:.1f} to {high:.1f}",
+                "n": each.n,
+                "Linf": f"{each.largest_linf:.4f}",
+            }
+        )
+    print_rows(rows, form)
+
+
+def print_matrices(measurements: Sequence[Measurement]) -> None:
+    """Print accuracies under each attack for people, a source per row and a target per column."""
+    from robustbench_pcl.attacks.base import attack_label
+
+    names = distinct_names(measurements)
+    for label, group in groupby(measurements, lambda each: attack_label(each.attack or {})):
+        rows: dict[str, dict[str, Any]] = {}
+        for each in group:
+            source = names[each.source.key] if each.source else ""
+            row = rows.setdefault(source, {"from / on": source})
+            row[names[each.target.key]] = f"{100 * each.accuracy:.1f} %"
+        n = measurements[0].n
+        print_rows([{**row, "n": n} for row in rows.values()], title=label)
+
+
+def distinct_names(measurements: Iterable[Measurement]) -> dict[str, str]:
+    """A name for each model, by its key: its recipe's, with what tells it from its namesakes."""
+    known = {
+        model.key: model for each in measurements for model in (each.target, each.source) if model
+    }
+    names: dict[str, str] = {}
+    for key, model in known.items():
+        namesakes = [other for other in known.values() if other.recipe.name == model.recipe.name]
+        marks = (
+            {each.key: f"seed {each.recipe.seed}" for each in namesakes},
+            {each.key: f"{each.recipe.scale} scale" for each in namesakes},
+            {each.key: f"weights {each.weights[:8]}" for each in namesakes},
+        )
+        distinct = (mark for mark in marks if len(set(mark.values())) == len(namesakes))
+        mark = next(distinct, marks[-1])[key]
+        names[key] = model.recipe.name + f" ({mark})" * (len(namesakes) > 1)
+    return names
+
+
+def print_tables(
+    tables: Sequence[Table | DescribedTable],
+    form: Format,
+    *,
+    interval: bool = False,
+    output: Path | None = None,
+) -> None:
+    """Print tables, in colour on a terminal, or write them to a file; several in JSON are a list.
+
+    Args:
+        tables: which.
+        form: how.
+        interval: with each measured number's interval.
+        output: the file.
+    """
+    from rich.console import Console
+
+    from robustbench_pcl.report.render import render
+    from robustbench_pcl.report.text import terminal_text
+
+    terminal = Console(highlight=False)
+    if form is Format.text and output is None and terminal.is_terminal:
+        for table in tables:
+            terminal.print(terminal_text(table, interval=interval), soft_wrap=True)
+        return
+    written = [render(table, form.value, interval=interval) for table in tables]
+    if form is Format.json and len(written) > 1:
+        written = ["[" + ",".join(written) + "]\n"]
+    write("\n".join(written), output)
+
+
+def write_figure(figure: ReportFigure, output: Path | None) -> None:
+    """Print a figure as SVG, or write it as the file's name says; its caption is for the person."""
+    from robustbench_pcl.errors import UserError
+
+    if output is not None and output.suffix not in (".svg", ".png"):
+        cure = "Name a file that ends in .svg or .png."
+        raise UserError(f"A figure cannot be written as {output.name}.", cure)
+    png = output is not None and output.suffix == ".png"
+    write(figure.drawing.png() if png else figure.drawing.svg(), output)
+    say(f"{figure.title}. {figure.caption}")
+
+
+def first_line(thing: object) -> str:
+    """The first line of a thing's docstring, or "" where it has none."""
+    return next(iter((thing.__doc__ or "").strip().splitlines()), "")

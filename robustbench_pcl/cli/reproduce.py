@@ -1,0 +1,226 @@
+"""``pclbench run``, ``ablate`` and ``demo``: what tables, figures or a suite need, and they."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustbench_pcl.cli.choices import Format
+from robustbench_pcl.cli.options import (
+    Attacks,
+    DatasetArgument,
+    DatasetsOption,
+    DeviceOption,
+    Home,
+    Seeded,
+)
+from robustbench_pcl.cli.output import print_measurements, print_tables, say, write, write_figure
+from robustbench_pcl.cli.work import Work, carry_out
+from robustbench_pcl.errors import UserError
+
+if TYPE_CHECKING:
+    from robustbench_pcl.configuration import Scale
+    from robustbench_pcl.pipeline.artefacts import AnyTask
+    from robustbench_pcl.pipeline.tasks import Measure
+    from robustbench_pcl.pipeline.workspace import Workspace
+    from robustbench_pcl.recipe import Recipe
+
+ABLATION = 11
+"""The table that tells where the loss acts best."""
+DEMO_TABLES = (3, 11, 12, 13)
+DEMO_FIGURES = (1, 5, 6, 7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reproduction(Work, Seeded, Attacks):
+    """A command whose models the paper names."""
+
+    def further(self, recipes: "Iterable[Recipe]") -> "list[Measure]":
+        """The options' attacks on some models, each model once."""
+        from robustbench_pcl.pipeline.tasks import Measure
+
+        once = {(recipe.name, recipe.id("")): recipe for recipe in recipes}
+        return [
+            Measure(recipe, recipe, attack, self.images, self.seed, self.mode)
+            for recipe, attack in self.attacks(list(once.values()))
+        ]
+
+    def show_tables(
+        self, numbers: "dict[int, tuple[str, ...]]", workspace: "Workspace", scale: "Scale"
+    ) -> None:
+        """Print tables, each of its data sets."""
+        from robustbench_pcl.report.results import load_evidence
+        from robustbench_pcl.report.table import report_table
+
+        evidence = load_evidence(workspace.paths)
+        tables = [
+            report_table(number, evidence, datasets, scale, self.seed)
+            for number, datasets in numbers.items()
+        ]
+        print_tables(tables, self.form)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(_Reproduction):
+    """Plan what tables, figures or a suite still need, do it, and show them.
+
+    What is stored is never made again, so the command may be stopped and repeated, and two tables
+    share their models and adversarial images. With --attack, --eps, --loss, --adaptive or --set,
+    all that is attacked white-box is attacked by that, too: a table's worst case counts it.
+    """
+
+    table: Annotated[
+        list[int] | None,
+        typer.Option(help="A table of the paper; may be repeated.", show_default=False),
+    ] = None
+    figure: Annotated[
+        list[int] | None,
+        typer.Option(help="A figure of the paper; may be repeated.", show_default=False),
+    ] = None
+    suite: Annotated[
+        Path | None,
+        typer.Option(help="A suite of your own: docs/suites.md.", show_default=False),
+    ] = None
+    dataset: DatasetsOption = None
+
+    def __call__(self) -> None:
+        """Do it and show it."""
+        if bool(self.table or self.figure) == bool(self.suite):
+            raise UserError(
+                "Give tables and figures of the paper, or a suite.",
+                "Write --table 3, --figure 7, or --suite my.toml.",
+            )
+        if self.suite is not None:
+            self._run_suite(self.suite)
+        else:
+            self._run_paper()
+
+    def _run_suite(self, path: Path) -> None:
+        """Do what a suite asks for, and print it."""
+        from robustbench_pcl.pipeline.suite import load_suite
+
+        if self.dataset or self.scale or self.seed or self.asked_for:
+            raise UserError(
+                "A suite says its own data sets, scale, seed and attacks.",
+                f"Leave those options out, and write them in {path}.",
+            )
+        tasks = load_suite(path).measures(images=self.images, mode=self.mode)
+        workspace = self.workspace()
+        if carry_out(tasks, workspace, self):
+            print_measurements([workspace.make(task) for task in tasks], self.form)
+
+    def _run_paper(self) -> None:
+        """Do what tables and figures need; print the tables, draw the figures beside results."""
+        from robustbench_pcl.paper.figures import paper_figure
+        from robustbench_pcl.paper.tables import published
+        from robustbench_pcl.pipeline.planner import figure_tasks, table_tasks
+
+        scale, wanted = self.size, tuple(dict.fromkeys(self.dataset or ()))
+        tables = {number: wanted or published(number).datasets for number in self.table or ()}
+        figures = {number: wanted or paper_figure(number).datasets for number in self.figure or ()}
+        tasks = [
+            task
+            for parts, tasks_of in ((tables, table_tasks), (figures, figure_tasks))
+            for number, datasets in parts.items()
+            for name in datasets
+            for task in tasks_of(number, name, scale, self.seed, images=self.images, mode=self.mode)
+        ]
+        if self.asked_for:
+            tasks += self._further_attacks(tasks)
+        workspace = self.workspace()
+        if not carry_out(tasks, workspace, self):
+            return
+        if tables:
+            self.show_tables(tables, workspace, scale)
+        if figures:
+            self._draw(figures, workspace, scale)
+
+    def _further_attacks(self, tasks: "Iterable[AnyTask]") -> "list[Measure]":
+        """The options' attacks on all that is attacked white-box."""
+        from robustbench_pcl.pipeline.tasks import Measure
+
+        measures = (task for task in tasks if isinstance(task, Measure) and task.attack)
+        attacked = [measure.target for measure in measures if measure.white_box]
+        if not attacked:
+            cure = "Leave --attack, --eps, --loss, --adaptive and --set out."
+            raise UserError("Nothing of that is attacked white-box.", cure)
+        return self.further(attacked)
+
+    def _draw(
+        self, numbers: "dict[int, tuple[str, ...]]", workspace: "Workspace", scale: "Scale"
+    ) -> None:
+        """Draw figures, each of its data sets, into files beside the results."""
+        from robustbench_pcl.report.figures import report_figure
+        from robustbench_pcl.report.results import load_evidence
+
+        evidence = load_evidence(workspace.paths)
+        for number, datasets in numbers.items():
+            figure = report_figure(number, evidence, datasets, scale=scale, seed=self.seed)
+            write_figure(figure, workspace.paths.results / f"figure{number:02}.svg")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablate(_Reproduction):
+    """Train with the loss at different layers and attack each (Table 11).
+
+    With --attack, --eps, --loss, --adaptive or --set they are attacked by that instead.
+    """
+
+    dataset: DatasetArgument
+
+    def __call__(self) -> None:
+        """Do it, and print Table 11, or one row per model and attack."""
+        from robustbench_pcl.pipeline.planner import table_tasks
+        from robustbench_pcl.pipeline.tasks import Measure
+
+        scale = self.size
+        tasks = table_tasks(
+            ABLATION, self.dataset, scale, self.seed, images=self.images, mode=self.mode
+        )
+        if self.asked_for:
+            measures = [task for task in tasks if isinstance(task, Measure)]
+            clean = [measure for measure in measures if measure.attack is None]
+            tasks = [*clean, *self.further(measure.target for measure in measures)]
+        workspace = self.workspace()
+        if not carry_out(tasks, workspace, self):
+            return
+        if self.asked_for:
+            print_measurements([workspace.make(task) for task in tasks], self.form)
+        else:
+            self.show_tables({ABLATION: (self.dataset,)}, workspace, scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Home):
+    """Train, attack, transfer, ablate and report on digits; needs no network.
+
+    Widths, epochs, iterations and images are shrunk, and the footnotes say so.
+    """
+
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The page.", show_default="HOME/results/demo.html"),
+    ] = None
+    device: DeviceOption = "cpu"
+
+    def __call__(self) -> None:
+        """Do it, print its tables and write the page."""
+        from robustbench_pcl.pipeline.planner import figure_tasks, table_tasks
+        from robustbench_pcl.pipeline.workspace import Workspace
+        from robustbench_pcl.progress import TerminalProgress
+        from robustbench_pcl.report.page import full_page
+        from robustbench_pcl.report.results import load_evidence
+        from robustbench_pcl.report.table import report_table
+
+        workspace = Workspace(self.home, device=self.device, progress=TerminalProgress())
+        tables = [task for each in DEMO_TABLES for task in table_tasks(each, "digits", "demo")]
+        figures = [task for each in DEMO_FIGURES for task in figure_tasks(each, "digits", "demo")]
+        carry_out([*tables, *figures], workspace)
+        evidence = load_evidence(workspace.paths)
+        shown = [report_table(number, evidence, ["digits"], "demo") for number in DEMO_TABLES]
+        print_tables(shown, Format.text)
+        page = self.output or workspace.paths.results / "demo.html"
+        write(full_page(evidence, (), ["digits"], scale="demo"), page)
+        say(f"The page: {page.resolve()}")

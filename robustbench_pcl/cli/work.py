@@ -1,0 +1,177 @@
+"""How commands get work done: what is missing is announced, made and shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustbench_pcl.cli.choices import Format, executor_names, offered
+from robustbench_pcl.cli.options import FormatOption, Place, read_settings
+from robustbench_pcl.cli.output import print_plan, print_rows, say
+from robustbench_pcl.errors import unknown_name
+
+if TYPE_CHECKING:
+    from robustbench_pcl.configuration import Mode
+    from robustbench_pcl.pipeline.artefacts import AnyTask
+    from robustbench_pcl.pipeline.executors import Executor
+    from robustbench_pcl.pipeline.workspace import Workspace
+
+
+UNKNOWN = 1.0
+"""Seconds that stand in a bar for a task of which nothing is known."""
+FEW = 3
+"""So many tasks are not worth an announcement, unless a model is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Place):
+    """How measurements are made, and how they are shown."""
+
+    images: Annotated[
+        int | None,
+        typer.Option(help="Test images, the first ones.", min=1, show_default="the scale's number"),
+    ] = None
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Attack the plain model in float32, all steps: no shortcuts."),
+    ] = False
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="Where tasks run: local, slurm or ray.", autocompletion=offered(executor_names)
+        ),
+    ] = "local"
+    executor_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Such as partition=gpu or gpus=1 (docs/cluster.md); may be repeated.",
+            show_default=False,
+        ),
+    ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = (
+        False
+    )
+    form: FormatOption = Format.text
+
+    @property
+    def mode(self) -> "Mode":
+        """How adversarial images are made, all steps for all images."""
+        return "exact" if self.exact else "fast"
+
+
+def carry_out(
+    tasks: "Sequence[AnyTask]", workspace: "Workspace", options: Work | None = None
+) -> bool:
+    """Do what is missing for some tasks, having said how much it is; or only show it.
+
+    A few tasks on trained models are not announced: their own bars show the time that is left.
+
+    Args:
+        tasks: what is wanted; what these need is made first.
+        workspace: where artefacts are found and made.
+        options: how; None for one task after the other in this process.
+
+    Returns:
+        Whether all of them are done: not with --dry-run.
+
+    Raises:
+        UserError: the executor or an option of it is wrong, or a task failed.
+    """
+    from robustbench_pcl.pipeline.executors.local import Local
+    from robustbench_pcl.pipeline.planner import missing
+    from robustbench_pcl.pipeline.tasks import Train
+    from robustbench_pcl.store.atomic import require_writable
+
+    executor: Executor = Local()
+    if options and (options.executor_option or options.executor != "local"):
+        executor = read_executor(options.executor, options.executor_option)
+    if options and options.dry_run:
+        _show_plan(tasks, workspace, options.form)
+        return False
+    lacking = missing(tasks, workspace)
+    if lacking:
+        where = "" if executor.elsewhere else f" on {workspace.device}"  # refused if there is none
+        require_writable(workspace.paths.root)
+        work = [(task, UNKNOWN) for task in lacking]
+        if len(lacking) > FEW or where == "" or any(isinstance(task, Train) for task in lacking):
+            work = _announced(lacking, tasks, workspace, where)
+        executor.execute(work, workspace)
+    return True
+
+
+def _announced(
+    lacking: "Sequence[AnyTask]", tasks: "Sequence[AnyTask]", workspace: "Workspace", where: str
+) -> "list[tuple[AnyTask, float]]":
+    """What is to be done, each task with about how many seconds it takes, having said so.
+
+    Args:
+        lacking: what is to be done.
+        tasks: what is wanted.
+        workspace: where artefacts are found and made.
+        where: the words for this machine's device, or "" if tasks are sent elsewhere.
+    """
+    from robustbench_pcl.pipeline.estimate import Estimator
+    from robustbench_pcl.pipeline.planner import plan
+    from robustbench_pcl.progress import PATIENCE_SECONDS, spoken
+
+    estimator = Estimator(workspace)
+    seconds = [estimator.seconds(task) for task in lacking]
+    known = [each for each in seconds if each is not None]
+    unknown = len(seconds) - len(known)
+    if not where or unknown or sum(known) > PATIENCE_SECONDS:
+        about = f", about {spoken(sum(known))}{where}" if known else ""
+        rest = f", {unknown} of unknown length" if unknown else ""
+        counts = f"{len(lacking)} of {len(plan(tasks))} tasks to {'do' if where else 'send'}"
+        say(f"{counts}{about}{rest}. Ctrl-C stops; the same command goes on.")
+    return [(task, each or UNKNOWN) for task, each in zip(lacking, seconds, strict=True)]
+
+
+def _show_plan(tasks: "Sequence[AnyTask]", workspace: "Workspace", form: Format) -> None:
+    """Print every task behind some, and which of them are done."""
+    from robustbench_pcl.pipeline.estimate import Estimator
+    from robustbench_pcl.pipeline.planner import plan
+    from robustbench_pcl.progress import spoken
+
+    estimator = Estimator(workspace)
+    rows: list[dict[str, object]] = []
+    known, unknown = [], 0
+    for task in plan(tasks):
+        seconds = estimator.seconds(task)
+        if workspace.find(task) is not None:
+            state, seconds = "done", 0.0
+        elif seconds is None:
+            state, unknown = "unknown", unknown + 1
+        else:
+            state = f"about {spoken(seconds)}"
+            known.append(seconds)
+        rows.append({"task": task.title, "state": state, "seconds": seconds})
+    if form is Format.text:
+        print_plan(rows)
+    else:
+        print_rows(rows, form)
+    rest = f", and {unknown} of unknown length" if unknown else ""
+    todo = len(known) + unknown
+    say(f"{len(rows)} tasks, {todo} to do: about {spoken(sum(known))}{rest}.")
+
+
+def read_executor(name: str, settings: Sequence[str] | None) -> "Executor":
+    """The executor with that name and its ``key=value`` settings.
+
+    Raises:
+        UserError: there is no such executor or setting, or a value is wrong for it.
+    """
+    from pydantic import ValidationError
+
+    from robustbench_pcl.configuration import explained
+    from robustbench_pcl.pipeline.executors import EXECUTORS
+
+    kind = EXECUTORS[name]
+    given = read_settings(settings, "--executor-option")
+    for key in given:
+        if key not in kind.model_fields:
+            raise unknown_name(f"option of executor {name}", key, kind.model_fields)
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise explained(error, "--executor-option", "See docs/cluster.md.") from error
