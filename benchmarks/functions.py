@@ -1,9 +1,10 @@
 """How much of the package a command goes through: ``python -m benchmarks.functions``.
 
 Counted are functions and methods of the package that are entered, properties and nested functions
-included, comprehensions and the bodies of classes and modules not: first by ``pclbench attack`` on a
-stored checkpoint, up to the stored adversarial set, then from a stored measurement to a printed
-table. ``--list`` prints their names in the order in which they were first entered.
+included; special methods (``__init__``), comprehensions and the bodies of classes and modules are
+not. First by ``pclbench attack`` on a stored checkpoint, up to the stored adversarial set; then
+from a stored measurement to a printed table. ``--list`` prints their names in the order in which
+they were first entered.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ def entered(until: str = "") -> Iterator[Entered]:
             return
         if event == "return" and code.co_name == until:
             sys.setprofile(None)
-        if event == "call" and code.co_flags & OPTIMISED and not code.co_name.startswith("<"):
+        if (
+            event == "call"
+            and code.co_flags & OPTIMISED
+            and not code.co_name.startswith(("<", "__"))
+        ):
             calls[code.co_filename.removeprefix(PACKAGE), code.co_qualname] += 1
 
     sys.setprofile(profile)

@@ -72,7 +72,7 @@ class Configuration(Description):
 
     def dump(self) -> Dump:
         """The name and every parameter, as they are stored and hashed."""
-        return self.content()
+        return self.model_dump(mode="json")
 
     @classmethod
     def parameters(cls) -> dict[str, tuple[Any, str]]:

@@ -19,6 +19,9 @@ from robustbench_pcl.lazy import torch
 if TYPE_CHECKING:
     from torch import device as Device
 
+CPUINFO = Path("/proc/cpuinfo")
+"""Linux's description of the processor; elsewhere there is no such file."""
+
 
 class Environment(Description):
     """Where an artefact was made, in the words that a footnote needs.
@@ -91,19 +94,14 @@ def computes_bfloat16(device: Device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not CPUINFO.exists():
+        return False
     flags = r"^(flags|Features)\s*:.*\b(avx512_bf16|amx_bf16|bf16)\b"
-    return device.type == "cpu" and re.search(flags, cpuinfo(), re.MULTILINE) is not None
+    return re.search(flags, CPUINFO.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 def processor() -> str:
     """The processor's model, or its architecture where the system does not tell."""
-    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo(), re.MULTILINE)
+    told = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE)
     return found.group(1) if found else platform.processor() or platform.machine()
-
-
-def cpuinfo() -> str:
-    """Linux's description of the processor; "" elsewhere."""
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return ""

@@ -115,5 +115,5 @@ class Recipe(Description):
     @cached_property
     def identity(self) -> dict[str, object]:
         """What decides the weights, as plain JSON types."""
-        content = self.content(exclude=("name", "scale", "inference", "start"))
+        content = self.model_dump(mode="json", exclude={"name", "scale", "inference", "start"})
         return {**content, "start": self.start.identity if self.start else None}

@@ -66,7 +66,9 @@ class Family(Generic[T]):
         return name
 
     def __getitem__(self, name: str) -> T:
-        return cast(T, resolve(f"{self.kind} {name}", self.members[self.check(name)]))
+        if name not in self.members:
+            raise unknown_name(self.kind, name, self.members)
+        return cast(T, resolve(f"{self.kind} {name}", self.members[name]))
 
 
 C = TypeVar("C", bound=Configuration)
@@ -106,7 +108,7 @@ class ConfigurationFamily(Family[type[C]], Generic[C]):
         Raises:
             UserError: its member is not registered (a plugin that is not loaded), or has changed.
         """
-        return self.configure(str(dump["name"]), dump)
+        return self[str(dump["name"])].complete(dump)
 
 
 def new_name(kind: str, name: str, taken: Container[str]) -> str:

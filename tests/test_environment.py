@@ -32,24 +32,37 @@ def forgotten():
     computes_bfloat16.cache_clear()
 
 
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """Let the system tell something else of the processor; nothing where that is ""."""
+
+    def tell(text):
+        file = tmp_path / "cpuinfo"
+        if text:
+            file.write_text(text)
+        monkeypatch.setattr(environment, "CPUINFO", file)
+
+    return tell
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [(ZEN5, True), (SAPPHIRE, True), (GRAVITON3, True), (SKYLAKE, False), (RASPBERRY, False)],
 )
-def test_a_processor_computes_bfloat16_if_its_flags_say_so(monkeypatch, text, expected):
-    monkeypatch.setattr(environment, "cpuinfo", lambda: text)
+def test_a_processor_computes_bfloat16_if_its_flags_say_so(told, text, expected):
+    told(text)
     assert computes_bfloat16(torch.device("cpu")) is expected
 
 
-def test_where_the_system_tells_nothing_nothing_is_known(monkeypatch):
-    monkeypatch.setattr(environment, "cpuinfo", lambda: "")
+def test_where_the_system_tells_nothing_nothing_is_known(told):
+    told("")
     assert not computes_bfloat16(torch.device("cpu"))
     assert not computes_bfloat16(torch.device("meta"))
     assert processor() == (platform.processor() or platform.machine())
 
 
-def test_the_processor_is_named_by_its_model(monkeypatch):
-    monkeypatch.setattr(environment, "cpuinfo", lambda: ZEN5)
+def test_the_processor_is_named_by_its_model(told):
+    told(ZEN5)
     assert processor() == "AMD EPYC 9575F"
 
 

@@ -91,7 +91,7 @@ def test_the_environment_names_plugins_too(here, monkeypatch):
     (here / "three.py").write_text(ADD.replace("mine", "theirs"))
     monkeypatch.setenv(plugins.VARIABLE, "one, two,")
     assert attacks("--plugin three")[-3:] == ["mine", "yours", "theirs"]
-    assert plugins.LOADED == dict.fromkeys(("one", "two", "three"), here)
+    assert dict.fromkeys(("one", "two", "three"), here) == plugins.LOADED
 
 
 def test_a_plugin_may_be_a_module_in_a_package_and_have_neighbours(here):

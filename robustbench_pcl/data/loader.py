@@ -12,10 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from robustbench_pcl.data import cache, idx
+from robustbench_pcl.data import idx
 from robustbench_pcl.data.archives import members
-from robustbench_pcl.data.cache import CacheInfo
-from robustbench_pcl.data.dataset import Dataset, RawDataset
+from robustbench_pcl.data.dataset import (
+    CacheInfo,
+    Dataset,
+    RawDataset,
+    cache_root,
+    read,
+    read_info,
+    write,
+)
 from robustbench_pcl.data.datasets import OWN_SOURCES, DatasetSpec, dataset_spec
 from robustbench_pcl.data.user_files import read_archive
 from robustbench_pcl.errors import UserError
@@ -188,7 +195,7 @@ def load(name: str, data_root: Path | None = None, download: bool = True) -> Dat
         UserError: unknown name, broken cache, or nothing found; the message says where it was
             looked for.
     """
-    return cache.read(dataset_spec(name)) or fetch(name, data_root, download)
+    return read(dataset_spec(name)) or fetch(name, data_root, download)
 
 
 def dataset_info(name: str) -> CacheInfo | None:
@@ -197,7 +204,7 @@ def dataset_info(name: str) -> CacheInfo | None:
     Raises:
         UserError: unknown name, or broken cache.
     """
-    return cache.read_info(dataset_spec(name))
+    return read_info(dataset_spec(name))
 
 
 def fetch(name: str, data_root: Path | None = None, download: bool = True) -> Dataset:
@@ -240,7 +247,7 @@ def _search(spec: DatasetSpec, data_root: Path | None, download: bool) -> RawDat
             if raw is not None:
                 return raw
     raise UserError(
-        f"{spec.title} was not found. Looked in the cache ({cache.folder_of(spec)}: not there)"
+        f"{spec.title} was not found. Looked in the cache ({cache_root() / spec.name}: not there)"
         + "".join(f"; {failure}" for failure in failures)
         + ".",
         f"Add a copy of your own: pclbench data add {spec.name} FILE",
@@ -248,8 +255,8 @@ def _search(spec: DatasetSpec, data_root: Path | None, download: bool) -> RawDat
 
 
 def _keep(spec: DatasetSpec, raw: RawDataset) -> Dataset:
-    cache.write(spec, raw)
-    dataset = cache.read(spec)
+    write(spec, raw)
+    dataset = read(spec)
     if dataset is None:
         raise UserError(
             f"{spec.title} has just been cached, but is gone.", "Another program deleted it: retry."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import Attack, Chunk, Goal, check_images, draw_seeds
+from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.evaluation.generate import classes, classified, shortcuts_of
-from robustbench_pcl.evaluation.statistics import wilson
+from robustbench_pcl.evaluation.generate import classes, classified
+from robustbench_pcl.store.records import wilson
 
 COLUMNS = {
     "attack": "with every parameter that is not its default, as papers write it",
@@ -136,9 +137,8 @@ def evaluate(
     given = [attacks] if isinstance(attacks, Attack | str) else attacks
     complete = [_within(attack, eps) for attack in given]
     seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed))
-    with TargetModel(
-        model, shortcuts_of("exact" if exact else "early-stop", images.device)
-    ) as target:
+    fast = replace(shortcuts_for(images.device), early_stop=True)
+    with TargetModel(model, EXACT if exact else fast) as target:
         clean = classes(target, images) == labels
         attacked = torch.ones_like(clean) if exact else clean
         robust, adversarial = clean.clone(), images.clone()

@@ -14,10 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, draw_seeds
-from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts, shortcuts_for
+from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.target import TargetModel
-from robustbench_pcl.configuration import Mode
-from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.progress import Progress
@@ -69,6 +67,10 @@ def generate_set(
     predictions = np.full(n, -1)
     if clean_predictions is not None:
         predictions = np.where(clean_predictions == labels, -1, clean_predictions)
+    shortcuts = EXACT
+    if specification.mode != "exact":
+        early_stop = specification.mode == "early-stop"
+        shortcuts = replace(shortcuts_for(device), early_stop=early_stop)
     stored = stored_shards(folder, identity)
     runs = [np.arange(start, min(start + SHARD, n)) for start in range(0, n, SHARD)]
     missing = [run for run in runs if stored.get(int(run[0])) != len(run)]
@@ -76,17 +78,15 @@ def generate_set(
     title = f"{attack.label} on {specification.source.recipe.name}"
     with (
         progress.task(title, n) as advance,
-        TargetModel(model, shortcuts_of(specification.mode, device)) as target,
+        TargetModel(model, shortcuts) as target,
     ):
         advance(n - left, "")
         shards = Shards(folder, identity, target)
         seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
         clean = Clean(dataset.test.images, labels, predictions, seeds)
         chunks = shards.chunks(missing, clean, device)
-        for done in classified(target, attack.stream(target, chunks, left)):
-            shards.fill(done)
-            advance(len(done.rows), "")
-        shards.store()
+        for count in shards.keep(classified(target, attack.stream(target, chunks, left))):
+            advance(count, "")
     environment = current_environment(device)
     return finish_set(folder, specification, dataset.test.images, environment)
 
@@ -94,18 +94,11 @@ def generate_set(
 def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.device) -> Array:
     """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode."""
     model.eval()
-    images = torch.from_numpy(np.array(dataset.test.images[:n]))
+    images = torch.from_numpy(dataset.test.images[:n].astype(np.float32) / 255)
     with torch.no_grad():
         batches = torch.split(images, BATCH)
-        found = [model(pixels(batch.to(device))).argmax(dim=1).cpu() for batch in batches]
+        found = [model(batch.to(device)).argmax(dim=1).cpu() for batch in batches]
     return torch.cat(found).numpy()
-
-
-def shortcuts_of(mode: Mode, device: torch.device) -> Shortcuts:
-    """What may be done to be fast in a mode."""
-    if mode == "exact":
-        return EXACT
-    return replace(shortcuts_for(device), early_stop=mode == "early-stop")
 
 
 def classified(target: TargetModel, stream: Iterable[Finished]) -> Iterator[Finished]:
@@ -120,14 +113,18 @@ def classified(target: TargetModel, stream: Iterable[Finished]) -> Iterator[Fini
         if waiting and (full or done is None):
             rows = torch.cat([one.rows for one in waiting])
             images = torch.cat([one.images for one in waiting])
-            yield Finished(rows, images, classes(target, images))
+            batches = torch.split(images, target.batch_size)
+            predictions = [target.logits(batch).argmax(dim=1) for batch in batches]
+            yield Finished(rows, images, torch.cat(predictions))
             waiting = []
 
 
 def classes(target: TargetModel, images: Tensor) -> Tensor:
     """The reference model's classes of images (N, C, H, W), N at least 1, int64 (N,)."""
-    batches = torch.split(images, target.batch_size)
-    return torch.cat([target.logits(batch).argmax(dim=1) for batch in batches])
+    rows = torch.arange(len(images), device=images.device)
+    (done,) = classified(target, [Finished(rows, images)])
+    assert done.predictions is not None
+    return done.predictions
 
 
 class Clean(NamedTuple):
@@ -168,39 +165,42 @@ class Shards:
     def chunks(self, runs: Iterable[Array], clean: Clean, device: torch.device) -> Iterator[Chunk]:
         """The images that are attacked, a shard begun for each run of consecutive positions."""
         for run in runs:
-            images = pixels(torch.from_numpy(np.array(clean.images[run])))
+            images = clean.images[run].astype(np.float32) / 255
             labels, predictions = clean.labels[run], clean.predictions[run]
-            self.open.append(Shard(images.numpy().copy(), run, labels, predictions, 0.0, 0, 0))
+            self.open.append(Shard(images, run, labels, predictions, 0.0, 0, 0))
             attacked = predictions < 0
             rows = torch.from_numpy(run[attacked])
             goal = Goal(torch.from_numpy(labels[attacked]).to(device))
-            wanted = images[torch.from_numpy(attacked)].to(device)
+            wanted = torch.from_numpy(images[attacked]).to(device)  # a copy
             yield Chunk(rows.to(device), wanted, goal, clean.seeds[rows])
 
-    def fill(self, done: Finished) -> None:
-        """Put classified images in their places."""
-        assert done.predictions is not None
-        rows, images = done.rows.cpu().numpy(), done.images.cpu().numpy()
-        predictions = done.predictions.cpu().numpy()
-        for shard in self.open:
-            first, last = shard.indices[[0, -1]]
-            here = (rows >= first) & (rows <= last)
-            shard.images[rows[here] - first] = images[here]
-            shard.predictions[rows[here] - first] = predictions[here]
-        self.store()
+    def keep(self, stream: Iterable[Finished]) -> Iterator[int]:
+        """Put classified images in their places, and store each shard once it is whole.
 
-    def store(self) -> None:
-        """Store the shards that are whole."""
-        target = self.target
-        for shard in [shard for shard in self.open if (shard.predictions >= 0).all()]:
-            now = (time.perf_counter(), target.forward_passes, target.backward_passes)
-            whole = replace(
-                shard,
-                seconds=now[0] - self.spent[0],
-                forward_passes=now[1] - self.spent[1],
-                backward_passes=now[2] - self.spent[2],
-                precision=target.shortcuts.precision,
-            )
-            save_shard(self.folder, self.identity, whole)
-            self.open.remove(shard)
-            self.spent = now
+        Yields:
+            How many images were put, once what is whole is stored.
+        """
+        for done in chain(stream, (None,)):  # at the end, shards of which nothing was attacked
+            if done is not None and done.predictions is not None:
+                rows, images = done.rows.cpu().numpy(), done.images.cpu().numpy()
+                predictions = done.predictions.cpu().numpy()
+                for shard in self.open:
+                    first, last = shard.indices[[0, -1]]
+                    here = (rows >= first) & (rows <= last)
+                    shard.images[rows[here] - first] = images[here]
+                    shard.predictions[rows[here] - first] = predictions[here]
+            for shard in [shard for shard in self.open if (shard.predictions >= 0).all()]:
+                before = self.spent
+                target = self.target
+                self.spent = (time.perf_counter(), target.forward_passes, target.backward_passes)
+                whole = replace(
+                    shard,
+                    seconds=self.spent[0] - before[0],
+                    forward_passes=self.spent[1] - before[1],
+                    backward_passes=self.spent[2] - before[2],
+                    precision=target.shortcuts.precision,
+                )
+                save_shard(self.folder, self.identity, whole)
+                self.open.remove(shard)
+            if done is not None:
+                yield len(done.rows)

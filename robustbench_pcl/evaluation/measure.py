@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.evaluation.generate import BATCH
-from robustbench_pcl.evaluation.statistics import wilson
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
-from robustbench_pcl.store.paths import now
-from robustbench_pcl.store.records import Measurement, ModelRecord
+from robustbench_pcl.store.records import Measurement, ModelRecord, now, wilson
 
 Array = np.ndarray[Any, Any]
+
 Batch = tuple[Tensor, Tensor]
 
 

@@ -121,7 +121,7 @@ class Triplet(MetricConfiguration):
 class DeepSoftmax(LossConfiguration):
     """Deep supervision by cross-entropy: a classifier at every feature layer (Table 10, left)."""
 
-    implementation: ClassVar[str] = "robustbench_pcl.losses.deep_softmax:DeepSoftmax"
+    implementation: ClassVar[str] = "robustbench_pcl.losses.criterion:DeepSoftmax"
 
     name: Literal["deep-softmax"] = "deep-softmax"
     weight: Weight = Field(1.0, description="factor on the cross-entropy")

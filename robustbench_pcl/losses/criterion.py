@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from robustbench_pcl.configuration import Dump
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.base import FeatureLoss
-from robustbench_pcl.losses.configuration import LossConfiguration
 
 Features = Mapping[int, Tensor]
 
@@ -23,21 +22,34 @@ class Criterion(nn.Module):
     Without L_CE where the loss goes with no final FC(K) layer (Section 6.3).
 
     Args:
-        losses: {feature layer: its loss}; none for plain cross-entropy.
-        configuration: of these losses.
+        dump: the loss's name and parameters, as a recipe has them.
+        dimensions: {feature layer: D} of the features; cross-entropy acts on none of them.
+        classes: number of classes.
+        seed: of parameters that start at random; the process's random state is left as it was.
+
+    Raises:
+        UserError: there is no such loss, or it has no such parameter.
 
     Attributes:
+        losses: by feature layer; none for plain cross-entropy.
         name: what the sum of the losses is called in histories ("pcl").
         with_cross_entropy: whether the network has a final layer, which learns by cross-entropy.
         has_anchors: whether each class has a point among the features.
     """
 
-    def __init__(self, losses: Mapping[int, FeatureLoss], configuration: LossConfiguration) -> None:
+    def __init__(
+        self, dump: Dump, dimensions: Mapping[int, int], classes: int, seed: int = 0
+    ) -> None:
         super().__init__()
+        configuration = LOSSES.read(dump)
+        acts_on = {} if configuration.name == CROSS_ENTROPY else dimensions
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # not the accelerators' as well
+            losses = {str(layer): configuration.build(d, classes) for layer, d in acts_on.items()}
         self.name = configuration.name.replace("-", "_")
         self.with_cross_entropy = configuration.with_cross_entropy
         self.has_anchors = configuration.has_anchors
-        self.losses = nn.ModuleDict({str(layer): loss for layer, loss in losses.items()})
+        self.losses = nn.ModuleDict(losses)
 
     @property
     def calibrates(self) -> bool:
@@ -106,25 +118,40 @@ class Criterion(nn.Module):
         return [(int(layer), cast(FeatureLoss, loss)) for layer, loss in self.losses.items()]
 
 
-def build_criterion(
-    dump: Dump, dimensions: Mapping[int, int], classes: int, seed: int
-) -> Criterion:
-    """The criterion of a recipe.
+class DeepSoftmax(FeatureLoss):
+    """Cross-entropy of a fully connected layer FC(K) on the features.
+
+    The features enter FC(K) less their mean and in units of their root mean square length, both
+    as they are when the loss first acts. That leaves the functions FC(K) can be as they are, and
+    lets one learning rate fit every layer, whatever the size of its features: the curvature of
+    cross-entropy in the weights is at most |(f, 1)|^2 / 2 with 1 for the bias, in these units 1 on
+    average, so plain SGD is stable at rates below 2. The schedule's rate for a loss's own
+    parameters, 0.5, is a quarter of that because features grow in training.
 
     Args:
-        dump: the loss's name and parameters, as a recipe has them.
-        dimensions: {feature layer: D} of the features; cross-entropy acts on none of them.
-        classes: number of classes.
-        seed: of parameters that start at random; the process's random state is left as it was.
-
-    Raises:
-        UserError: there is no such loss, or it has no such parameter.
+        dimension: of the features, D.
+        classes: number of classes, K.
+        weight: factor on the cross-entropy.
     """
-    configuration = LOSSES.read(dump)
-    acts_on = {} if configuration.name == CROSS_ENTROPY else dimensions
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not the accelerators' as well
-        losses = {
-            layer: configuration.build(dimension, classes) for layer, dimension in acts_on.items()
-        }
-    return Criterion(losses, configuration)
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dimension: int, classes: int, *, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.classifier = nn.Linear(dimension, classes)
+        self.register_buffer("mean", torch.zeros(dimension))
+        self.register_buffer("scale", torch.ones(()))
+
+    def initialise(self, features: Tensor, labels: Tensor) -> None:  # noqa: ARG002 - of any class
+        """Set the mean and the unit of the features."""
+        with torch.no_grad():
+            self.mean.copy_(features.mean(dim=0))
+            lengths = (features - self.mean).square().sum(dim=1)
+            self.scale.copy_(lengths.mean().sqrt().clamp_min(1e-6))
+
+    def per_image(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of each image, (N,)."""
+        logits = self.classifier((features - self.mean) / self.scale)
+        return self.weight * F.cross_entropy(logits, labels, reduction="none")

@@ -125,7 +125,10 @@ def build_classifier(
     embedding: int | None = None,
     seed: int = 0,
 ) -> Classifier:
-    """A classifier of the family with fresh weights.
+    """A classifier of the family with fresh weights, as He et al. (2015) draw them.
+
+    They keep the signal's size from layer to layer. PyTorch's own are too small for conv6, which
+    has no batch normalisation: it does not learn.
 
     Args:
         name: in the family of models.
@@ -148,13 +151,14 @@ def build_classifier(
         architecture = make(channels, classes, width)
         if embedding is not None:
             architecture = _narrowed(architecture, embedding, classes)
-        classifier = Classifier(
-            architecture,
-            feature_layers,
-            mean or [0.5] * channels,
-            std or [0.25] * channels,
-        )
-        classifier.apply(_initialise)
+        mean, std = mean or [0.5] * channels, std or [0.25] * channels
+        classifier = Classifier(architecture, feature_layers, mean, std)
+        for module in classifier.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                relu = isinstance(module, nn.Conv2d)
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if relu else "linear")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
     return classifier
 
 
@@ -173,19 +177,6 @@ def _narrowed(architecture: Architecture, neurons: int, classes: int) -> Archite
         )
     layers = (*others, nn.Linear(last.in_features, neurons))
     return replace(architecture, layers=layers, head=nn.Linear(neurons, classes))
-
-
-def _initialise(module: nn.Module) -> None:
-    """He et al. (2015): keep the signal's size from layer to layer.
-
-    PyTorch's default is too small for conv6, which has no batch normalisation: it does not learn.
-    """
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    elif isinstance(module, nn.Linear):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-    if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
 
 
 class Ensemble(nn.Module):

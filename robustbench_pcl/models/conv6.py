@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbench_pcl.models.classifier import Architecture, GlobalAveragePool, scaled
@@ -46,13 +47,16 @@ class PReLU(nn.PReLU):
     """PyTorch's PReLU of one slope, to the same values, with a quick backward pass on the CPU.
 
     PyTorch's backward pass is not vectorised on the CPU and takes a quarter of a training step;
-    leaky ReLU's is, but wants its slope as a number, which would wait for an accelerator.
+    leaky ReLU's is, but wants its slope as a number, which would wait for an accelerator, and
+    gives it no gradient.
     """
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Inputs above 0 as they are, others times the slope; any shape."""
         if inputs.device.type != "cpu":
             return super().forward(inputs)
+        if not (self.weight.requires_grad and torch.is_grad_enabled()):
+            return F.leaky_relu(inputs, self.weight.item())
         sloped: Tensor = _Sloped.apply(inputs, inputs, self.weight)
         return sloped
 

@@ -64,30 +64,27 @@ class SupervisedModel(nn.Module):
             )
         self.classifier = classifier
         self.criterion = criterion
-        self.inference = inference
+        self.by_distance = inference == "nearest"
         self.memory = memory
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits (N, K) that the class is decided by, of images (N, C, H, W)."""
-        return self._deciding(*self.classifier.features(images))
+        logits, features = self.classifier.features(images)
+        return nearest(self.criterion, features) if self.by_distance else logits
 
     def step(self, images: Tensor, labels: Tensor) -> Step:
         """The criterion's terms on a batch, and how many of its images are classified right."""
         logits, features = self.classifier.features(images)
         terms = self.criterion(logits, features, labels)
         with torch.no_grad():
-            classes = self._deciding(logits, features).argmax(dim=1)
-        return Step(terms, (classes == labels).sum(), len(labels))
+            deciding = nearest(self.criterion, features) if self.by_distance else logits
+        return Step(terms, (deciding.argmax(dim=1) == labels).sum(), len(labels))
 
     def joint_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Each image's cross-entropy and losses on features, (N,), and :meth:`forward`'s logits."""
         logits, features = self.classifier.features(images)
-        logits = self._deciding(logits, features)
-        return self.criterion.per_image(logits, features, labels), logits
-
-    def _deciding(self, logits: Tensor, features: Features) -> Tensor:
-        """The logits that the class is decided by."""
-        return logits if self.inference == "softmax" else nearest(self.criterion, features)
+        deciding = nearest(self.criterion, features) if self.by_distance else logits
+        return self.criterion.per_image(deciding, features, labels), deciding
 
 
 def nearest(criterion: Criterion, features: Features) -> Tensor:

@@ -18,8 +18,12 @@ from robustbench_pcl.pipeline.training import Train
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification, find_set
-from robustbench_pcl.store.records import find_measurement, save_measurement
-from robustbench_pcl.store.records import Measurement, ModelRecord
+from robustbench_pcl.store.records import (
+    Measurement,
+    ModelRecord,
+    find_measurement,
+    save_measurement,
+)
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import generate, measure

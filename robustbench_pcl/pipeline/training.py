@@ -16,17 +16,14 @@ from robustbench_pcl.pipeline.artefacts import Artefacts, Task
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.atomic import require_writable
-from robustbench_pcl.store.checkpoints import Checkpoint, save_checkpoint
+from robustbench_pcl.store.checkpoints import Checkpoint, save_checkpoint, weights_digest
 from robustbench_pcl.store.embeddings import (
     Embedding,
     EmbeddingSpecification,
     View,
     save_embedding,
 )
-from robustbench_pcl.store.records import save_training
-from robustbench_pcl.store.records import now
-from robustbench_pcl.store.records import ModelRecord, TrainingRecord
-from robustbench_pcl.store.checkpoints import weights_digest
+from robustbench_pcl.store.records import ModelRecord, TrainingRecord, now, save_training
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import embed

@@ -23,7 +23,7 @@ from robustbench_pcl.configuration import ID_LENGTH, Count, Description, Dump, M
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.atomic import replacing
-from robustbench_pcl.store.records import FORMAT, DataRecord, ModelRecord, refuse_other_format
+from robustbench_pcl.store.records import FORMAT, DataRecord, ModelRecord, other_format
 
 Array = np.ndarray[Any, Any]
 CHUNK = 32
@@ -192,7 +192,8 @@ def open_set(path: Path) -> AdversarialSet:
         with h5py.File(path, "r") as file:
             if not file.attrs.get("complete", False):
                 raise _damaged(path, "it was never finished")
-            refuse_other_format(path, file.attrs.get("format"))
+            if file.attrs.get("format") != FORMAT:
+                raise other_format(path, file.attrs.get("format"))
             spec = SetSpecification.model_validate_json(file.attrs["spec"])
             summary = SetSummary.model_validate_json(file.attrs["summary"])
             if any(name not in file or len(file[name]) != spec.n for name in FIELDS):
@@ -208,7 +209,7 @@ def save_shard(folder: Path, identity: str, shard: Shard) -> None:
     Raises:
         UserError: the disk does not take it.
     """
-    path = _parts(folder, identity) / f"{int(shard.indices[0]):08d}.h5"
+    path = folder / f"{identity}.parts" / f"{int(shard.indices[0]):08d}.h5"
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         for name in FIELDS:
             file[name] = getattr(shard, name)
@@ -219,7 +220,7 @@ def save_shard(folder: Path, identity: str, shard: Shard) -> None:
 def stored_shards(folder: Path, identity: str) -> dict[int, int]:
     """First index -> number of images, of the shards that are already there and can be read."""
     found = {}
-    for path in sorted(_parts(folder, identity).glob("[0-9]*.h5")):
+    for path in sorted(folder.glob(f"{identity}.parts/[0-9]*.h5")):
         with contextlib.suppress(*UNREADABLE), h5py.File(path, "r") as file:
             found[int(path.stem)] = len(file["labels"])
     return found
@@ -239,7 +240,7 @@ def finish_set(
     Raises:
         UserError: the disk does not take it, or a shard is damaged.
     """
-    path, parts = folder / f"{spec.id}.h5", _parts(folder, spec.id)
+    path, parts = folder / f"{spec.id}.h5", folder / f"{spec.id}.parts"
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.create_dataset(
             "images",
@@ -295,11 +296,6 @@ def _join(parts: Path, file: h5py.File, clean: Array, environment: Environment) 
         images_digest=content.hexdigest()[:ID_LENGTH],
         precision=" and ".join(sorted(precisions)),
     )
-
-
-def _parts(folder: Path, identity: str) -> Path:
-    """The folder of a set's shards."""
-    return folder / f"{identity}.parts"
 
 
 def _damaged(path: Path, why: Exception | str) -> UserError:

@@ -13,14 +13,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from robustbench_pcl.configuration import Count, Description, Dump, digest, explained
 from robustbench_pcl.environment import Environment
-from robustbench_pcl.errors import UserError
-from robustbench_pcl.store.records import DataRecord, ModelRecord
-from robustbench_pcl.store.tensors import (
+from robustbench_pcl.store.checkpoints import (
     load_arrays,
     load_description,
     save_arrays,
     weights_digest,
 )
+from robustbench_pcl.store.records import DataRecord, ModelRecord
 
 Array = np.ndarray[Any, Any]
 Method = Literal["features", "tsne"]
@@ -160,14 +159,7 @@ class Embedding:
         Raises:
             UserError: the file is damaged.
         """
-        arrays = load_arrays(self.path)
-        if weights_digest(arrays) != self.record.content_digest:
-            raise UserError(
-                f"{self.path} is not a whole embedding: its points are not the ones that its "
-                "header names.",
-                _cure(self.path),
-            )
-        return Layout(**arrays)
+        return Layout(**load_arrays(self.path, self.record.content_digest))
 
 
 def save_embedding(

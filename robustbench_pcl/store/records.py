@@ -1,19 +1,38 @@
-"""What is kept beside every number: the evidence for it, as plain JSON."""
+"""What is kept beside every number, where everything lies, and which format it has."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
+from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from robustbench_pcl.configuration import Description, Dump, Mode
+import h5py
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+
+from robustbench_pcl.configuration import Description, Dump, Mode, explained
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, Recipe
+from robustbench_pcl.store.atomic import write_bytes
 
 FORMAT: Literal[2] = 2
 """Of everything that is stored. Artefacts that name no format are those of pclbench 0.1."""
+
+
+Z95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError)
+"""What reading the format of a damaged file raises."""
+
+
+_CURE = "Move it away and run the command again: the number will be measured anew."
 
 
 class DataRecord(Description):
@@ -119,6 +138,21 @@ class Measurement(Description):
         return self.correct / self.n
 
 
+def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927), as fractions in [0, 1].
+
+    Args:
+        correct: successes, at most ``n``.
+        n: trials, at least 1.
+        z: quantile; 1.96 for 95 %.
+    """
+    share = correct / n
+    scale = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 class TrainingRecord(Description):
     """How a checkpoint came to be, beside the checkpoint's own header.
 
@@ -147,22 +181,144 @@ class TrainingRecord(Description):
     created: str
 
 
-def refuse_other_format(place: Path, found: object) -> None:
-    """Check the format that a file or folder of artefacts says it has.
+Record = TypeVar("Record", Measurement, TrainingRecord)
 
-    Args:
-        place: the file or folder, for the error.
-        found: the format; None where none is named.
+
+class Paths:
+    """The folders of a workspace.
+
+    Attributes:
+        root: holds ``checkpoints/`` and ``results/``.
+        checkpoints: trained models, one safetensors file each.
+        partial: training runs that were interrupted.
+        results: everything that was made from checkpoints.
+        measurements: accuracies, one JSON file each.
+        trainings: how checkpoints came to be, one JSON file each.
+        adversarial_sets: adversarial images, one HDF5 file per set.
+        embeddings: features as points in the plane, one safetensors file each.
+        jobs: task files and logs of executors.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.checkpoints = root / "checkpoints"
+        self.partial = self.checkpoints / "partial"
+        self.results = root / "results"
+        self.measurements = self.results / "measurements"
+        self.trainings = self.results / "trainings"
+        self.adversarial_sets = self.results / "adversarial_sets"
+        self.embeddings = self.results / "embeddings"
+        self.jobs = self.results / "jobs"
+
+
+def now() -> str:
+    """The time in ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def check_format(paths: Paths) -> None:
+    """Check that what is stored has this version's format, by one artefact of each kind.
+
+    A damaged one is passed over: who opens it for its content reports that.
 
     Raises:
-        UserError: it is not the one that this version reads and writes.
+        UserError: it was stored by an older or a newer version. Nothing is changed.
     """
-    if found == FORMAT:
-        return
+    for folder, suffix in (
+        (paths.measurements, "json"),
+        (paths.trainings, "json"),
+        (paths.checkpoints, "safetensors"),
+        (paths.embeddings, "safetensors"),
+        (paths.adversarial_sets, "h5"),
+    ):
+        for first in islice(folder.glob(f"[!.]*.{suffix}"), 1):
+            found: object = FORMAT
+            with contextlib.suppress(*DAMAGE):
+                if suffix == "json":
+                    found = json.loads(first.read_bytes()).get("format")
+                elif suffix == "h5":
+                    with h5py.File(first, "r") as file:
+                        found = int(file.attrs["format"]) if "format" in file.attrs else None
+                else:
+                    with safe_open(first, framework="numpy") as file:
+                        found = json.loads(file.metadata()["pclbench"]).get("format")
+            if found != FORMAT:
+                raise other_format(paths.root, found)
+
+
+def other_format(place: Path, found: object) -> UserError:
+    """The error for artefacts of another format than this version reads and writes.
+
+    Args:
+        place: the file or folder.
+        found: the format it says it has; None where none is named.
+    """
     older = found is None or (isinstance(found, Integral) and found < FORMAT)
     maker = "pclbench 0.1" if older else "a newer pclbench"
-    raise UserError(
+    return UserError(
         f"{place} has format {1 if found is None else found}, made by {maker}; this one reads "
         f"format {FORMAT}.",
         f"Nothing of it is changed: name another folder with --home NEW, or use {maker} for it.",
     )
+
+
+def save_measurement(paths: Paths, measurement: Measurement) -> Path:
+    """Write a measurement under its id and return the file."""
+    return _save(paths.measurements / f"{measurement.id}.json", measurement)
+
+
+def find_measurement(paths: Paths, identity: str) -> Measurement | None:
+    """The measurement with that id, or None.
+
+    Raises:
+        UserError: the file is there but is not a measurement.
+    """
+    path = paths.measurements / f"{identity}.json"
+    return _read(path, Measurement) if path.exists() else None
+
+
+def load_measurements(paths: Paths) -> list[Measurement]:
+    """All stored measurements, oldest first.
+
+    Raises:
+        UserError: a file is not a measurement.
+    """
+    return _load(paths.measurements, Measurement)
+
+
+def save_training(paths: Paths, record: TrainingRecord) -> Path:
+    """Write a training record under its checkpoint's id and weights and return the file."""
+    return _save(paths.trainings / f"{record.checkpoint}-{record.weights}.json", record)
+
+
+def load_trainings(paths: Paths) -> list[TrainingRecord]:
+    """All stored training records, oldest first; of one recipe, one for each set of weights.
+
+    Raises:
+        UserError: a file is not a training record.
+    """
+    return _load(paths.trainings, TrainingRecord)
+
+
+def _save(path: Path, record: Measurement | TrainingRecord) -> Path:
+    write_bytes(path, (record.model_dump_json(indent=1) + "\n").encode())
+    return path
+
+
+def _load(folder: Path, kind: type[Record]) -> list[Record]:
+    records = [_read(path, kind) for path in sorted(folder.glob("[!.]*.json"))]
+    return sorted(records, key=lambda record: record.created)
+
+
+def _read(path: Path, kind: type[Record]) -> Record:
+    what = f"{path} is not a {'measurement' if kind is Measurement else 'training record'}"
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{what}: {error}.", _CURE) from error
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        raise other_format(path, content.get("format"))
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise explained(error, what, _CURE) from error

@@ -13,12 +13,11 @@ from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import LOSSES
-from robustbench_pcl.losses.criterion import build_criterion
+from robustbench_pcl.losses.criterion import Criterion
 from robustbench_pcl.models.classifier import Ensemble, build_classifier
 from robustbench_pcl.models.supervised import SupervisedModel
 from robustbench_pcl.recipe import Recipe
-from robustbench_pcl.store.checkpoints import Checkpoint
-from robustbench_pcl.store.tensors import Arrays
+from robustbench_pcl.store.checkpoints import Arrays, Checkpoint, load_arrays
 
 MEMBER_SEED = 7_368_787
 """Between the seeds of an ensemble's members, so that no recipe's seed meets another's."""
@@ -69,7 +68,7 @@ def build_model(
         with torch.no_grad():
             _, features = networks[0].features(torch.zeros(1, *spec.shape))
         dimensions = {layer: values.shape[1] for layer, values in features.items()}
-    criterion = build_criterion(recipe.loss, dimensions, len(spec.classes), recipe.seed)
+    criterion = Criterion(recipe.loss, dimensions, len(spec.classes), recipe.seed)
     if not criterion.with_cross_entropy:
         networks[0].head = torch.nn.Identity()  # Table 10: no final fully connected layer
     model = SupervisedModel(
@@ -107,27 +106,30 @@ def restore(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Super
         UserError: the file is damaged, or its weights are another model's.
     """
     model = build_model(checkpoint.record.recipe, device=device)
-    load_arrays_into(model, checkpoint.arrays(), checkpoint.path)
+    arrays = load_arrays(checkpoint.path, checkpoint.record.weights)
+    try:
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    except RuntimeError as error:
+        raise other_model(model, arrays, checkpoint.path) from error
     return model
 
 
-def load_arrays_into(model: torch.nn.Module, arrays: Arrays, path: Path) -> None:
-    """Set a module's parameters and buffers.
+def other_model(model: torch.nn.Module, arrays: Arrays, path: Path) -> UserError:
+    """The error for arrays that are not a model's parameters and buffers: the first that differs.
 
-    Raises:
-        UserError: names or shapes differ, with the first that does.
+    Args:
+        model: whose they should be.
+        arrays: what was found, by name.
+        path: where.
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     given = {name: tuple(array.shape) for name, array in arrays.items()}
-    for name in sorted(own.keys() | given.keys()):
-        if own.get(name) != given.get(name):
-            raise UserError(
-                f"{path} holds another model's weights: {name} is "
-                f"{given.get(name, 'missing')} where {own.get(name, 'nothing')} is expected.",
-                "Move it away and train again with pclbench train.",
-            )
-    model.load_state_dict(
-        {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    names = sorted(own.keys() | given.keys())
+    name = next(name for name in names if own.get(name) != given.get(name))
+    return UserError(
+        f"{path} holds another model's weights: {name} is {given.get(name, 'missing')} where "
+        f"{own.get(name, 'nothing')} is expected.",
+        "Move it away and train again with pclbench train.",
     )
 
 

@@ -19,8 +19,14 @@ from robustbench_pcl.models.supervised import SupervisedModel
 from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.training.build import build_model
-from robustbench_pcl.training.state import RunState, learning_rate, optimisers
-from robustbench_pcl.training.step import Totals, Update, runaways
+from robustbench_pcl.training.step import (
+    RunState,
+    Totals,
+    Update,
+    learning_rate,
+    optimisers,
+    runaways,
+)
 
 INITIAL_FEATURES = 5000
 """Training images whose features set the prototypes at the start of the joint phase."""

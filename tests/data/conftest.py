@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place for Debian's packages, so that tests do not depend on the machine."""
     folder = tmp_path / "debian"
-    monkeypatch.setattr("robustbench_pcl.data.sources.DEBIAN_FOLDER", folder)
+    monkeypatch.setattr("robustbench_pcl.data.loader.DEBIAN_FOLDER", folder)
     return folder
 
 

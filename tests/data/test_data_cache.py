@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustbench_pcl.data import cache as data_cache
+from robustbench_pcl.data import dataset as data_cache
 from robustbench_pcl.data import loader
 from robustbench_pcl.data.dataset import RawDataset, channel_statistics, split_digest
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
@@ -198,7 +198,7 @@ KILLER = """
 import json, os, signal, sys
 from pathlib import Path
 import numpy as np
-from robustbench_pcl.data import cache
+from robustbench_pcl.data import dataset as cache
 from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.data.dataset import RawDataset
 

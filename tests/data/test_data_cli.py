@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli.app import app
-from robustbench_pcl.data import cache as data_cache
+from robustbench_pcl.data import dataset as data_cache
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 
 CIFAR10 = dataset_spec("cifar10")

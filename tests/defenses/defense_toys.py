@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.defenses.base import Defense
-from robustbench_pcl.losses.criterion import build_criterion
+from robustbench_pcl.losses.criterion import Criterion
 from robustbench_pcl.models.classifier import Architecture, Classifier, Ensemble, build_classifier
 from robustbench_pcl.models.supervised import SupervisedModel
 
@@ -65,7 +65,7 @@ def recording_model(
     with torch.no_grad():
         _, features = classifier.eval().features(torch.zeros(1, 3, 8, 8))
     dimensions = {layer: values.shape[1] for layer, values in features.items()}
-    criterion = build_criterion({"name": loss}, dimensions, CLASSES, seed=0)
+    criterion = Criterion({"name": loss}, dimensions, CLASSES, seed=0)
     inference = "softmax" if criterion.with_cross_entropy else "nearest"
     return RecordingModel(classifier, criterion, inference, defense.memory(CLASSES)).train()
 
@@ -85,7 +85,7 @@ def tiny(defense: Defense, layer: nn.Module | None = None, pixels: int = 4) -> R
         layers = [nn.Sequential(layer or nn.Identity(), nn.Flatten())]
         networks.append(Classifier(Architecture(layers, head), (), [0.0], [1.0]))
     classifier = Ensemble(networks) if len(networks) > 1 else networks[0]
-    criterion = build_criterion({"name": "cross-entropy"}, {}, CLASSES, seed=0)
+    criterion = Criterion({"name": "cross-entropy"}, {}, CLASSES, seed=0)
     parts = classifier, criterion, "softmax", defense.memory(CLASSES)
     return RecordingModel(*parts).double().train()
 

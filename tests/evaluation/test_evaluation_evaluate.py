@@ -11,7 +11,7 @@ from torch import nn
 from robustbench_pcl import BIM, CW, FGSM, MIM, PGD, evaluate
 from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.evaluation.statistics import wilson
+from robustbench_pcl.store.records import wilson
 
 EPS = (0.01, 0.06, 0.1)
 N = 120

@@ -11,8 +11,7 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation import generate, measure
 from robustbench_pcl.evaluation.generate import clean_predictions
 from robustbench_pcl.evaluation.measure import in_8_bits, judge
-from robustbench_pcl.evaluation.statistics import wilson
-from robustbench_pcl.store.measurements import load_measurements
+from robustbench_pcl.store.records import load_measurements, wilson
 
 N = 45
 PGD_01 = PGD(eps=0.1)

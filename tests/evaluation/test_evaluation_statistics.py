@@ -3,7 +3,7 @@
 import pytest
 from scipy import stats
 
-from robustbench_pcl.evaluation.statistics import wilson
+from robustbench_pcl.store.records import wilson
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
 """Losses and features to try them on."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.base import FeatureLoss
-from robustbench_pcl.losses.configuration import LossConfiguration
 from robustbench_pcl.losses.criterion import Criterion
 from robustbench_pcl.losses.metric import TrackedCentres
 
@@ -43,8 +42,9 @@ def placed(name: str, size: float = 1.0, **parameters: object) -> FeatureLoss:
 
 
 def criterion_of(name: str, losses: dict[int, FeatureLoss]) -> Criterion:
-    configuration: LossConfiguration = LOSSES.configure(name)
-    return Criterion(losses, configuration)
+    criterion = Criterion({"name": name}, {}, CLASSES)
+    criterion.losses = nn.ModuleDict({str(layer): loss for layer, loss in losses.items()})
+    return criterion
 
 
 def square(vector: Tensor) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.base import FeatureLoss, class_means
-from robustbench_pcl.losses.criterion import Criterion, build_criterion
+from robustbench_pcl.losses.criterion import Criterion
 
 DIMENSIONS = {4: DIMENSION, 2: DIMENSION}
 
@@ -33,7 +33,7 @@ def layered() -> tuple[Tensor, dict[int, Tensor], Tensor]:
 
 def criterion_on_layers(name: str) -> Criterion:
     dump = LOSSES.configure(name).dump()
-    return build_criterion(dump, DIMENSIONS, CLASSES, seed=0).double()
+    return Criterion(dump, DIMENSIONS, CLASSES, seed=0).double()
 
 
 @pytest.mark.parametrize("name", [CROSS_ENTROPY, *ON_IMAGES])
@@ -107,7 +107,7 @@ def test_each_layer_is_shown_its_own_features(step, name):
 
 
 def test_the_deepest_layer_is_the_one_with_the_highest_number():
-    criterion = build_criterion({"name": "pcl"}, {12: 2, 4: 3, 9: 5}, CLASSES, seed=0)
+    criterion = Criterion({"name": "pcl"}, {12: 2, 4: 3, 9: 5}, CLASSES, seed=0)
     assert criterion.deepest() == (12, criterion.losses["12"])
 
 
@@ -115,8 +115,7 @@ def test_the_deepest_layer_is_the_one_with_the_highest_number():
 def test_the_seed_decides_and_nothing_else_is_drawn(name):
     state = torch.random.get_rng_state()
     one, again, other = (
-        build_criterion({"name": name}, DIMENSIONS, CLASSES, seed=seed).state_dict()
-        for seed in (3, 3, 4)
+        Criterion({"name": name}, DIMENSIONS, CLASSES, seed=seed).state_dict() for seed in (3, 3, 4)
     )
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(one[key], again[key]) for key in one)
@@ -126,13 +125,13 @@ def test_the_seed_decides_and_nothing_else_is_drawn(name):
 
 def test_a_dump_s_parameters_reach_every_layer():
     dump = LOSSES.configure("pcl", {"separation": 2.0, "weight": 0.5}).dump()
-    criterion = build_criterion(dump, DIMENSIONS, CLASSES, seed=0)
+    criterion = Criterion(dump, DIMENSIONS, CLASSES, seed=0)
     assert [(loss.separation, loss.weight) for loss in criterion.losses.values()] == [(2, 0.5)] * 2
 
 
 def test_a_dump_of_a_loss_that_is_not_there_is_refused():
     with pytest.raises(UserError, match="Did you mean pcl"):
-        build_criterion({"name": "plc", "weight": 1.0}, DIMENSIONS, CLASSES, seed=0)
+        Criterion({"name": "plc", "weight": 1.0}, DIMENSIONS, CLASSES, seed=0)
 
 
 @pytest.mark.parametrize("name", ON_FEATURES)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import LOSSES
-from robustbench_pcl.losses.criterion import Criterion, build_criterion
+from robustbench_pcl.losses.criterion import Criterion
 from robustbench_pcl.models.classifier import Architecture, Classifier, build_classifier
 from robustbench_pcl.models.supervised import SupervisedModel, nearest
 
@@ -24,7 +24,7 @@ EVERY += [(loss, "softmax") for loss in ANCHORED if loss in BY_LOGITS]
 @pytest.fixture
 def supervised() -> SupervisedModel:
     classifier = build_classifier("conv6", (1, 8, 8), CLASSES, width=0.125, feature_layers=(3, 5))
-    criterion = build_criterion({"name": "pcl"}, {3: 16, 5: 8}, CLASSES, seed=0)
+    criterion = Criterion({"name": "pcl"}, {3: 16, 5: 8}, CLASSES, seed=0)
     return SupervisedModel(classifier, criterion)
 
 
@@ -61,7 +61,7 @@ BY_HEAD = [1, 2, 1, 2]
 
 def on_pixels(loss: str, inference: str) -> SupervisedModel:
     head = nn.Identity()
-    criterion = build_criterion({"name": loss}, {1: 2}, 3, seed=0)
+    criterion = Criterion({"name": loss}, {1: 2}, 3, seed=0)
     if criterion.with_cross_entropy:
         head = nn.Linear(2, 3, bias=False)
         head.weight.data.copy_(HEAD)
@@ -124,7 +124,7 @@ def test_the_final_layer_learns_by_its_own_logits_whatever_decides(loss, inferen
 
 def random_criterion(name: str, size: float = 1.0) -> Criterion:
     """The loss at layers 7 and 3, in that order, with its parameters anywhere."""
-    criterion = build_criterion({"name": name}, {7: DIMENSION, 3: DIMENSION}, CLASSES, 0).double()
+    criterion = Criterion({"name": name}, {7: DIMENSION, 3: DIMENSION}, CLASSES, 0).double()
     source = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for value in criterion.parameters():
@@ -202,7 +202,7 @@ def test_anchors_that_coincide_make_no_nan(name):
 
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_what_the_criterion_does_not_train_cannot_decide(loss, supervised):
-    criterion = build_criterion({"name": loss}, {3: 16}, CLASSES, seed=0)
+    criterion = Criterion({"name": loss}, {3: 16}, CLASSES, seed=0)
     refused = {
         "nearest": (loss not in ANCHORED, "gives the classes no points"),
         "softmax": (loss not in BY_LOGITS, "has no final layer to classify by"),

@@ -15,7 +15,7 @@ from robustbench_pcl.pipeline.estimate import Estimator
 from robustbench_pcl.pipeline.planner import figure_tasks, plan, table_tasks
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.store.embeddings import View
-from robustbench_pcl.store.measurements import load_trainings, save_measurement, save_training
+from robustbench_pcl.store.records import load_trainings, save_measurement, save_training
 
 PGD_01 = PGD(eps=0.1)
 

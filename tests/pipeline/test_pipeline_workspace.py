@@ -15,8 +15,8 @@ from robustbench_pcl.pipeline import artefacts
 from robustbench_pcl.pipeline.planner import missing
 from robustbench_pcl.pipeline.tasks import Measure
 from robustbench_pcl.progress import Progress
-from robustbench_pcl.store.checkpoints import save_checkpoint
-from robustbench_pcl.store.measurements import load_measurements
+from robustbench_pcl.store.checkpoints import load_arrays, save_checkpoint
+from robustbench_pcl.store.records import load_measurements
 
 FGSM_01 = FGSM(eps=0.1)
 
@@ -39,7 +39,7 @@ def mine(tiny_home, tiny, tmp_path):
 
 def beside(checkpoint, recipe):
     """Put other weights of a recipe beside its checkpoint, as other threads would make them."""
-    arrays = checkpoint.arrays()
+    arrays = load_arrays(checkpoint.path)
     arrays["classifier.head.bias"] = arrays["classifier.head.bias"] + np.float32(0.1)
     folder, identity = checkpoint.path.parent, checkpoint.record.checkpoint
     return save_checkpoint(folder, recipe, identity, arrays)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from robustbench_pcl.store.paths import Paths
+from robustbench_pcl.store.records import Paths
 
 
 @pytest.fixture

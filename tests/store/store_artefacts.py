@@ -28,14 +28,18 @@ from robustbench_pcl.store.embeddings import (
     load_embeddings,
     save_embedding,
 )
-from robustbench_pcl.store.measurements import (
+from robustbench_pcl.store.records import (
+    DataRecord,
+    Measurement,
+    ModelRecord,
+    Paths,
+    TrainingRecord,
     load_measurements,
     load_trainings,
+    now,
     save_measurement,
     save_training,
 )
-from robustbench_pcl.store.paths import Paths, now
-from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
 
 HERE = Environment(
     pclbench="0.2.0",

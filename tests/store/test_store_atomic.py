@@ -120,7 +120,7 @@ import numpy as np
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.adversarial_sets import Shard, save_shard
 from robustbench_pcl.store.atomic import write_bytes
-from robustbench_pcl.store.tensors import save_arrays
+from robustbench_pcl.store.checkpoints import save_arrays
 
 folder = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

@@ -16,11 +16,13 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.checkpoints import (
     find_checkpoint,
     find_checkpoints,
+    load_arrays,
     open_checkpoint,
+    save_arrays,
     save_checkpoint,
+    weights_digest,
 )
-from robustbench_pcl.store.measurements import load_trainings, save_training
-from robustbench_pcl.store.tensors import load_arrays, save_arrays, weights_digest
+from robustbench_pcl.store.records import load_trainings, save_training
 
 ID = "0123456789ab"
 
@@ -50,7 +52,7 @@ def test_a_checkpoint_comes_back(tmp_path, checkpoint):
     assert found.record.recipe.start == SOFTMAX
     digest = weights_digest(weights())
     assert found.path.name == f"digits-ours-demo-{ID}-{digest}.safetensors"
-    loaded = found.arrays()
+    loaded = load_arrays(found.path, found.record.weights)
     assert loaded.keys() == weights().keys()
     for name, array in weights().items():
         assert loaded[name].dtype == array.dtype
@@ -100,7 +102,9 @@ def test_the_first_by_name_is_used_and_names_the_others(paths, two):
     found = find_checkpoint(paths.checkpoints, ID)
     assert (found.path, found.record) == (first.path, first.record)
     assert found.others == (second,)
-    np.testing.assert_array_equal(found.arrays()["weight"], first.arrays()["weight"])
+    np.testing.assert_array_equal(
+        load_arrays(found.path)["weight"], load_arrays(first.path)["weight"]
+    )
     nearest = found.standing_for(OURS.changed(inference="nearest"))
     assert nearest.others == found.others
     second.path.unlink()
@@ -237,7 +241,7 @@ def test_weights_swapped_under_a_header_are_found(checkpoint):
     save_arrays(checkpoint.path, weights(seed=1), checkpoint.record.content())
     swapped = open_checkpoint(checkpoint.path)
     with pytest.raises(UserError, match="not the ones that its header names"):
-        swapped.arrays()
+        load_arrays(swapped.path, swapped.record.weights)
 
 
 def test_one_flipped_bit_of_the_weights_is_found(checkpoint):
@@ -245,4 +249,4 @@ def test_one_flipped_bit_of_the_weights_is_found(checkpoint):
     content[-5] ^= 1
     checkpoint.path.write_bytes(content)
     with pytest.raises(UserError, match="not the ones that its header names"):
-        open_checkpoint(checkpoint.path).arrays()
+        load_arrays(checkpoint.path, checkpoint.record.weights)

@@ -5,6 +5,7 @@ import pytest
 from store_artefacts import EMBEDDING, HERE, PGD, layout
 
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.store.checkpoints import load_description, save_arrays
 from robustbench_pcl.store.embeddings import (
     Layout,
     View,
@@ -13,8 +14,7 @@ from robustbench_pcl.store.embeddings import (
     open_embedding,
     save_embedding,
 )
-from robustbench_pcl.store.paths import now
-from robustbench_pcl.store.tensors import load_description, save_arrays
+from robustbench_pcl.store.records import now
 
 
 @pytest.fixture

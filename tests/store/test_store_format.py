@@ -7,7 +7,7 @@ import pytest
 from store_artefacts import KINDS, set_format
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.store.paths import check_format
+from robustbench_pcl.store.records import check_format
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=str)
 
@@ -97,7 +97,7 @@ def test_another_kind_of_file_is_named_and_not_believed(paths, kind, content):
 
 
 def test_reading_and_writing_artefacts_imports_no_torch():
-    modules = "adversarial_sets, checkpoints, embeddings, measurements, paths"
+    modules = "adversarial_sets, checkpoints, embeddings, records"
     code = f"import sys; from robustbench_pcl.store import {modules}; print('torch' in sys.modules)"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -6,14 +6,14 @@ import pytest
 from store_artefacts import HERE, MEASUREMENT, MODEL, SET, TRAINING
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.store.measurements import (
+from robustbench_pcl.store.records import (
+    Measurement,
     find_measurement,
     load_measurements,
     load_trainings,
     save_measurement,
     save_training,
 )
-from robustbench_pcl.store.records import Measurement
 
 
 def test_a_measurement_comes_back(paths):

@@ -6,12 +6,11 @@ from torch import nn
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import Schedule
-from robustbench_pcl.store.checkpoints import save_checkpoint
+from robustbench_pcl.store.checkpoints import load_arrays, save_checkpoint
 from robustbench_pcl.training.build import (
     arrays_of,
     as_trained,
     build_model,
-    load_arrays_into,
     restore,
 )
 
@@ -28,7 +27,7 @@ def some_images() -> torch.Tensor:
 def test_a_checkpoint_s_model_has_its_weights_channels_last_in_eval_mode(trained):
     checkpoint = trained("ours")
     model = restore(checkpoint)
-    arrays = checkpoint.arrays()
+    arrays = load_arrays(checkpoint.path)
     assert {name: value.tobytes() for name, value in arrays_of(model).items()} == {
         name: value.tobytes() for name, value in arrays.items()
     }
@@ -94,14 +93,14 @@ def test_a_model_is_trained_with_its_loss_s_own_way_to_decide_a_class(tiny):
 
 @pytest.mark.parametrize("change", ["missing", "added", "resized"])
 def test_another_model_s_weights_are_refused(tiny, tmp_path, change):
-    model = build_model(tiny())
-    arrays = arrays_of(model)
+    arrays = arrays_of(build_model(tiny()))
     if change == "missing":
         del arrays["classifier.head.bias"]
     elif change == "added":
         arrays["classifier.head.spare"] = arrays["classifier.head.bias"]
     else:
         arrays["classifier.head.bias"] = arrays["classifier.head.bias"][:3]
+    checkpoint = save_checkpoint(tmp_path, tiny(), "0" * 12, arrays)
     with pytest.raises(UserError, match=r"another model's weights: classifier.head") as raised:
-        load_arrays_into(model, arrays, tmp_path / "file")
-    assert str(tmp_path / "file") in raised.value.cause
+        restore(checkpoint)
+    assert str(checkpoint.path) in raised.value.cause

@@ -8,8 +8,7 @@ from robustbench_pcl.data.batches import DeviceSplit
 from robustbench_pcl.recipe import Schedule
 from robustbench_pcl.training import step
 from robustbench_pcl.training.build import build_model
-from robustbench_pcl.training.state import RunState, optimisers
-from robustbench_pcl.training.step import Update, in_bfloat16
+from robustbench_pcl.training.step import RunState, Update, in_bfloat16, optimisers
 
 KINDS = {"mixed": torch.bfloat16, "float32": torch.float32}
 CPU = torch.device("cpu")

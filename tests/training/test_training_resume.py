@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robustbench_pcl.progress import Progress
-from robustbench_pcl.store.tensors import load_description
+from robustbench_pcl.store.checkpoints import load_arrays, load_description
 from robustbench_pcl.training import step
 from robustbench_pcl.training.build import arrays_of, restore
 from robustbench_pcl.training.trainer import Run
@@ -87,7 +87,7 @@ def test_a_killed_training_ends_with_the_same_bits(name, tiny, trained, run, kil
 
     state = resumed.execute(*(restore(checkpoint) for checkpoint in start))
     assert resumed.progress.lines == [f"resuming {name} after epoch 2"]
-    assert_same_bits(arrays_of(state.model), trained(name).arrays())
+    assert_same_bits(arrays_of(state.model), load_arrays(trained(name).path))
     assert [entry["epoch"] for entry in state.history] == [1, 2, 3, 4]
 
 

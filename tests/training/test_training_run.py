@@ -9,11 +9,10 @@ from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import Schedule
 from robustbench_pcl.store.atomic import write_bytes
-from robustbench_pcl.store.tensors import save_arrays
+from robustbench_pcl.store.checkpoints import load_arrays, save_arrays
 from robustbench_pcl.training import trainer
 from robustbench_pcl.training.build import arrays_of, build_model, restore
-from robustbench_pcl.training.state import learning_rate, optimisers
-from robustbench_pcl.training.step import Totals, runaways
+from robustbench_pcl.training.step import Totals, learning_rate, optimisers, runaways
 
 
 def first_images(digits, count):
@@ -143,7 +142,7 @@ def test_an_infinite_loss_is_refused(run, tiny, monkeypatch, looked_at):
     ids=["page", "empty", "other", "no history"],
 )
 def test_a_damaged_state_is_refused(run, tiny, trained, damage, words):
-    made, arrays = run(tiny()), trained("softmax").arrays()
+    made, arrays = run(tiny()), load_arrays(trained("softmax").path)
     damage(made.partial, {f"model.{name}": array for name, array in arrays.items()})
     with pytest.raises(UserError, match=words) as raised:
         made.execute()
