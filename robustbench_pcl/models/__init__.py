@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 MODELS: Family[Callable[[int, int, float], Architecture]] = Family(
     "model",
     {
-        "conv6": "robustbench_pcl.models.conv6:conv6",
+        "conv6": "robustbench_pcl.models.plain:conv6",
         "resnet20": "robustbench_pcl.models.resnet:resnet20",
         "resnet110": "robustbench_pcl.models.resnet:resnet110",
         "resnet164": "robustbench_pcl.models.resnet:resnet164",
-        "vgg19": "robustbench_pcl.models.vgg:vgg19",
+        "vgg19": "robustbench_pcl.models.plain:vgg19",
     },
 )

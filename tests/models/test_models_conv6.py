@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustbench_pcl.models.conv6 import PReLU
+from robustbench_pcl.models.plain import PReLU
 
 
 @pytest.mark.parametrize("slope", [0.25, 0.0, -0.3, 1.7])
