@@ -13,9 +13,10 @@ from robustbench_pcl.lazy import F, LazyModule, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from robustbench_pcl.models import classifier
     from robustbench_pcl.models.supervised import Step, SupervisedModel
 else:
-    ensemble = LazyModule("robustbench_pcl.models.classifier")
+    classifier = LazyModule("robustbench_pcl.models.classifier")
 
 OFFSET = 1e-6
 """On the Gram matrix's diagonal, so that its determinant is above 0, as in [16]'s code."""
@@ -51,10 +52,10 @@ class EnsembleDiversity(Defense):
         The regularisers are computed in float32 also under autocast: a determinant of 8 bits would
         be noise.
         """
-        member_logits = cast("ensemble.Ensemble", model.classifier).member_logits(images)
+        member_logits = cast("classifier.Ensemble", model.classifier).member_logits(images)
         with torch.autocast(images.device.type, enabled=False):
             member_logits = member_logits.to(images.dtype)
-            prediction = ensemble.log_mean_probabilities(member_logits)
+            prediction = classifier.log_mean_probabilities(member_logits)
             losses = [F.cross_entropy(logits, labels) for logits in member_logits]
             terms = {
                 "cross_entropy": torch.stack(losses).sum(),
