@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WARM = 5
-"""Passes after which the quickest of them says how long one takes: the first ones pay for warming
-up, others for what else the machine does."""
+"""Passes of which the quickest says how long one takes: the first ones pay for warming up, others
+for what else the machine does."""
 LONG = 600.0
 """Seconds of work left from which on compiling is tried: it takes 10 to 120."""
 
@@ -118,7 +118,7 @@ class IterativeAttack(Attack, Generic[S]):
         ready: list[S] = []
         late: list[S] = []  # go on on the reference model
         fooling: list[S] = []  # wait for the reference model's verdict
-        paces: deque[float] = deque(maxlen=20)
+        paces = deque([0.0] * WARM, maxlen=WARM)  # seconds per image
         while True:
             began, size = time.perf_counter(), target.batch_size
             source = late if sum(len(some.rows) for some in late) >= size else ready
@@ -127,11 +127,12 @@ class IterativeAttack(Attack, Generic[S]):
                 source, state = late, _taken(late, size)
             waiting = sum(len(some.rows) for some in fooling)
             if waiting and (waiting >= size or state is None):
-                source.extend([state] if state is not None else [])
+                if state is not None:
+                    source.append(state)
                 state = cast(S, _taken(fooling, size))
-                predicted = state.predicted
-                if not target.exact:
-                    predicted = target.logits(state.passed).argmax(dim=1)
+                predicted = (
+                    state.predicted if target.exact else target.logits(state.passed).argmax(dim=1)
+                )
                 reached = self.reached(state, predicted)
                 yield Finished(state.rows[reached], state.passed[reached], predicted[reached])
                 total -= int(reached.sum())
@@ -139,7 +140,7 @@ class IterativeAttack(Attack, Generic[S]):
             elif state is None:
                 return
             else:
-                seconds = self.steps * total * min(paces) if len(paces) >= WARM else 0.0
+                seconds = self.steps * total * min(paces)
                 found = self._passed(target, state, seconds, reference=source is late)
                 if found is None:
                     source.append(state)
@@ -149,8 +150,9 @@ class IterativeAttack(Attack, Generic[S]):
                 if early_stop:
                     state = replace(state, passed=passed, predicted=predicted)
                     reached = self.reached(state, predicted)
-                    fooling.append(state.take(reached))
-                    state = state.take(~reached)
+                    if bool(reached.any()):
+                        fooling.append(state.take(reached))
+                        state = state.take(~reached)
                 paces.append((time.perf_counter() - began) / len(passed))
             ended = state.step >= self.steps
             if bool(ended.any()):
@@ -158,8 +160,11 @@ class IterativeAttack(Attack, Generic[S]):
                 total -= int(ended.sum())
                 state = state.take(~ended)
             fine = state.step >= self.reference_share * self.steps
-            late.append(state.take(fine))
-            ready.append(state.take(~fine))
+            if bool(fine.any()):
+                late.append(state.take(fine))
+                state = state.take(~fine)
+            if len(state.rows):
+                ready.append(state)
 
     def _passed(
         self, target: TargetModel, state: S, seconds: float, *, reference: bool
@@ -169,7 +174,8 @@ class IterativeAttack(Attack, Generic[S]):
         Args:
             target: the model.
             state: of the images.
-            seconds: that are left at the present pace; 0 where it is not known yet.
+            seconds: that are left, at the quickest of the last passes; 0 as long as too few were
+                seen to tell.
             reference: pass the reference model, not the fast one.
         """
         objective, images = partial(self.objective, state=state), state.adversarial

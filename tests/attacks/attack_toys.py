@@ -1,16 +1,20 @@
 """Models small enough that what an attack should do to them is known, and images for them."""
 
 import copy
-import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import Attack
-from robustbench_pcl.attacks.sign_gradient import SignGradientAttack
+from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, draw_seeds
+from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts
+from robustbench_pcl.attacks.gradient_descent import GradientDescent
+from robustbench_pcl.attacks.target import TargetModel
 
-SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], SignGradientAttack)]
+EVERY = list(ATTACKS)
+SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], GradientDescent)]
 L2_ATTACKS = [name for name in ATTACKS if ATTACKS[name].norm == "l2"]
 
 
@@ -111,7 +115,65 @@ def some_wrong(labels: Tensor, classes: int, every: int = 7) -> Tensor:
 def short(name: str, steps: int = 30, **parameters: object) -> Attack:
     """A member of the family with at most ``steps`` steps."""
     attack = ATTACKS[name](**parameters)
-    return dataclasses.replace(attack, steps=min(attack.steps, steps))
+    return attack.changed(steps=min(attack.steps, steps))
+
+
+def chunks_of(
+    images: Tensor, labels: Tensor, sizes: list[int], seed: int = 0, drawn: list[int] | None = None
+) -> Iterator[Chunk]:
+    """The images in chunks of given sizes; whoever takes one leaves a note in ``drawn``."""
+    start, seeds = 0, draw_seeds(len(images), generator(seed))
+    for size in sizes:
+        rows = torch.arange(start, start + size)
+        start += size
+        if drawn is not None:
+            drawn.append(size)
+        yield Chunk(rows, images[rows], Goal(labels[rows]), seeds[rows])
+
+
+def collected(stream: Iterator[Finished], images: Tensor) -> tuple[Tensor, Tensor]:
+    """The images of a stream in their order, and their classes; -1 where they are not known."""
+    rows, adversarial = [], torch.full_like(images, torch.nan)
+    classes = torch.full((len(images),), -1)
+    for done in stream:
+        rows += done.rows.tolist()
+        adversarial[done.rows] = done.images
+        if done.predictions is not None:
+            classes[done.rows] = done.predictions
+    assert sorted(rows) == list(range(len(images)))  # nobody is lost, nobody comes twice
+    return adversarial, classes
+
+
+@dataclass
+class Attacked:
+    """What an attack came to: images, which of them keep their label, passes, shortcuts left."""
+
+    adversarial: Tensor
+    robust: Tensor
+    forward_passes: int
+    backward_passes: int
+    shortcuts: Shortcuts
+
+
+def attacked(
+    attack: Attack,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    shortcuts: Shortcuts = EXACT,
+    *,
+    sizes: list[int] | None = None,
+) -> Attacked:
+    """Attack all images in one stream; who is known to be fooled is so for the model itself."""
+    with TargetModel(model, shortcuts) as target:
+        chunks = chunks_of(images, labels, [len(images)] if sizes is None else sizes)
+        adversarial, classes = collected(attack.stream(target, chunks, len(images)), images)
+        counts = target.forward_passes, target.backward_passes
+    answers = predictions(model, adversarial)
+    known = classes >= 0
+    assert torch.equal(classes[known], answers[known])
+    assert (classes[known] != labels[known]).all()
+    return Attacked(adversarial, answers == labels, *counts, target.shortcuts)
 
 
 def in_slices(
@@ -137,5 +199,5 @@ def careless(model: nn.Module) -> nn.Module:
     """In train mode but for one module, frozen in one parameter."""
     model = copy.deepcopy(model).train()
     model[2].eval()
-    model[3].weight.requires_grad_(False)
+    next(model.parameters()).requires_grad_(False)
     return model

@@ -66,7 +66,7 @@ EPS = {"conv_net": 0.04, "normed_net": 0.04, "conv6": 0.15, "resnet20": 0.01}
 """With which some images are fooled at once, some later and some never."""
 
 
-class Case:
+class ModelCase:
     """A model in train mode, images, their labels, and the model's own classes."""
 
     def __init__(self, name: str, count: int = 16) -> None:
@@ -80,8 +80,8 @@ class Case:
 
 
 @cache
-def case_of(name: str) -> Case:
-    return Case(name)
+def case_of(name: str) -> ModelCase:
+    return ModelCase(name)
 
 
 def gradient(model: nn.Module, image: Tensor, label: Tensor) -> Tensor:

@@ -1,0 +1,364 @@
+"""Fast models that are dropped where they fail, and verdicts that are the reference model's."""
+
+import copy
+import threading
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+import torch
+from attack_models import case_of, filled
+from attack_toys import (
+    EVERY,
+    SIGN_ATTACKS,
+    Constant,
+    Counted,
+    Tally,
+    attacked,
+    careless,
+    chunks_of,
+    collected,
+    predictions,
+    random_images,
+    short,
+    state_of,
+)
+from torch import nn
+
+from robustbench_pcl.attacks import BIM, CW, PGD, target
+from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts, fast_model, shortcuts_for
+from robustbench_pcl.attacks.target import ALIKE, PROBE, TargetModel, agree
+
+ALL = Shortcuts(folded=True, precision="bfloat16", early_stop=True, compiled=True)
+FLOAT32 = replace(ALL, precision="float32")
+DROPPED = Shortcuts(early_stop=True)
+IMAGES = random_images(24, 2, 6, 6, seed=6).float()
+
+
+class Odd(nn.Module):
+    """The identity, but of bfloat16."""
+
+    def __init__(self, of_bfloat16) -> None:
+        super().__init__()
+        self.of_bfloat16 = of_bfloat16
+
+    def forward(self, features):
+        return self.of_bfloat16(features) if features.dtype == torch.bfloat16 else features
+
+
+def garbage(features):
+    """Something of another image's."""
+    return features.roll(1, dims=0).flip(3)
+
+
+def refuse(features):
+    raise RuntimeError("not implemented for 'BFloat16'")
+
+
+def complain(features):
+    raise TypeError("no bfloat16 here")
+
+
+class ReadsNorm(nn.Module):
+    """A network that looks into a layer which is folded away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.out = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Linear(64, 3)
+
+    def forward(self, images):
+        features = torch.tanh(self.norm(self.conv(images))).flatten(1)
+        return self.out(features) * self.norm.weight.mean()
+
+
+class Elsewhere(nn.Module):
+    """A convolution whose output also goes past the batch normalisation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.out = nn.Linear(4 * 36, 3)
+
+    def forward(self, images):
+        hidden = self.conv(images)
+        return self.out((torch.tanh(self.norm(hidden)) - 2 * torch.tanh(hidden)).flatten(1))
+
+
+class Locked(nn.Sequential):
+    """A network that cannot be copied."""
+
+    def __init__(self, *layers) -> None:
+        super().__init__(*layers)
+        self.lock = threading.Lock()
+
+
+def with_layer(layer, kind=nn.Sequential):
+    body = (nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), layer, nn.Tanh(), nn.Flatten())
+    return filled(kind(*body, nn.Linear(64, 3))).float()
+
+
+LEFT = {
+    "nothing odd": (lambda: with_layer(nn.Identity()), ALL),
+    "garbage in bfloat16": (lambda: with_layer(Odd(garbage)), FLOAT32),
+    "zeros in bfloat16": (lambda: with_layer(Odd(torch.zeros_like)), FLOAT32),
+    "NaN in bfloat16": (lambda: with_layer(Odd(lambda features: features / 0 * 0)), FLOAT32),
+    "no bfloat16": (lambda: with_layer(Odd(refuse)), FLOAT32),
+    "another error in bfloat16": (lambda: with_layer(Odd(complain)), FLOAT32),
+    "a layer that is looked into": (lambda: filled(ReadsNorm()).float(), DROPPED),
+    "an output that also goes elsewhere": (lambda: filled(Elsewhere()).float(), DROPPED),
+    "a model that cannot be copied": (lambda: with_layer(nn.Identity(), Locked), DROPPED),
+    "no gradient anywhere": (Constant, DROPPED),
+}
+
+
+@pytest.mark.parametrize("case", LEFT)
+def test_a_fast_model_that_fails_its_check_is_dropped(case):
+    make, left = LEFT[case]
+    model = make()
+    labels = predictions(model, IMAGES)
+    wanted = attacked(PGD(eps=0.1, steps=4), model, IMAGES, labels, ALL)
+    assert wanted.shortcuts == left
+    if left == DROPPED:  # then the images are the reference model's, to the bit
+        expected = attacked(PGD(eps=0.1, steps=4), model, IMAGES, labels, DROPPED)
+        assert torch.equal(wanted.adversarial, expected.adversarial)
+        assert torch.equal(wanted.robust, expected.robust)
+
+
+def test_a_loss_that_fails_on_the_model_itself_says_so():
+    def broken(model, images):
+        raise ZeroDivisionError
+
+    model = with_layer(nn.Identity())
+    with TargetModel(model, ALL) as entered, pytest.raises(ZeroDivisionError):
+        entered.prepare(broken, IMAGES)
+
+
+def test_no_memory_is_no_failed_check(monkeypatch):
+    def too_large(*_given):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(target, "fast_model", too_large)
+    model = with_layer(nn.Identity())
+    with pytest.raises(torch.OutOfMemoryError):
+        attacked(PGD(), model, IMAGES, predictions(model, IMAGES), ALL)
+
+
+AGREE = [
+    ([(1, 0), (0, 1), (1, 1)], [(2, 0), (0, 3), (5, 5)], True),
+    ([(1, 0), (0, 1), (1, 1)], [(1, 0), (0, 1), (-1, 1)], True),  # most of them
+    ([(1, 0), (0, 1), (1, 1)], [(1, 0), (1, 0), (-1, 1)], False),
+    ([(1, 0), (1, 0), (1, 0)], [(-1, 0), (-1, 0), (-1, 0)], False),
+    ([(1, 0), (1, 0), (1, 0)], [(0, 0), (0, 0), (0, 0)], False),
+    ([(0, 0), (0, 0), (0, 0)], [(0, 0), (0, 0), (0, 0)], False),  # nothing is known
+    ([(0, 0), (0, 0), (1, 0)], [(1, 1), (1, 1), (1, 0)], True),
+    ([(1, 0), (1, 0), (1, 0)], [(1, 0), (1, 0), (float("nan"), 0)], False),
+    ([(1e-40, 0), (0, 1e-40), (1e-30, 1e-30)], [(1, 0), (0, 1), (1, 1)], True),
+    ([(1e-40, 0), (0, 1e-40), (1e-30, 1e-30)], [(0, 1), (1, 0), (1, 1)], False),
+]
+
+
+@pytest.mark.parametrize(("expected", "found", "agreed"), AGREE)
+def test_gradients_agree_if_most_point_the_same_way(expected, found, agreed):
+    given = (torch.tensor(rows, dtype=torch.float32)[:, None, None] for rows in (expected, found))
+    assert agree(*given, ALIKE["float32"]) == agreed
+
+
+# Verdicts
+
+
+class Sharp(nn.Module):
+    """Class 1 from 0.5032 on, class 0 below, after a convolution that changes nothing.
+
+    Near 0.5, bfloat16 has steps of 1/256: from 0.50195 on it says 0.50390625.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
+        with torch.no_grad():
+            self.conv.weight.fill_(1)
+            self.conv.bias.fill_(0)
+
+    def forward(self, images):
+        value = self.conv(images).float().mean(dim=(1, 2, 3)) - 0.5032
+        return torch.stack([-value, value], dim=1)
+
+
+SHARP = Sharp()
+GREY, ZEROS = torch.full((3, 1, 1, 1), 0.5), torch.zeros(3).long()
+
+
+def reduced(images):
+    """The classes that the fast model in bfloat16 gives."""
+    return predictions(fast_model(SHARP.eval(), images[:1], "bfloat16").model, images)
+
+
+def test_who_is_fooled_in_bfloat16_alone_is_robust():
+    found = attacked(BIM(eps=0.0025, loss="margin"), SHARP, GREY, ZEROS, ALL)
+    assert found.shortcuts.precision == "bfloat16"
+    assert (reduced(found.adversarial) == 1).all()
+    assert found.robust.all()
+    # All ten steps were taken: what the reference model does not confirm stops nobody.
+    assert torch.allclose(found.adversarial, GREY + 0.0025)
+    assert found.backward_passes == 3 * 10 + 2 * 3
+    judged = 2 * 3  # the steps at 0.502 and 0.50225; the last iterate takes no further pass
+    assert found.forward_passes == found.backward_passes + judged
+
+
+def test_who_is_fooled_in_bfloat16_first_goes_on_until_float32_is_fooled():
+    found = attacked(BIM(eps=0.005, loss="margin"), SHARP, GREY, ZEROS, ALL)
+    assert not found.robust.any()
+    assert torch.allclose(found.adversarial, GREY + 7 * 0.0005)
+    for step in (4, 5, 6):
+        assert (reduced(GREY + step * 0.0005) == 1).all()
+        assert (predictions(SHARP, GREY + step * 0.0005) == 0).all()
+
+
+def test_carlini_wagner_keeps_only_what_fools_the_reference_model():
+    """A success is what float32 says it is, also where bfloat16 was fooled with less."""
+    found = attacked(CW(c=10.0, steps=60, learning_rate=0.001), SHARP, GREY, ZEROS, ALL)
+    assert found.shortcuts.precision == "bfloat16"
+    assert not found.robust.any()
+    adversarial = found.adversarial
+    assert torch.allclose(adversarial, torch.full_like(adversarial, 0.5032), atol=5e-4)
+
+
+def reduced_case(attack):
+    """A model and images in float32, and an attack that some of them withstand."""
+    case = case_of("normed_net")
+    parameters = {"eps": 0.04} if attack in SIGN_ATTACKS else {"c": 3.0, "learning_rate": 0.05}
+    model = copy.deepcopy(case.model).float()
+    return short(attack, 30, **parameters), model, case.images.float(), case.labels
+
+
+@pytest.mark.parametrize("attack", EVERY)
+def test_some_images_withstand_and_some_do_not_in_every_precision(attack):
+    """``attacked`` itself checks that whoever left early fools the model in float32."""
+    for shortcuts in (EXACT, FLOAT32, ALL):
+        found = attacked(*reduced_case(attack), shortcuts)
+        assert found.shortcuts == shortcuts
+        assert 0 < found.robust.sum() < 16 or attack not in SIGN_ATTACKS
+        assert not found.robust.all()
+
+
+@pytest.mark.parametrize("attack", SIGN_ATTACKS)
+def test_who_withstands_every_step_withstands_the_last(attack):
+    chosen, model, images, labels = reduced_case(attack)
+    every, last = (
+        attacked(chosen, model, images, labels, replace(FLOAT32, early_stop=early_stop))
+        for early_stop in (True, False)
+    )
+    assert not (every.robust & ~last.robust).any()
+    assert torch.equal(every.adversarial[every.robust], last.adversarial[every.robust])
+    assert every.backward_passes < last.backward_passes or attack == "fgsm"
+
+
+class Known(nn.Module):
+    """A model that remembers which of its copies were used."""
+
+    used: ClassVar[set[int]] = set()
+
+    def __init__(self, model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        Known.used.add(id(self))
+        return self.model(images)
+
+
+@pytest.mark.parametrize(("shortcuts", "copies"), [(EXACT, 0), (Shortcuts(folded=True), 1)])
+def test_exact_leaves_the_model_itself_in_use(shortcuts, copies):
+    case, model = case_of("conv_net"), Known(case_of("conv_net").model)
+    Known.used.clear()
+    attacked(BIM(steps=3), model, case.images, case.labels, shortcuts)
+    assert id(model) in Known.used
+    assert len(Known.used) == 1 + copies
+
+
+def test_shortcuts_of_a_device_are_all_that_leave_out_no_step():
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        found = shortcuts_for(torch.device(device))
+        assert (found.folded, found.compiled, found.early_stop) == (True, True, False)
+
+
+# What is left behind
+
+
+@pytest.mark.parametrize("attack", EVERY)
+def test_the_fast_model_takes_no_random_numbers_and_leaves_the_model_as_it_was(attack):
+    chosen, model, images, labels = reduced_case(attack)
+    model = careless(model)
+    state, before = torch.random.get_rng_state(), state_of(model)
+    attacked(chosen.changed(steps=min(chosen.steps, 5)), model, images, labels, ALL)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert state_of(model) == before
+
+
+def test_the_model_is_put_back_after_an_error_too():
+    model = careless(case_of("conv_net").model)
+    before = state_of(model)
+
+    def attack():
+        with TargetModel(model, ALL) as entered:
+            entered.evaluate(lambda *_: 1 / 0, case_of("conv_net").images)
+
+    with pytest.raises(ZeroDivisionError):
+        attack()
+    assert state_of(model) == before
+
+
+# Passes
+
+
+@pytest.mark.parametrize("shortcuts", [EXACT, DROPPED, FLOAT32, ALL], ids=str)
+@pytest.mark.parametrize("attack", EVERY)
+def test_passes_are_counted_as_they_are_made(attack, shortcuts):
+    """Only the image that shows which layer follows which is not counted, once per fast model."""
+    chosen, model, images, labels = reduced_case(attack)
+    counted = Counted(model)
+    with TargetModel(counted, shortcuts) as entered:
+        chunk = chunks_of(images, labels, [16])
+        collected(chosen.changed(steps=min(chosen.steps, 5)).stream(entered, chunk, 16), images)
+        assert entered.shortcuts == shortcuts
+        assert entered.forward_passes == Tally.forward_images - int(shortcuts.folded)
+        assert entered.backward_passes == Tally.backward_images
+
+
+@pytest.mark.parametrize("attack", SIGN_ATTACKS)
+def test_passes_per_image_without_early_stop(attack):
+    chosen, model, images, labels = reduced_case(attack)
+    exact, fast = (
+        attacked(chosen, model, images, labels, shortcuts)
+        for shortcuts in (EXACT, replace(ALL, early_stop=False))
+    )
+    assert exact.backward_passes == chosen.steps * 16
+    assert fast.backward_passes == exact.backward_passes + 2 * min(PROBE, 16)
+    for found in (exact, fast):
+        assert found.forward_passes == found.backward_passes
+
+
+def test_a_gradient_for_a_defence_is_the_reference_model_s():
+    case = case_of("conv_net")
+
+    def loss(model, images, labels):
+        return nn.functional.cross_entropy(model(images), labels, reduction="none")
+
+    with TargetModel(case.model) as entered:
+        found = entered.gradient(loss, case.images, case.labels)
+        assert (entered.forward_passes, entered.backward_passes) == (16, 16)
+    images = case.images.clone().requires_grad_(True)
+    model = copy.deepcopy(case.model).eval()
+    (expected,) = torch.autograd.grad(loss(model, images, case.labels).sum(), images)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("attack", EVERY)
+def test_an_accelerator_s_images_fool_the_model_itself(attack, exact):
+    chosen, model, images, labels = reduced_case(attack)
+    found = chosen(model.cuda(), images.cuda(), labels.cuda(), exact=exact)
+    assert found.is_cuda
+    assert not (predictions(model, found) == labels.cuda()).all()
