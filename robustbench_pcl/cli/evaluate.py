@@ -51,8 +51,11 @@ class Attack(Work, Models, Attacks):
         ]
         if carry_out(tasks, workspace, self):
             print_measurements([workspace.make(task) for task in tasks], self.form)
+            said: dict[str, list[str]] = {}
             for recipe, attack in attacks:
-                say(_where_it_counts(recipe, attack))
+                said.setdefault(_where_it_counts(recipe, attack), []).append(attack.label)
+            for where, labels in said.items():
+                say(f"{'; '.join(labels)}: {where}")
 
 
 def _where_it_counts(recipe: "Recipe", attack: "AttackConfiguration") -> str:
@@ -70,11 +73,11 @@ def _where_it_counts(recipe: "Recipe", attack: "AttackConfiguration") -> str:
     where = f"--dataset {recipe.dataset} --scale {recipe.scale}"
     if asking:
         numbers = f"Table{'s' * (len(asking) > 1)} {', '.join(map(str, asking))}"
-        return f"{attack.label}: in {numbers}: pclbench report --table {asking[0]} {where}"
+        return f"in {numbers}: pclbench report --table {asking[0]} {where}"
     if naming:
         command = f"pclbench run --table {naming[0]} {where}"
-        return f"{attack.label}: no table asks for it. What Table {naming[0]} asks for: {command}"
-    return f"{attack.label}: no table asks for it on {recipe.name}."
+        return f"in no table. What Table {naming[0]} asks for: {command}"
+    return f"in no table, since none attacks {recipe.name}."
 
 
 @dataclass(frozen=True, kw_only=True)

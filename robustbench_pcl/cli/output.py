@@ -85,7 +85,9 @@ def _for_documents(rows: Rows, form: Format) -> str:
         stream = io.StringIO()
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            nested = {name: json.dumps(row[name]) for name in row if isinstance(row[name], dict)}
+            writer.writerow({**row, **nested})
         return stream.getvalue()
     cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
     if form is Format.md:

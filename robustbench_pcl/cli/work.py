@@ -143,7 +143,7 @@ def _show_plan(tasks: "Sequence[AnyTask]", workspace: "Workspace", form: Format)
         elif seconds is None:
             state, unknown = "unknown", unknown + 1
         else:
-            state = f"about {spoken(seconds)}"
+            state = f"about {spoken(max(seconds, 0.1))}"
             known.append(seconds)
         rows.append({"task": task.title, "state": state, "seconds": seconds})
     if form is Format.text:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from typer.testing import CliRunner
 
 from robustbench_pcl import Workspace, results
 from robustbench_pcl.cli.app import HELP, app
@@ -63,6 +64,18 @@ def test_every_line_of_contributing_names_a_folder_that_exists():
     assert set(folders) == there
 
 
+def test_the_suite_that_is_shown_can_be_planned(tmp_path):
+    text = (ROOT / "docs" / "suites.md").read_text(encoding="utf-8")
+    (suite,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "my.toml"
+    path.write_text(suite)
+    words = ["run", "--suite", str(path), "--dry-run", "--device", "cpu", "--home", str(tmp_path)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
+    assert "train ours-wide on digits" in result.stdout
+    assert "ours-wide under FGSM, eps 0.1" in result.stdout  # the data set's budget
+
+
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, tiny_home, tiny, capsys):
     """Its blocks one after the other, as in a notebook, on a model that somebody else trained."""
@@ -71,13 +84,13 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, tiny_home, tiny, c
     test = workspace.dataset("digits").test
     typed = {
         "model": workspace.model(tiny()),
-        "images": torch.as_tensor(test.images[:16].copy()) / 255,
-        "labels": torch.as_tensor(test.labels[:16].copy()),
+        "images": torch.as_tensor(test.images[:4].copy()) / 255,
+        "labels": torch.as_tensor(test.labels[:4].copy()),
     }
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(block, typed)
     found = typed["found"]
-    assert found.robust.shape == (16,)
+    assert found.robust.shape == (4,)
     assert not (found.robust & ~found.clean).any()
     assert found.adversarial.shape == typed["images"].shape
     assert list(results("pcl")["attack"]) == ["Clean", "PGD-40, eps 0.1"]
