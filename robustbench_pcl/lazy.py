@@ -21,9 +21,9 @@ class LazyModule(ModuleType):
 
 
 if TYPE_CHECKING:
-    import torch as torch
+    import torch
     import torch.nn.functional as F
-    from torch import nn as nn
+    from torch import nn
 else:
     torch = LazyModule("torch")
     nn = LazyModule("torch.nn")

@@ -98,10 +98,10 @@ class Recipe(Description):
     width: Annotated[float, Field(gt=0, le=1)] = 1.0
     members: Count = 1
     embedding: Count | None = None
-    loss: Dump = {"name": "cross-entropy"}
+    loss: Dump = Field(default={"name": "cross-entropy"})
     feature_layers: tuple[int, ...] = ()
     inference: Inference = "softmax"
-    defense: Dump = {"name": "none"}
+    defense: Dump = Field(default={"name": "none"})
     adversarial_training: AdversarialTraining | None = None
     schedule: Schedule
     seed: int = 0

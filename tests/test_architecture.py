@@ -1,4 +1,4 @@
-"""The package's own rules: imports run one way, files stay short, nothing is imported in passing."""
+"""The package's own rules: imports run one way, files stay short, none is imported in passing."""
 
 import ast
 import itertools

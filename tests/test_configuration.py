@@ -29,6 +29,7 @@ class Nudge(Configuration):
     c: float = Field(default=1, description="weight")
     keep: bool = Field(default=False, description="whether to")
 
+
 GOOD = [
     ("0.03", 0.03),
     ("8/255", 8 / 255),

@@ -24,7 +24,9 @@ class Box(Configuration):
     size: Count = Field(default=1, description="its size")
 
 
-BOXES = ConfigurationFamily("box", {"box": f"{__name__}:Box", "ghost": "robustbench_pcl.no_such_module:Ghost"})
+BOXES = ConfigurationFamily(
+    "box", {"box": f"{__name__}:Box", "ghost": "robustbench_pcl.no_such_module:Ghost"}
+)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

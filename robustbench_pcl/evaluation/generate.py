@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, draw_seeds
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.progress import Progress
@@ -94,10 +95,10 @@ def generate_set(
 def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.device) -> Array:
     """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode."""
     model.eval()
-    images = torch.from_numpy(dataset.test.images[:n].astype(np.float32) / 255)
-    with torch.no_grad():
+    images = torch.from_numpy(np.array(dataset.test.images[:n]))
+    with torch.no_grad():  # a batch of floats at a time: memory is flat in n
         batches = torch.split(images, BATCH)
-        found = [model(batch.to(device)).argmax(dim=1).cpu() for batch in batches]
+        found = [model(pixels(batch.to(device))).argmax(dim=1).cpu() for batch in batches]
     return torch.cat(found).numpy()
 
 
