@@ -34,8 +34,9 @@ def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCLBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
-        for name in ("PCLBENCH_HOME", "PCLBENCH_DATA", "PCLBENCH_PLUGINS", "FORCE_COLOR"):
-            patch.delenv(name, raising=False)
+        for name in ("HOME", "DATA", "PLUGINS", "RECIPES"):
+            patch.delenv(f"PCLBENCH_{name}", raising=False)
+        patch.delenv("FORCE_COLOR", raising=False)
         yield
 
 
