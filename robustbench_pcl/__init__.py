@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from robustbench_pcl.version import __version__
+
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.carlini_wagner import CW as CW
     from robustbench_pcl.attacks.gradient_descent import BIM as BIM
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from robustbench_pcl.recipes.load import load_recipe as load_recipe
     from robustbench_pcl.report.render import table as table
     from robustbench_pcl.report.results import results as results
-
-__version__ = "0.2.0.dev0"
 
 _MODULES = {
     "BIM": "attacks.gradient_descent",

@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustbench_pcl import __version__
 from robustbench_pcl.configuration import Description
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import torch
+from robustbench_pcl.version import __version__
 
 if TYPE_CHECKING:
     from torch import device as Device

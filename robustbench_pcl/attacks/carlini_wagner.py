@@ -103,7 +103,7 @@ class CW(IterativeAttack[SearchState]):
             images=images,
             labels=labels,
             sign=torch.full_like(labels, -1 if chunk.goal.targeted else 1),
-            passed=images,
+            passed=images[:, :0],
             predicted=torch.full_like(labels, -1),
             best=images,
             shortest=nowhere,

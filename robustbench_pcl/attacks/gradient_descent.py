@@ -84,7 +84,7 @@ class GradientDescent(IterativeAttack[DescentState]):
             sign=torch.full_like(labels, -1 if goal.targeted else 1),
             step=torch.zeros_like(labels),
             adversarial=self.project(images + eps * noise, images, eps),
-            passed=images,
+            passed=images[:, :0],
             predicted=torch.full_like(labels, -1),
             eps=eps,
             direction=torch.zeros_like(images),

@@ -38,8 +38,9 @@ class State:
             last step sets it to that.
         adversarial: float (N, C, H, W) in [0, 1], what the next pass is of; of images that have
             taken all steps, the result.
-        passed: float (N, C, H, W), what the last pass was of; kept by the runner for early stop.
-        predicted: int64 (N,), the classes that it gave; kept by the runner for early stop.
+        passed: float (N, C, H, W), what fooled the fast model, of images that wait for the verdict
+            on it; of all others (N, 0, H, W), which costs nothing to carry.
+        predicted: int64 (N,), the class that the fast model gave it.
     """
 
     rows: Tensor
@@ -136,7 +137,7 @@ class IterativeAttack(Attack, Generic[S]):
                 reached = self.reached(state, predicted)
                 yield Finished(state.rows[reached], state.passed[reached], predicted[reached])
                 total -= int(reached.sum())
-                state = state.take(~reached)
+                state = replace(state.take(~reached), passed=state.passed[~reached, :0])
             elif state is None:
                 return
             else:
@@ -148,10 +149,10 @@ class IterativeAttack(Attack, Generic[S]):
                 passed, predicted = state.adversarial, found.logits.argmax(dim=1)
                 state = self.step(target, state, found)
                 if early_stop:
-                    state = replace(state, passed=passed, predicted=predicted)
                     reached = self.reached(state, predicted)
                     if bool(reached.any()):
-                        fooling.append(state.take(reached))
+                        judged = {"passed": passed[reached], "predicted": predicted[reached]}
+                        fooling.append(replace(state.take(reached), **judged))
                         state = state.take(~reached)
                 paces.append((time.perf_counter() - began) / len(passed))
             ended = state.step >= self.steps

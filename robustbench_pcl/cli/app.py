@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from robustbench_pcl import __version__, plugins
+from robustbench_pcl import plugins
 from robustbench_pcl.cli.data import AddData, DataPath, ListData, VerifyData
 from robustbench_pcl.cli.evaluate import Attack, Transfer
 from robustbench_pcl.cli.listing import (
@@ -31,6 +31,7 @@ from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
 from robustbench_pcl.cli.train import Train
 from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.version import __version__
 
 UNUSABLE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 MISTAKE: type[Exception] = typer.BadParameter.__mro__[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -32,7 +32,7 @@ COLUMNS = {
 """The columns of ``Evaluation.table``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """What attacks leave of a model's accuracy. Every verdict is the model's own, as it was given.
 
@@ -52,9 +52,9 @@ class Evaluation:
     adversarial: Tensor
     forward_passes: int
     backward_passes: int
-    table: pd.DataFrame = field(repr=False)
+    table: pd.DataFrame
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """The table for a terminal."""
         return self._shown().to_string(index=False)
 

@@ -124,7 +124,7 @@ def test_it_prints_well_in_a_terminal_and_in_a_notebook(linear):
     shown = found._repr_html_()
     assert re.findall("<th>(.*)</th>", shown) == ["attack", "accuracy %", "95 % low", "high", "n"]
     assert "<td>PGD, eps 0.06</td>" in shown
-    assert "tensor" not in str(found)
+    assert "tensor" not in repr(found)
 
 
 def test_the_seed_is_of_the_random_start(linear):
