@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.target import TargetModel
-from robustbench_pcl.configuration import Configuration
+from robustbench_pcl.configuration import Configuration, Scalar
 from robustbench_pcl.lazy import torch
 from robustbench_pcl.registry import ConfigurationFamily
 
@@ -150,21 +151,17 @@ ATTACKS: ConfigurationFamily[Attack] = ConfigurationFamily("attack", {})
 """All attacks by name; see the package for where each is."""
 
 PARAMETERS = {
-    "c": "c {:g}",
     "loss": "{}",
-    "steps": "{} steps",
-    "relative_step_size": "step {:g} eps",
-    "momentum": "momentum {:g}",
-    "confidence": "confidence {:g}",
-    "learning_rate": "learning rate {:g}",
+    "steps": "{}",
+    "relative_step_size": "step {} eps",
     "search_steps": "{} search steps",
 }
-"""How parameters are written in a label; others as "name value"."""
+"""How parameters are written in a label, where not as "name value"."""
 BUDGETS = ("eps", "c")
 """Parameters that a label names also where they are the default."""
 
 
-def attack_label(dump: Mapping[str, object]) -> str:
+def attack_label(dump: Mapping[str, Scalar]) -> str:
     """An attack as papers write it, with every parameter that is not the default.
 
     "PGD-100, eps 0.2", "FGSM, eps 8/255", "PGD on margin, eps 0.1", "C&W, c 10, 100 steps".
@@ -182,17 +179,18 @@ def attack_label(dump: Mapping[str, object]) -> str:
     for key, value in dump.items():
         if key == "name" or (key not in BUDGETS and key in defaults and value == defaults[key][0]):
             continue
-        words[key] = PARAMETERS.get(key, f"{key.replace('_', ' ')} {{}}").format(value)
-        if key == "eps":
-            grey_levels = 255 * float(str(value))
-            usual = len(f"{value:g}") > 5 and abs(grey_levels - round(grey_levels)) < 1e-6
-            words[key] = f"eps {grey_levels:.0f}/255" if usual else f"eps {value:g}"
+        shown = str(value)
+        if isinstance(value, float):
+            shown, grey_levels = f"{value:g}", 255 * value
+            if key == "eps" and len(shown) > 5 and math.isclose(grey_levels, round(grey_levels)):
+                shown = f"{grey_levels:.0f}/255"
+        words[key] = PARAMETERS.get(key, f"{key.replace('_', ' ')} {{}}").format(shown)
     if "steps" in words and "eps" in words | defaults:
-        title += f"-{dump['steps']}"
-        del words["steps"]
+        title += f"-{words.pop('steps')}"
+    elif "steps" in words:
+        words["steps"] += " steps"
     if "loss" in words:
-        title += f" on {dump['loss']}"
-        del words["loss"]
+        title += f" on {words.pop('loss')}"
     budgets = [words.pop(key) for key in BUDGETS if key in words]
     return ", ".join([title, *budgets, *words.values()])
 

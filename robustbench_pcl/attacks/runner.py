@@ -123,14 +123,14 @@ class IterativeAttack(Attack, Generic[S]):
         while True:
             began, size = time.perf_counter(), target.batch_size
             source = late if sum(len(some.rows) for some in late) >= size else ready
-            state = _taken(source, size, starts if source is ready else None)
+            state = _next_batch(source, size, starts if source is ready else None)
             if state is None and source is ready:
-                source, state = late, _taken(late, size)
+                source, state = late, _next_batch(late, size)
             waiting = sum(len(some.rows) for some in fooling)
             if waiting and (waiting >= size or state is None):
                 if state is not None:
                     source.append(state)
-                state = cast(S, _taken(fooling, size))
+                state = cast(S, _next_batch(fooling, size))
                 predicted = (
                     state.predicted if target.exact else target.logits(state.passed).argmax(dim=1)
                 )
@@ -142,7 +142,7 @@ class IterativeAttack(Attack, Generic[S]):
                 return
             else:
                 seconds = self.steps * total * min(paces)
-                found = self._passed(target, state, seconds, reference=source is late)
+                found = self._evaluate(target, state, seconds, reference=source is late)
                 if found is None:
                     source.append(state)
                     continue
@@ -151,8 +151,8 @@ class IterativeAttack(Attack, Generic[S]):
                 if early_stop:
                     reached = self.reached(state, predicted)
                     if bool(reached.any()):
-                        judged = {"passed": passed[reached], "predicted": predicted[reached]}
-                        fooling.append(replace(state.take(reached), **judged))
+                        what = {"passed": passed[reached], "predicted": predicted[reached]}
+                        fooling.append(replace(state.take(reached), **what))
                         state = state.take(~reached)
                 paces.append((time.perf_counter() - began) / len(passed))
             ended = state.step >= self.steps
@@ -167,7 +167,7 @@ class IterativeAttack(Attack, Generic[S]):
             if len(state.rows):
                 ready.append(state)
 
-    def _passed(
+    def _evaluate(
         self, target: TargetModel, state: S, seconds: float, *, reference: bool
     ) -> GradientPass | None:
         """A pass of a batch; None on out-of-memory, with a smaller batch size from then on.
@@ -194,7 +194,7 @@ class IterativeAttack(Attack, Generic[S]):
             return None
 
 
-def _taken(waiting: list[S], size: int, starts: Iterator[S] | None = None) -> S | None:
+def _next_batch(waiting: list[S], size: int, starts: Iterator[S] | None = None) -> S | None:
     """At most ``size`` of the images that wait, or None; the others go on waiting.
 
     Args:

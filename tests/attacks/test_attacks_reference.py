@@ -57,11 +57,11 @@ def first_fooling(path: list[Tensor], fooled: list[bool]) -> Tensor:
 @pytest.mark.parametrize("name", MODELS)
 def test_it_is_the_attack_that_is_written_out(name, attack, way):
     """All steps of it; with early stop, up to the first iterate that fools the model."""
-    case, walked, shortcuts = case_of(name), paths(name, attack), WAYS[way]
+    case, references, shortcuts = case_of(name), paths(name, attack), WAYS[way]
     chosen = short(attack, STEPS, eps=case.eps)
     found = attacked(chosen, case.model, case.images, case.labels, shortcuts)
     assert found.shortcuts == shortcuts
-    for index, (path, fooled) in enumerate(walked):
+    for index, (path, fooled) in enumerate(references):
         expected = first_fooling(path, fooled) if shortcuts.early_stop else path[-1]
         near = 1e-9 if shortcuts.folded else 1e-12
         assert torch.allclose(found.adversarial[index], expected, rtol=0, atol=near), index

@@ -1,5 +1,7 @@
 """Images that leave make room: full batches, nobody lost, nobody twice, memory flat."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from attack_models import case_of
@@ -18,7 +20,9 @@ from attack_toys import (
 from torch import nn
 
 from robustbench_pcl.attacks import BIM, CW, PGD
+from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts
+from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import TargetModel
 
 EARLY_STOP = Shortcuts(early_stop=True)
@@ -31,10 +35,10 @@ class Sizes(nn.Module):
         super().__init__()
         self.model = model
         self.attacked: list[int] = []
-        self.judged: list[int] = []
+        self.verdicts: list[int] = []
 
     def forward(self, images):
-        (self.attacked if torch.is_grad_enabled() else self.judged).append(len(images))
+        (self.attacked if torch.is_grad_enabled() else self.verdicts).append(len(images))
         return self.model(images)
 
 
@@ -78,7 +82,7 @@ def test_without_early_stop_every_image_takes_every_step_in_full_passes(batches_
     images, model = greys(20), Sizes(Threshold())
     _, classes = streamed(BIM(eps=0.1), model, images, [20], EXACT)
     assert model.attacked == [8] * 25
-    assert model.judged == []
+    assert model.verdicts == []
     assert (classes == -1).all()
 
 
@@ -93,7 +97,7 @@ def test_an_image_that_leaves_takes_no_further_pass():
     assert found.backward_passes == found.forward_passes == 3 * (2 + 7 + 1 + 10)
 
 
-def test_what_fools_the_fast_model_is_judged_in_full_batches(batches_of):
+def test_what_fools_the_fast_model_gets_its_verdict_in_full_batches(batches_of):
     batches_of(8)
     case = case_of("normed_net")
     model, shortcuts = Sizes(case.model), Shortcuts(folded=True, early_stop=True)
@@ -103,11 +107,11 @@ def test_what_fools_the_fast_model_is_judged_in_full_batches(batches_of):
         _, classes = collected(attack.stream(target, chunks, 16), case.images)
     assert (classes >= 0).sum() >= 12
     assert model.attacked == [8]  # the comparison; all else is passed through the fast model
-    shown, *judged = model.judged
+    shown, *verdicts = model.verdicts
     assert shown == 1  # what follows what
-    assert judged[0] == 8
-    assert sum(size < 8 for size in judged) <= 1
-    assert sum(judged) == (classes >= 0).sum()
+    assert verdicts[0] == 8
+    assert sum(size < 8 for size in verdicts) <= 1
+    assert sum(verdicts) == (classes >= 0).sum()
 
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [0, 7, 0, 30, 3, 0]], ids=str)
@@ -157,7 +161,7 @@ def test_who_fools_the_fast_model_alone_takes_all_steps_and_does_not_pile_up(bat
         chunks = chunks_of(images, torch.zeros(10).long(), [10])
         adversarial, classes = collected(BIM(eps=0.1).stream(target, chunks, 10), images)
         assert target.backward_passes == 10 * 10
-        assert target.forward_passes == 2 * target.backward_passes  # each step was judged
+        assert target.forward_passes == 2 * target.backward_passes  # each step got a verdict
     assert torch.allclose(adversarial, images + 0.1)
     assert (classes == -1).all()
 
@@ -167,6 +171,66 @@ def test_who_fools_the_fast_model_alone_takes_all_steps_and_does_not_pile_up(bat
 def test_a_stream_of_nothing_ends(attack, sizes):
     images = random_images(0, 1, 4, 4)
     assert len(streamed(attack, Constant(), images, sizes)[0]) == 0
+
+
+# Attacks of one's own
+
+
+class Brighter(IterativeAttack[State]):
+    """Steps towards white, whatever the gradient."""
+
+    name: str = "brighter"
+    early_stop = True
+    steps: int = 10
+
+    def initialise(self, chunk):
+        labels = chunk.goal.labels
+        return State(
+            rows=chunk.rows,
+            images=chunk.images,
+            labels=labels,
+            sign=torch.ones_like(labels),
+            step=torch.zeros_like(labels),
+            adversarial=chunk.images,
+            passed=chunk.images[:, :0],
+            predicted=torch.full_like(labels, -1),
+        )
+
+    def objective(self, model, images, state):
+        logits = model(images)
+        return logits[:, 1], logits
+
+    def step(self, target, state, found):
+        return replace(state, adversarial=state.adversarial + 0.01, step=state.step + 1)
+
+
+class White(Attack):
+    """White images, without a step."""
+
+    name: str = "white"
+
+    def perturb(self, target, images, goal, seeds):
+        return torch.ones_like(images)
+
+
+def test_an_attack_that_steps_in_its_own_way_is_run_like_the_others(batches_of):
+    """All it says is where it starts, what it maximises and how it steps."""
+    images, labels = greys(40), torch.zeros(40).long()
+    gradient = attacked(BIM(eps=0.1), Threshold(), images, labels, EARLY_STOP)
+    batches_of(7)
+    own = attacked(Brighter(), Threshold(), images, labels, EARLY_STOP, sizes=[25, 15])
+    assert torch.equal(own.robust, gradient.robust)
+    assert torch.allclose(own.adversarial, gradient.adversarial)
+    assert own.backward_passes == gradient.backward_passes
+
+
+def test_an_attack_without_steps_only_makes_images():
+    images, labels = greys(40), torch.zeros(40).long()
+    found = attacked(White(), Threshold(), images, labels, EARLY_STOP, sizes=[25, 15])
+    assert torch.equal(found.adversarial, torch.ones_like(images))
+    assert found.forward_passes == 0
+    with pytest.raises(TypeError, match="perturb"):
+        Attack(name="nothing")
 
 
 # Memory

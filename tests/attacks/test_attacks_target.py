@@ -201,8 +201,8 @@ def test_who_is_fooled_in_bfloat16_alone_is_robust():
     # All ten steps were taken: what the reference model does not confirm stops nobody.
     assert torch.allclose(found.adversarial, GREY + 0.0025)
     assert found.backward_passes == 3 * 10 + 2 * 3
-    judged = 2 * 3  # the steps at 0.502 and 0.50225; the last iterate takes no further pass
-    assert found.forward_passes == found.backward_passes + judged
+    verdicts = 2 * 3  # the steps at 0.502 and 0.50225; the last iterate takes no further pass
+    assert found.forward_passes == found.backward_passes + verdicts
 
 
 def test_who_is_fooled_in_bfloat16_first_goes_on_until_float32_is_fooled():
