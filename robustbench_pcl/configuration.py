@@ -108,6 +108,9 @@ def explained(error: ValidationError, what: str, cure: str) -> UserError:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     reason = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return UserError(f"{what}: {where} means nothing here.", cure)
+    reason = reason.replace("a valid tuple", "a list, in square brackets")
     given = first.get("input")
     shown = f", not {given!r}" if isinstance(given, Scalar) and "not" not in reason else ""
     place = f"{where}: " if where else ""
@@ -154,3 +157,5 @@ Eps = Annotated[float, BeforeValidator(parse_eps), Field(ge=0, le=1)]
 """A perturbation budget in pixels of [0, 1]; ``"8/255"`` is read too."""
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""Of a generator; what is derived from it is taken modulo 2**63."""

@@ -37,4 +37,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     names = sorted(known)
     near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
     cure = f"Did you mean {' or '.join(near)}? " if near else ""
-    return UserError(f"There is no {kind} called {name!r}.", f"{cure}Known: {', '.join(names)}.")
+    listed = f"Known: {', '.join(names)}." if names else "There are none at all: leave it out."
+    return UserError(f"There is no {kind} called {name!r}.", f"{cure}{listed}")

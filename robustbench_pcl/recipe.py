@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from robustbench_pcl.configuration import Count, Description, Dump, Eps, Positive, Scale, digest
+from robustbench_pcl.configuration import (
+    Count,
+    Description,
+    Dump,
+    Eps,
+    Positive,
+    Scale,
+    Seed,
+    digest,
+)
 
 Inference = Literal["softmax", "nearest"]
 """How a class is decided: the largest logit, or the nearest prototype or class mean (Eq. 7)."""
@@ -104,7 +113,7 @@ class Recipe(Description):
     defense: Dump = Field(default={"name": "none"})
     adversarial_training: AdversarialTraining | None = None
     schedule: Schedule
-    seed: int = 0
+    seed: Seed = 0
     train_images: Count | None = None
     start: Recipe | None = None
 

@@ -110,7 +110,9 @@ class Sized:
 class Seeded(Sized):
     """Which recipes of those of one name."""
 
-    seed: Annotated[int, typer.Option(help="Seed of training and of attacks.", min=0)] = 0
+    seed: Annotated[
+        int, typer.Option(help="Seed of training and of attacks.", min=0, max=2**63 - 1)
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,12 @@ class Report(Home):
         from robustbench_pcl.report.described import TITLES, described_table
 
         if self.figure is not None and (self.table is not None or self.page):
-            raise UserError("A figure is written by itself.", "Leave --table and --page out.")
+            other = "--page" if self.page else "--table"
+            raise UserError("A figure is written by itself.", f"Leave {other} out.")
+        if self.form not in (Format.text, Format.html) and (self.figure is not None or self.page):
+            what = "The page is HTML" if self.page else "A figure is a picture"
+            cure = "Leave --format out; the end of --output's name says .svg or .png."
+            raise UserError(f"{what}, not {self.form}.", cure)
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed is not None or self.interval:
                 raise UserError(

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from robustbench_pcl.configuration import Description, Mode, Scalar, Scale, explained
+from robustbench_pcl.configuration import Description, Mode, Scalar, Scale, Seed, explained
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.tasks import Measure
 from robustbench_pcl.recipe import Recipe
@@ -49,7 +49,7 @@ class Suite(Description):
     sources: tuple[str, ...] = ()
     attack: Annotated[tuple[AttackEntry, ...], Field(min_length=1)]
     scale: Scale = "quick"
-    seed: int = 0
+    seed: Seed = 0
     recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def measures(self, *, images: int | None = None, mode: Mode = "fast") -> list[Measure]:
@@ -90,7 +90,7 @@ def load_suite(path: Path) -> Suite:
         UserError: it cannot be read, is not TOML, or says something that no suite has.
     """
     try:
-        suite = Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        suite = Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -98,4 +98,8 @@ def load_suite(path: Path) -> Suite:
     except ValidationError as error:
         raise explained(error, str(path), _CURE) from error
     add_recipes(suite.recipes, str(path))
+    try:
+        suite.measures()
+    except UserError as error:
+        raise UserError(f"{path}: {error.cause}", error.cure) from error
     return suite

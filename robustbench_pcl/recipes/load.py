@@ -236,7 +236,11 @@ def describe(recipe: Recipe) -> str:
         words = _first_line(loss)
     else:
         words = f"Cross-entropy on {recipe.model}."
+    layers = ", ".join(map(str, recipe.feature_layers))
+    other = recipe.model if recipe.model != dataset_spec(recipe.dataset).model else ""
     added = [
+        f"On layer{'s' * (len(recipe.feature_layers) > 1)} {layers}." if layers else "",
+        f"Model {other}." if other and other not in words else "",
         f"Adversarial training by {recipe.adversarial_training.attack}."
         if recipe.adversarial_training
         else "",

@@ -172,7 +172,7 @@ def load_recipes(path: Path) -> None:
         UserError: the file cannot be read, or its recipes cannot be added.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(
             f"{path} cannot be read: {error.strerror}.", "Give the path of a TOML file of recipes."

@@ -53,7 +53,7 @@ def footnotes(
         yield f"The paper's Table {paper.number} has no numbers for {title}."
     if asked and answers.scale:
         yield from _recipe_notes([record for _, record in asked], names)
-        yield from _measuring_notes(asked, names)
+        yield from _measuring_notes(asked, names, cases)
         yield from _attack_notes(positions)
         yield from _not_shown(positions, evidence, answers, names)
     yield from _worst_case_note(cases, names)
@@ -163,7 +163,9 @@ def _training_attacks(recipe: Recipe) -> dict[str, object]:
 
 
 def _measuring_notes(
-    asked: Sequence[tuple[Position, Record]], names: Mapping[str, str]
+    asked: Sequence[tuple[Position, Record]],
+    names: Mapping[str, str],
+    cases: Mapping[str, WorstCase],
 ) -> Iterator[str]:
     """How attacks differ from the paper's; their precision; images, device, seconds."""
     attacked = [(p, record) for p, record in asked if getattr(record, "parameters", None)]
@@ -177,20 +179,20 @@ def _measuring_notes(
         yield f"{label} with {own} steps (the paper's Table 2: {wanted})."
     reduced = sorted({record.precision for _, record in attacked} - {"float32"})
     if reduced:
-        yield f"Attacks computed gradients in {listed(reduced)}; every verdict is float32's."
-    left = _grouped(
-        (names[p.cell.target], _asking(p)) for p, r in attacked if r.mode == "early-stop"
-    )
-    together = _grouped((tuple(attacks), name) for name, attacks in left.items())
-    if together:
-        where = "; ".join(f"{listed(attacks)} on {listed(of)}" for attacks, of in together.items())
+        whole = _where([p for p, r in attacked if r.precision == "float32"], names)
+        but = f", but in float32 {whole}" if whole else ""
+        yield f"Attacks computed gradients in {listed(reduced)}{but}; every verdict is float32's."
+    where = _where([p for p, r in attacked if r.mode == "early-stop"], names)
+    if where:
         yield (
             "Early stop, each image left at the first step that fooled the model, so that the "
             f"accuracy is at most that after all steps: {where}."
         )
     measured = [record for _, record in asked if hasattr(record, "low")]
     if measured:
-        half = max(record.high - record.low for record in measured) / 2
+        intervals = [(record.low, record.high) for record in measured]
+        intervals += [case.interval for case in cases.values()]
+        half = max(high - low for low, high in intervals) / 2
         images = span(record.n for record in measured)
         yield f"n = {images} images; the widest {percent('95')} interval is ±{half:.1f} points."
     yield f"Measured on {listed(sorted({record.device for _, record in asked}))}."
@@ -201,6 +203,13 @@ def _measuring_notes(
             f"{'thread' if threads == {1} else 'threads'}; other work on the machine "
             "lengthens them."
         )
+
+
+def _where(positions: Sequence[Position], names: Mapping[str, str]) -> str:
+    """Attacks and the models they are on, models with the same attacks together; "" for none."""
+    attacks = _grouped((names[position.cell.target], _asking(position)) for position in positions)
+    models = _grouped((tuple(of), name) for name, of in attacks.items())
+    return "; ".join(f"{listed(of)} on {listed(those)}" for of, those in models.items())
 
 
 def _asking(position: Position) -> str:
@@ -220,7 +229,10 @@ def _attack_notes(positions: Sequence[Position]) -> Iterator[str]:
         )
     elif names:
         others = ", C&W the logit margin" if "cw" in names else ""
-        yield f"Not adaptive: the attacks maximise cross-entropy{others}, not the joint loss."
+        yield (
+            f"Not adaptive: the table's own attacks maximise cross-entropy{others}, not the joint "
+            "loss."
+        )
 
 
 def _not_shown(

@@ -59,7 +59,7 @@ def build_model(
             mean=mean,
             std=std,
             embedding=recipe.embedding,
-            seed=recipe.seed + MEMBER_SEED * member,
+            seed=(recipe.seed + MEMBER_SEED * member) % 2**63,
         ).eval()
         for member in range(recipe.members)
     ]

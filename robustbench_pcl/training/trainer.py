@@ -115,7 +115,7 @@ class Run:
     ) -> dict[str, Any]:
         """One pass over the data; returns its history entry."""
         schedule, number = self.recipe.schedule, state.epochs
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + number)
+        generator = torch.Generator().manual_seed((self.recipe.seed * 1_000_003 + number) % 2**63)
         for group in state.momentum.param_groups:
             group["lr"] = learning_rate(schedule, number)
         state.model.train()

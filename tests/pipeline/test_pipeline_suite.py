@@ -38,6 +38,13 @@ def suite(tmp_path):
     return read
 
 
+def test_a_byte_order_mark_is_no_part_of_a_suite(tmp_path):
+    path = tmp_path / "suite.toml"
+    plain = b'datasets = ["digits"]\ntargets = ["ours"]\nseed = 4\n[[attack]]\nname = "pgd"\n'
+    path.write_bytes(b"\xef\xbb\xbf" + plain)
+    assert load_suite(path).seed == 4
+
+
 @pytest.fixture
 def example(suite):
     return suite(SUITE.replace("{name}", "ours-of-a-suite"))

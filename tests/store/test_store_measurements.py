@@ -53,7 +53,7 @@ def test_one_recipe_s_trainings_to_different_weights_are_all_kept(paths):
     ("change", "words"),
     [
         ({"n": "many"}, "n: input should be a valid integer.* not 'many'"),
-        ({"surprise": 1}, "surprise: extra inputs are not permitted"),
+        ({"surprise": 1}, "surprise means nothing here"),
         ({"target": {"checkpoint": "x"}}, "target.weights: field required"),
         ({"mode": "until-fooled"}, "mode: input should be 'exact', 'fast' or 'early-stop'"),
         ({"mean_l2": float("nan")}, "mean_l2: input should be a finite number"),
