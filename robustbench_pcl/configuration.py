@@ -92,7 +92,7 @@ class Configuration(Description):
         Raises:
             UserError: there is no such parameter, or a value is wrong for it.
         """
-        own, known = cls.model_fields["name"].default, sorted(cls.parameters())
+        own, known = cls.model_fields["name"].default, sorted({*cls.model_fields} - {"name"})
         for name in parameters:
             if name not in (*known, "name"):
                 raise unknown_name(f"parameter of {own}", name, known)

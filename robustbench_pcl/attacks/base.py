@@ -174,10 +174,11 @@ def attack_label(dump: Mapping[str, Scalar]) -> str:
     title, defaults = name, {}
     if name in ATTACKS:
         member = ATTACKS[name]
-        title, defaults = member.title or member.__name__, member.parameters()
+        title, defaults = member.title or member.__name__, member.model_fields
     words: dict[str, str] = {}
     for key, value in dump.items():
-        if key == "name" or (key not in BUDGETS and key in defaults and value == defaults[key][0]):
+        unchanged = key in defaults and value == defaults[key].default
+        if key == "name" or (unchanged and key not in BUDGETS):
             continue
         shown = str(value)
         if isinstance(value, float):

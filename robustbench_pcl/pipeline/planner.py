@@ -150,7 +150,7 @@ def _in_order(tasks: Iterable[AnyTask], artefacts: Artefacts | None) -> list[Any
     found: dict[str, AnyTask] = {}
 
     def add(task: AnyTask) -> None:
-        if task.key not in found and (artefacts is None or artefacts.find(task) is None):
+        if task.key not in found and (artefacts is None or task.find(artefacts) is None):
             for need in task.needs:
                 add(need)
             found[task.key] = task

@@ -18,8 +18,8 @@ from robustbench_pcl.recipes.build import MEMBERS, RecipeBuilder
 from robustbench_pcl.recipes.presets import (
     PAPER_PRESETS,
     PRESETS,
+    SIZES,
     SUFFIXES,
-    attack_parameters,
     is_recipe,
     loss_recipe,
 )
@@ -137,7 +137,7 @@ def load_attack(
         )
     budgets: dict[str, Scalar] = {"eps": data.eps, "c": data.carlini_wagner_c}
     budget = {key: value for key, value in budgets.items() if key in known}
-    return attack.complete({**budget, **attack_parameters(scale, name), **parameters})
+    return attack.complete({**budget, **SIZES[scale].attacks.get(name, {}), **parameters})
 
 
 def load_recipe(

@@ -89,11 +89,6 @@ MILESTONES: dict[Length, list[Fraction]] = {
 """Shares of a length's epochs after which the learning rate drops."""
 
 
-def attack_parameters(scale: Scale, name: str) -> dict[str, Scalar]:
-    """The parameters of an attack that a scale changes."""
-    return SIZES[scale].attacks.get(name, {})
-
-
 Layer = Mapping[str, Any]
 """What a recipe differs in from its base: the keys that ``presets.toml`` explains."""
 

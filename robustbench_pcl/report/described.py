@@ -10,7 +10,7 @@ from typing import Any
 from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.configuration import SCALES
-from robustbench_pcl.recipes.presets import attack_parameters
+from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.registry import Family
 
 TITLES = {
@@ -94,7 +94,7 @@ def attack_settings() -> DescribedTable:
             f"{_label(name)} at {scale} scale: {', '.join(map(_value, changed, changed.values()))}."
             for scale in SCALES
             for name in names
-            if (changed := attack_parameters(scale, name))
+            if (changed := SIZES[scale].attacks.get(name))
         ),
     )
 

@@ -8,7 +8,7 @@ from robustbench_pcl.data.datasets import DATASETS
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import AdversarialTraining, Schedule
 from robustbench_pcl.recipes.load import load_attack, load_recipe
-from robustbench_pcl.recipes.presets import SIZES, attack_parameters
+from robustbench_pcl.recipes.presets import SIZES
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_smaller_scales_are_smaller(dataset):
 def test_an_attack_is_completed_by_the_data_set_and_the_scale(name, dataset, scale):
     attack, data = load_attack(name, dataset, scale), DATASETS[dataset]
     budget = {"c": data.carlini_wagner_c} if name == "cw" else {"eps": data.eps}
-    cut = attack_parameters(scale, name)
+    cut = SIZES[scale].attacks.get(name, {})
     assert attack == ATTACKS.configure(name, {**budget, **cut})
     given = {key: value / 2 for key, value in budget.items()} | {"steps": 7}
     assert load_attack(name, dataset, scale, given).dump() == {**attack.dump(), **given}
