@@ -216,7 +216,7 @@ def faster_compiled(model: nn.Module, run: Callable[[nn.Module], object]) -> nn.
     """
     compiled: nn.Module
     try:
-        compiled = torch.compile(model, dynamic=False)  # type: ignore
+        compiled = torch.compile(model, dynamic=False)  # type: ignore[assignment]
         run(compiled)
     except Exception:  # no compiler, or a model that is none for it
         return None

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.configuration import Mode, Scale
 from robustbench_pcl.paper.figures import FeatureFigure, paper_figure
 from robustbench_pcl.paper.tables import AttackRequest, Cell, published
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.tasks import KINDS, Embed, Measure, Train
-from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.recipes.load import load_recipe
 
 
@@ -111,23 +109,6 @@ def figure_tasks(
         Measure(target, target, cell.attack_for(scale), images, seed, mode)
         for attack in figure.attacks
         for _, cell in figure.cells(dataset, attack)
-    ]
-
-
-def transfer_tasks(
-    sources: Sequence[Recipe],
-    targets: Sequence[Recipe],
-    attack: Attack,
-    *,
-    images: int | None = None,
-    seed: int = 0,
-    mode: Mode = "fast",
-) -> list[Measure]:
-    """One measurement for each pair of a source and a target, source by source."""
-    return [
-        Measure(target, source, attack, images, seed, mode)
-        for source in sources
-        for target in targets
     ]
 
 

@@ -129,15 +129,6 @@ def check_recipe(name: str) -> str:
     return name
 
 
-def preset(name: str) -> dict[str, Any]:
-    """What the recipe of that name differs in from its base.
-
-    Raises:
-        UserError: there is no such recipe.
-    """
-    return deepcopy(dict(_layer(name)))
-
-
 def layers(name: str) -> tuple[Layer, ...]:
     """What the recipe of that name is made of: its base's layers, then its own.
 

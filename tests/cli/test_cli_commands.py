@@ -9,15 +9,20 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from robustbench_pcl import __version__
+from robustbench_pcl.attacks.losses import AttackLoss
+from robustbench_pcl.cli import choices
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.cli.choices import Scale
 from robustbench_pcl.configuration import SCALES
+from robustbench_pcl.recipe import TrainingPrecision
+from robustbench_pcl.report.render import FORMATS
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -256,3 +261,11 @@ def test_completion_asks_the_shell_way_and_imports_no_torch():
     )
     assert "ours-pgd" in result.stdout.split()
     assert result.stderr.strip() == "False"
+
+
+def test_choices_are_those_that_there_are():
+    """The enums are written out again for help that imports nothing; they must not drift."""
+    assert tuple(choices.Scale) == SCALES
+    assert tuple(choices.Loss) == tuple(AttackLoss)
+    assert tuple(choices.Precision) == get_args(TrainingPrecision)
+    assert set(choices.Format) == set(FORMATS)

@@ -13,7 +13,6 @@ from robustbench_pcl.pipeline.planner import (
     missing,
     plan,
     table_tasks,
-    transfer_tasks,
 )
 from robustbench_pcl.pipeline.tasks import KINDS, Embed, Generate, Measure, Train
 from robustbench_pcl.store.embeddings import View
@@ -49,7 +48,7 @@ def test_a_measurement_brings_what_it_needs(tiny):
 
 def test_what_is_shared_is_planned_once(tiny):
     recipes = [tiny(), tiny("ours"), tiny("ours-pgd")]
-    matrix = transfer_tasks(recipes, recipes, PGD_01)
+    matrix = [Measure(target, source, PGD_01) for source in recipes for target in recipes]
     tasks = plan([*matrix, Measure(tiny(), tiny(), PGD_01), Measure(tiny()), Train(tiny("ours"))])
     assert kinds(tasks) == ["train"] * 3 + ["generate"] * 3 + ["measure"] * 10
     assert_ordered(tasks)
@@ -70,18 +69,6 @@ def test_each_mode_has_a_set_of_its_own(tiny):
     tasks = plan([Measure(tiny(), tiny(), PGD_01, mode=mode) for mode in modes])
     assert kinds(tasks) == ["train", *["generate"] * 3, *["measure"] * 3]
     assert [task.mode for task in tasks[1:]] == [*modes, *modes]
-
-
-def test_a_matrix_goes_source_by_source(tiny):
-    one, two = tiny(), tiny("ours")
-    tasks = transfer_tasks([one, two], [one, two], PGD_01, images=7, seed=3)
-    assert [(task.source.name, task.target.name) for task in tasks] == [
-        ("softmax", "softmax"),
-        ("softmax", "ours"),
-        ("ours", "softmax"),
-        ("ours", "ours"),
-    ]
-    assert {(task.images, task.seed, task.mode) for task in tasks} == {(7, 3, "fast")}
 
 
 def test_models_that_decide_otherwise_share_a_training_and_nothing_else(tiny):

@@ -19,8 +19,8 @@ from robustbench_pcl.recipes.presets import (
     PAPER_PRESETS,
     check_recipe,
     is_recipe,
+    layers,
     loss_recipe,
-    preset,
     recipe_names,
 )
 from robustbench_pcl.training.build import build_model
@@ -121,11 +121,10 @@ def test_a_loss_has_a_recipe_by_its_own_or_by_the_papers_name():
         loss_recipe("plc")
 
 
-def test_a_preset_is_what_differs_from_its_base():
-    assert preset("ours-l45") == {"base": "ours", "feature_layers": [4, 5]}
-    assert preset("ours-l45-pgd") == {"base": "ours-l45", "adversarial_training": "pgd"}
-    preset("ours")["feature_layers"].append(9)
-    assert preset("ours")["feature_layers"] == [3, 4, 5]
+def test_a_recipe_is_made_of_its_bases_layers_and_its_own():
+    assert layers("ours-l45") == (*layers("ours"), {"feature_layers": [4, 5]})
+    by_rule = {"adversarial_training": "pgd"}
+    assert layers("ours-l45-pgd") == (*layers("ours-l45"), by_rule)
 
 
 @pytest.mark.parametrize("name", [name for name in DEFENSES if name != "none"])
@@ -155,7 +154,7 @@ def test_adversarial_training_is_not_added_to_a_defence_that_makes_its_own_image
 )
 def test_what_is_no_recipe_is_refused_with_the_nearest_names(name, suggestion):
     assert not is_recipe(name)
-    for use in (check_recipe, preset, lambda name: load_recipe(name, "mnist")):
+    for use in (check_recipe, layers, lambda name: load_recipe(name, "mnist")):
         with pytest.raises(UserError, match=f"no recipe called {re.escape(repr(name))}") as error:
             use(name)
         assert suggestion is None or suggestion in error.value.cure

@@ -1,0 +1,163 @@
+"""The compiled form of the fast model: kept where it is faster, and never asked for a verdict."""
+
+import copy
+from shutil import which
+
+import pytest
+import torch
+from attack_models import case_of
+from attack_toys import attacked, chunks_of, collected, predictions
+from torch import nn
+
+from robustbench_pcl.attacks import BIM, fast_model, runner
+from robustbench_pcl.attacks.fast_model import (
+    EXACT,
+    Shortcuts,
+    faster_compiled,
+)
+from robustbench_pcl.attacks.target import TargetModel
+
+COMPILED = Shortcuts(folded=True, compiled=True)
+
+
+class Form(nn.Module):
+    """What a compiler makes of a model: the same, in so many seconds."""
+
+    def __init__(self, model: nn.Module, seconds: float) -> None:
+        super().__init__()
+        self.model, self.seconds, self.sizes = model, seconds, []
+
+    def forward(self, images):
+        self.sizes.append(len(images))
+        return self.model(images)
+
+
+class Liar(Form):
+    """Compiled wrongly: every class is another."""
+
+    def forward(self, images):
+        return super().forward(images).flip(1)
+
+
+@pytest.fixture
+def compile_to(monkeypatch):
+    """Have every model compiled to a form that takes some seconds; or to nothing."""
+
+    def prepare(seconds, kind=Form):
+        made = []
+
+        def form_of(model, *, dynamic):
+            assert dynamic is False
+            if seconds is None:
+                raise RuntimeError("no compiler")
+            made.append(kind(model, seconds))
+            return made[-1]
+
+        monkeypatch.setattr(torch, "compile", form_of)
+        return made
+
+    return prepare
+
+
+class Clock:
+    """Seconds that pass only while a model runs: one for a model that is not compiled."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def run(self, model: nn.Module) -> None:
+        model(torch.zeros(4, 1))
+        self.now += getattr(model, "seconds", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"), [(0.5, True), (0.95, False), (1.0, False), (3.0, False), (None, False)]
+)
+def test_a_compiled_model_is_kept_if_it_is_clearly_faster(compile_to, monkeypatch, seconds, kept):
+    made, clock = compile_to(seconds), Clock()
+    monkeypatch.setattr(fast_model, "time", clock)
+    found = faster_compiled(nn.Identity(), clock.run)
+    assert found is (made[0] if kept else None)
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """However little is left to do, compiling is tried; what it gives is kept."""
+    monkeypatch.setattr(runner, "LONG", 0.0)
+    monkeypatch.setattr(fast_model, "FASTER", 0.0)
+
+
+def compiled_attack(shortcuts=COMPILED):
+    case = case_of("normed_net")
+    attack, model = BIM(eps=0.04), copy.deepcopy(case.model)
+    images, labels = case.images[:11], case.labels[:11]
+    return attacked(attack, model, images, labels, shortcuts, sizes=[4, 4, 3])
+
+
+@pytest.mark.usefixtures("always")
+def test_full_batches_are_passed_through_the_compiled_model_and_others_are_not(
+    compile_to, batches_of
+):
+    batches_of(4)
+    expected = compiled_attack(Shortcuts(folded=True))
+    (made, found) = compile_to(0.5), compiled_attack()
+    (form,) = made
+    assert set(form.sizes) == {4}
+    trials, steps = 2, 2 * 10  # 8 images in full batches; 3 in the rest's
+    assert len(form.sizes) == trials + steps
+    assert torch.equal(found.adversarial, expected.adversarial)
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("seconds", [3.0, None])
+def test_a_slow_form_changes_nothing(compile_to, batches_of, monkeypatch, seconds):
+    batches_of(4)
+    monkeypatch.setattr(fast_model, "FASTER", float("inf"))
+    expected = compiled_attack(Shortcuts(folded=True))
+    made, found = compile_to(seconds), compiled_attack()
+    assert [len(form.sizes) for form in made] == ([2] if seconds else [])
+    assert torch.equal(found.adversarial, expected.adversarial)
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("shortcuts", [EXACT, Shortcuts(folded=True), Shortcuts(compiled=True)])
+def test_the_model_itself_is_never_compiled(compile_to, shortcuts):
+    made = compile_to(0.5)
+    compiled_attack(shortcuts)
+    assert made == []
+
+
+def test_a_short_attack_compiles_nothing(compile_to):
+    made = compile_to(0.5)
+    compiled_attack()
+    assert made == []
+
+
+@pytest.mark.usefixtures("always")
+def test_verdicts_are_never_a_compiled_model_s(compile_to, batches_of):
+    """Also where the copy that was compiled did the very operations of the model."""
+    compile_to(0.5, Liar)
+    batches_of(4)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(72, 5)).double()
+    images = case_of("normed_net").images
+    shortcuts = Shortcuts(folded=True, early_stop=True, compiled=True)
+    found = attacked(BIM(eps=1e-6), model, images, predictions(model, images), shortcuts)
+    assert found.robust.all()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("always")
+@pytest.mark.skipif(not (which("g++") or which("clang++")), reason="there is no C++ compiler")
+@pytest.mark.filterwarnings("ignore")  # of the compiler's own
+def test_a_really_compiled_model_is_attacked_alike(batches_of):
+    batches_of(8)
+    case, attack = case_of("normed_net"), BIM(eps=0.04, steps=3)
+    expected = attacked(attack, case.model, case.images, case.labels, Shortcuts(folded=True))
+    with TargetModel(copy.deepcopy(case.model), COMPILED) as entered:
+        chunks = chunks_of(case.images, case.labels, [16])
+        found, _ = collected(attack.stream(entered, chunks, 16), case.images)
+        assert not entered.exact
+    assert torch.allclose(found, expected.adversarial, rtol=0, atol=1e-9)
