@@ -93,6 +93,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         yield new
         for path in (*new.iterdir(), new):
             _flush(path)
+        # Listed before the move: what another process moves aside later is its way back.
+        asides = list(folder.parent.glob(f".{folder.name}-old-*"))
         while True:  # another process may put its own folder there between our two moves
             try:
                 new.rename(folder)
@@ -101,12 +103,14 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
             with contextlib.suppress(FileNotFoundError):
-                folder.rename(folder.with_name(f".{folder.name}-old-{uuid.uuid4().hex}"))
+                aside = folder.with_name(f".{folder.name}-old-{uuid.uuid4().hex}")
+                asides.append(folder.rename(aside))
         _flush(folder.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    for old in folder.parent.glob(f".{folder.name}-old-*"):
-        shutil.rmtree(old, ignore_errors=True)
+    for aside in asides:  # renamed first, so that nobody brings back what is half deleted
+        with contextlib.suppress(OSError):
+            shutil.rmtree(aside.rename(new), ignore_errors=True)
 
 
 def bring_back(folder: Path) -> None:
@@ -114,9 +118,12 @@ def bring_back(folder: Path) -> None:
     if folder.exists():
         return
     asides = folder.parent.glob(f".{folder.name}-old-*")
-    with contextlib.suppress(FileNotFoundError):  # another process may be doing the same
+    try:
         for newest in sorted(asides, key=lambda aside: aside.stat().st_mtime)[-1:]:
             newest.rename(folder)
+    except OSError as error:  # another process did the same first, or put its own folder there
+        if error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
+            raise
 
 
 def _remove_if_stale(path: Path) -> None:

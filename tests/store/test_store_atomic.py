@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.store.atomic import replacing, require_writable, write_bytes
+from robustbench_pcl.store.atomic import (
+    bring_back,
+    replacing,
+    replacing_folder,
+    require_writable,
+    write_bytes,
+)
 
 WRITER = """
 import json, sys
@@ -196,3 +202,43 @@ def test_a_file_has_the_permissions_that_the_user_asks_for(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "record.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_another_process_put_back_first_is_left_there(tmp_path, monkeypatch):
+    """Both found it moved aside; the slower one's rename meets a folder that is whole again."""
+    folder, aside = tmp_path / "set", tmp_path / ".set-old-1"
+    aside.mkdir()
+    rename = Path.rename
+
+    def slower(path, target):
+        if path == aside:
+            (folder / "part").mkdir(parents=True)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", slower)
+    bring_back(folder)
+    assert [path.name for path in folder.iterdir()] == ["part"]
+    assert aside.exists()
+
+
+def test_what_another_process_moves_aside_meanwhile_is_left_for_it(tmp_path, monkeypatch):
+    """It may be killed before its own folder stands there: then this is all there is."""
+    folder = tmp_path / "set"
+    later = tmp_path / ".set-old-later"
+    with replacing_folder(folder) as new:
+        (new / "one").touch()
+    rename = Path.rename
+
+    def and_another(path, target):
+        moved = rename(path, target)
+        if target == folder:
+            rename(folder, later)
+        return moved
+
+    monkeypatch.setattr(Path, "rename", and_another)
+    with replacing_folder(folder) as new:
+        (new / "two").touch()
+    monkeypatch.undo()
+    bring_back(folder)
+    assert [path.name for path in folder.iterdir()] == ["two"]
+    assert not later.exists()
