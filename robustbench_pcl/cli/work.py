@@ -78,7 +78,7 @@ def carry_out(
     Raises:
         UserError: the executor or an option of it is wrong, or a task failed.
     """
-    from robustbench_pcl.pipeline.executors.local import Local
+    from robustbench_pcl.pipeline.executors import Local
     from robustbench_pcl.pipeline.planner import missing
     from robustbench_pcl.pipeline.tasks import Train
     from robustbench_pcl.store.atomic import require_writable

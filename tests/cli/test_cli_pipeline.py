@@ -15,7 +15,7 @@ from robustbench_pcl import Workspace, results
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.tables import published_numbers
-from robustbench_pcl.pipeline.executors.local import Local
+from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.pipeline.tasks import Measure, Train
 from robustbench_pcl.store.adversarial_sets import find_set
 from robustbench_pcl.store.records import Paths

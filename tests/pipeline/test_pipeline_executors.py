@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from robustbench_pcl import FGSM, Workspace
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline import scheduler
-from robustbench_pcl.pipeline.executors import EXECUTORS, slurm
-from robustbench_pcl.pipeline.executors.local import Local
+from robustbench_pcl.pipeline.executors import EXECUTORS, Local, slurm
 from robustbench_pcl.pipeline.executors.slurm import Slurm
 from robustbench_pcl.pipeline.planner import plan
 from robustbench_pcl.pipeline.tasks import Measure, Train

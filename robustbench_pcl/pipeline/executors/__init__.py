@@ -47,6 +47,18 @@ class Executor(Description, ABC):
         """
 
 
+class Local(Executor):
+    """One task after the other, in this process."""
+
+    def execute(self, work: Work, artefacts: Artefacts) -> None:
+        """Make each artefact in turn; one that is there by now is passed over."""
+        total = sum(seconds for _, seconds in work)
+        with artefacts.progress.task(f"{len(work)} steps", total) as advance:
+            for done, (task, seconds) in enumerate(work, start=1):
+                artefacts.make(task)
+                advance(seconds, f"{done} done")
+
+
 class Cluster(Executor):
     """Each task is a process of its own, on any machine that sees the same folders.
 
@@ -106,7 +118,7 @@ class Cluster(Executor):
 EXECUTORS: Family[type[Executor]] = Family(
     "executor",
     {
-        "local": "robustbench_pcl.pipeline.executors.local:Local",
+        "local": "robustbench_pcl.pipeline.executors:Local",
         "slurm": "robustbench_pcl.pipeline.executors.slurm:Slurm",
         "ray": "robustbench_pcl.pipeline.executors.ray:Ray",
     },
