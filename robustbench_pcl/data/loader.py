@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from robustbench_pcl.data import idx
-from robustbench_pcl.data.archives import members
+from robustbench_pcl.data.archives import assemble_idx, members, parse_idx_files
 from robustbench_pcl.data.dataset import (
     CacheInfo,
     Dataset,
@@ -81,7 +80,7 @@ def debian_package(spec: DatasetSpec, _data_root: Path | None) -> RawDataset | N
     if not folder.is_dir():
         raise NotHereError(f"Debian's package {spec.debian} ({folder}: not installed)")
     try:
-        return idx.assemble(idx.parse_members(members(folder)), f"Debian {spec.debian}")
+        return assemble_idx(parse_idx_files(members(folder)), f"Debian {spec.debian}")
     except UserError as error:
         raise NotHereError(f"Debian's package {spec.debian} ({error.cause.rstrip('.')})") from error
 
@@ -139,7 +138,7 @@ def _read_torchvision(spec: DatasetSpec, root: Path, source: str) -> RawDataset:
         if not folder.is_dir():
             raise NotHereError(f"torchvision's files ({folder}: not there)")
         try:
-            return idx.assemble(idx.parse_members(members(folder)), source)
+            return assemble_idx(parse_idx_files(members(folder)), source)
         except UserError as error:
             reason = error.cause.rstrip(".")
             raise NotHereError(f"torchvision's files ({folder}: {reason})") from error

@@ -16,8 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from robustbench_pcl.data import idx
-from robustbench_pcl.data.archives import Member, members
+from robustbench_pcl.data.archives import Member, assemble_idx, classic_name, members, parse_idx
 from robustbench_pcl.data.dataset import SPLITS, Images, Labels, RawDataset, SplitName
 from robustbench_pcl.data.datasets import DatasetSpec
 from robustbench_pcl.errors import UserError
@@ -87,15 +86,15 @@ def read_archive(spec: DatasetSpec, path: Path) -> RawDataset:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked here
         count = spec.train_images + spec.test_images
         for member in tracked(members(path), f"read {path.name}", count, TerminalProgress()):
-            if name := idx.classic_name(member.name):
-                arrays[name] = idx.parse(member.read(), member.name)
+            if name := classic_name(member.name):
+                arrays[name] = parse_idx(member.read(), member.name)
             elif place := _place_of(member.name):
                 pictures.append(_decode(member, place, spec))
             elif PurePosixPath(member.name).name == CLASS_LIST:
                 class_list = _class_list(spec, member)
     kind = "folder" if path.is_dir() else "archive"
     if arrays:
-        return idx.assemble(arrays, f"IDX {kind} {path.resolve().name}")
+        return assemble_idx(arrays, f"IDX {kind} {path.resolve().name}")
     return _assemble(spec, pictures, class_list, f"image {kind} {path.resolve().name}")
 
 
