@@ -130,7 +130,7 @@ class ShowModel:
         name, data = MODELS.check(self.name), dataset_spec(self.dataset)
         feature_layers = load_recipe("ours", self.dataset).feature_layers
         from robustbench_pcl.models.classifier import build_classifier  # torch, once names are good
-        from robustbench_pcl.report.networks import layers_of
+        from robustbench_pcl.report.described import layers_of
 
         model = build_classifier(name, data.shape, len(data.classes), feature_layers=feature_layers)
         rows = []
