@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.losses.base import FeatureLoss
+from robustbench_pcl.losses.criterion import FeatureLoss
 from robustbench_pcl.models.classifier import Classifier, GlobalAveragePool
 from robustbench_pcl.models.supervised import SupervisedModel
 from robustbench_pcl.store.adversarial_sets import AdversarialSet

@@ -10,7 +10,7 @@ from robustbench_pcl.configuration import Configuration, Positive
 from robustbench_pcl.registry import resolve
 
 if TYPE_CHECKING:
-    from robustbench_pcl.losses.base import FeatureLoss
+    from robustbench_pcl.losses.criterion import FeatureLoss
 
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustbench_pcl.losses.base import FeatureLoss, class_means, squared_distances
+from robustbench_pcl.losses.criterion import FeatureLoss, class_means, squared_distances
 
 
 class TrackedCentres(FeatureLoss):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.losses.base import FeatureLoss, class_means, squared_distances
+from robustbench_pcl.losses.criterion import FeatureLoss, class_means, squared_distances
 
 
 class PrototypeConformity(FeatureLoss):

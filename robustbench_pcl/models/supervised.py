@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.losses.base import squared_distances
-from robustbench_pcl.losses.criterion import Criterion, Features
+from robustbench_pcl.losses.criterion import Criterion, Features, squared_distances
 from robustbench_pcl.models.classifier import Classifier, Ensemble
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, Inference
 

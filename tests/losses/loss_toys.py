@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
-from robustbench_pcl.losses.base import FeatureLoss
-from robustbench_pcl.losses.criterion import Criterion
+from robustbench_pcl.losses.criterion import Criterion, FeatureLoss
 from robustbench_pcl.losses.metric import TrackedCentres
 
 CLASSES, DIMENSION, COUNT = 5, 4, 12

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
-from robustbench_pcl.losses.base import FeatureLoss, class_means
-from robustbench_pcl.losses.criterion import Criterion
+from robustbench_pcl.losses.criterion import Criterion, FeatureLoss, class_means
 
 DIMENSIONS = {4: DIMENSION, 2: DIMENSION}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from loss_toys import CLASSES, DIMENSION, batch, built, placed, square
 
-from robustbench_pcl.losses.base import squared_distances
+from robustbench_pcl.losses.criterion import squared_distances
 from robustbench_pcl.losses.prototype import PrototypeConformity
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from robustbench_pcl.losses.base import class_means, squared_distances
+from robustbench_pcl.losses.criterion import class_means, squared_distances
 
 
 def by_differences(features: Tensor, points: Tensor) -> Tensor:
