@@ -14,8 +14,7 @@ from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.defenses.adversarial import training_attack
 from robustbench_pcl.defenses.base import Defense
 from robustbench_pcl.errors import UserError, unknown_name
-from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
-from robustbench_pcl.losses.configuration import LossConfiguration
+from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES, LossConfiguration
 from robustbench_pcl.recipe import AdversarialTraining, Recipe, Schedule
 from robustbench_pcl.recipes.presets import SIZES, Layer, layers
 

@@ -11,8 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.losses import LOSSES
-from robustbench_pcl.losses.configuration import LossConfiguration
+from robustbench_pcl.losses import LOSSES, LossConfiguration
 from robustbench_pcl.losses.criterion import FeatureLoss
 from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.registry import resolve

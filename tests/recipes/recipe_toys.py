@@ -6,7 +6,7 @@ from pydantic import Field
 
 from robustbench_pcl.configuration import Positive
 from robustbench_pcl.defenses.base import Standard
-from robustbench_pcl.losses.configuration import LossConfiguration
+from robustbench_pcl.losses import LossConfiguration
 
 
 class Cosine(LossConfiguration):
