@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from pydantic import Field
 
 from robustbench_pcl.configuration import Positive
-from robustbench_pcl.defenses.base import Defense, step_of
+from robustbench_pcl.defenses import Defense, step_of
 from robustbench_pcl.lazy import F, LazyModule, torch
 
 if TYPE_CHECKING:

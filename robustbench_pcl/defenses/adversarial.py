@@ -14,7 +14,7 @@ from robustbench_pcl.attacks.gradient_descent import GradientDescent
 from robustbench_pcl.attacks.losses import AttackLoss
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count, Eps, Positive, Scalar
-from robustbench_pcl.defenses.base import Defense, forward_pass
+from robustbench_pcl.defenses import Defense, forward_pass
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import torch
 

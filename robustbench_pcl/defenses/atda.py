@@ -8,8 +8,8 @@ from pydantic import Field
 
 from robustbench_pcl.attacks.base import Goal
 from robustbench_pcl.configuration import Eps, Positive, Scalar
+from robustbench_pcl.defenses import Defense, forward_pass
 from robustbench_pcl.defenses.adversarial import adversarial_images, answers, training_attack
-from robustbench_pcl.defenses.base import Defense, forward_pass
 from robustbench_pcl.lazy import F, nn, torch
 
 if TYPE_CHECKING:

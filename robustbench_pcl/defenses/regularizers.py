@@ -9,7 +9,7 @@ from pydantic import Field
 
 from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.configuration import Eps, Positive, Scalar
-from robustbench_pcl.defenses.base import Defense, forward_pass
+from robustbench_pcl.defenses import Defense, forward_pass
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:

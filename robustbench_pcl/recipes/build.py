@@ -10,9 +10,8 @@ from pydantic import ValidationError
 
 from robustbench_pcl.configuration import SCALES, Description, Scale, explained
 from robustbench_pcl.data.datasets import dataset_spec
-from robustbench_pcl.defenses import DEFENSES
+from robustbench_pcl.defenses import DEFENSES, Defense
 from robustbench_pcl.defenses.adversarial import training_attack
-from robustbench_pcl.defenses.base import Defense
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES, LossConfiguration
 from robustbench_pcl.recipe import AdversarialTraining, Recipe, Schedule

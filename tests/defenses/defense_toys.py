@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.defenses.base import Defense
+from robustbench_pcl.defenses import Defense
 from robustbench_pcl.losses.criterion import Criterion
 from robustbench_pcl.models.classifier import Architecture, Classifier, Ensemble, build_classifier
 from robustbench_pcl.models.supervised import SupervisedModel

@@ -24,6 +24,7 @@ from defense_toys import (
 
 from robustbench_pcl.attacks.base import Goal
 from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.defenses import Standard
 from robustbench_pcl.defenses.adversarial import (
     MinMax,
     MixedBatches,
@@ -32,7 +33,6 @@ from robustbench_pcl.defenses.adversarial import (
     training_attack,
     with_adversarial_images,
 )
-from robustbench_pcl.defenses.base import Standard
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import AdversarialTraining
 

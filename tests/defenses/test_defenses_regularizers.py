@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.data.datasets import DATASETS
-from robustbench_pcl.defenses.base import Standard
+from robustbench_pcl.defenses import Standard
 from robustbench_pcl.defenses.regularizers import MNIST_WEIGHT, DecisionSurface, InputGradient
 
 DEFENSE = DecisionSurface(weight=0.5, eps=0.1)

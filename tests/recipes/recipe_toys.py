@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from robustbench_pcl.configuration import Positive
-from robustbench_pcl.defenses.base import Standard
+from robustbench_pcl.defenses import Standard
 from robustbench_pcl.losses import LossConfiguration
 
 
