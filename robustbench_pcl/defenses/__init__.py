@@ -171,7 +171,7 @@ DEFENSES: ConfigurationFamily[Defense] = ConfigurationFamily(
         "madry": "robustbench_pcl.defenses.adversarial:MinMax",
         "ross": "robustbench_pcl.defenses.regularizers:InputGradient",
         "yu": "robustbench_pcl.defenses.regularizers:DecisionSurface",
-        "adp": "robustbench_pcl.defenses.adp:EnsembleDiversity",
+        "adp": "robustbench_pcl.defenses.regularizers:EnsembleDiversity",
         "atda": "robustbench_pcl.defenses.atda:DomainAdaptation",
     },
 )

@@ -18,7 +18,7 @@ from defense_toys import (
 )
 from torch import Tensor
 
-from robustbench_pcl.defenses.adp import OFFSET, EnsembleDiversity, entropy, log_diversity
+from robustbench_pcl.defenses.regularizers import OFFSET, EnsembleDiversity, entropy, log_diversity
 
 DEFENSE = EnsembleDiversity()
 
