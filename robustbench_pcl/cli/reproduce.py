@@ -99,7 +99,7 @@ class Run(_Reproduction):
 
     def _run_suite(self, path: Path) -> None:
         """Do what a suite asks for, and print it."""
-        from robustbench_pcl.pipeline.suite import load_suite
+        from robustbench_pcl.pipeline.planner import load_suite
 
         if self.dataset or self.scale or self.seed or self.asked_for:
             raise UserError(

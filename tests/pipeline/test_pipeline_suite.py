@@ -4,7 +4,7 @@ import pytest
 
 from robustbench_pcl import load_attack
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.pipeline.suite import load_suite
+from robustbench_pcl.pipeline.planner import load_suite
 
 SUITE = """
 datasets = ["mnist", "cifar10"]
