@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import BeforeValidator, PlainSerializer
 
 from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.configuration import Mode, digest
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts, Task
-from robustbench_pcl.pipeline.measuring import Generate, Measure, OnImages, count, decides
+from robustbench_pcl.lazy import LazyModule
+from robustbench_pcl.pipeline.artefacts import A, AnyTask, Artefacts, Task
 from robustbench_pcl.pipeline.training import (
     Train,
     embedding_specification,
@@ -17,18 +22,237 @@ from robustbench_pcl.pipeline.training import (
     specification_in_training,
 )
 from robustbench_pcl.recipe import Recipe
-from robustbench_pcl.store.adversarial_sets import AdversarialSet
+from robustbench_pcl.recipes.presets import SIZES
+from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification, find_set
 from robustbench_pcl.store.embeddings import (
     Embedding,
     EmbeddingSpecification,
     View,
     find_embedding,
 )
+from robustbench_pcl.store.records import (
+    Measurement,
+    ModelRecord,
+    find_measurement,
+    save_measurement,
+)
 
-__all__ = ["KINDS", "Embed", "Generate", "Measure", "Task", "Train"]
+if TYPE_CHECKING:
+    from robustbench_pcl.evaluation import generate, measure
+else:
+    generate = LazyModule("robustbench_pcl.evaluation.generate")
+    measure = LazyModule("robustbench_pcl.evaluation.measure")
+
+__all__ = ["KINDS", "Embed", "Generate", "Measure", "Train"]
 
 PLOTTED = {"features": "features", "tsne": "t-SNE"}
 """What a view's method draws, in words."""
+
+
+def _read_attack(value: object) -> object:
+    return ATTACKS.read(value) if isinstance(value, Mapping) else value
+
+
+AnyAttack = Annotated[
+    Attack, BeforeValidator(_read_attack), PlainSerializer(lambda attack: attack.dump())
+]
+"""An attack's configuration, which is a dump in JSON."""
+
+
+@dataclass(frozen=True)
+class Generate(Task[AdversarialSet]):
+    """Generate an adversarial set.
+
+    Attributes:
+        source: the model that is attacked.
+        attack: complete.
+        images: how many test images; the scale's own number if None.
+        seed: of random starts.
+        mode: "fast" is answered by a stored exact set, too.
+    """
+
+    kind: ClassVar[str] = "generate"
+
+    source: Recipe
+    attack: AnyAttack
+    images: int | None = None
+    seed: int = 0
+    mode: Mode = "fast"
+
+    def __post_init__(self) -> None:
+        """Settle what follows; source, attack, images, seed and mode decide the artefact."""
+        source, attack = self.source, self.attack
+        content = [*decides(source), attack.dump(), self.images, self.seed, self.mode]
+        vars(self).update(
+            key=f"generate-{digest(content)}",
+            title=f"{attack.label} on {source.name}, {source.dataset}",
+            dataset=source.dataset,
+            needs=(Train(source),),
+        )
+
+    def specification(self, artefacts: Artefacts) -> SetSpecification | None:
+        """What the set is made from; None before the source is trained."""
+        if self.key not in artefacts.specifications:
+            checkpoint = artefacts.checkpoint(self.source)
+            if checkpoint is None:
+                return None
+            artefacts.specifications[self.key] = SetSpecification(
+                source=checkpoint.record,
+                attack=self.attack.dump(),
+                norm=self.attack.norm,
+                data=artefacts.dataset(self.dataset).record("test"),
+                n=count(artefacts, self.source, self.images),
+                seed=self.seed,
+                mode=self.mode,
+            )
+        return artefacts.specifications[self.key]
+
+    def find(self, artefacts: Artefacts) -> AdversarialSet | None:
+        """The stored set, or None."""
+        for asked in (self.made("exact"), self) if self.mode == "fast" else (self,):
+            specification = asked.specification(artefacts)
+            if specification is None:
+                return None
+            found = find_set(artefacts.paths.adversarial_sets, specification.id)
+            if found is not None:
+                return found
+        return None
+
+    def compute(self, artefacts: Artefacts) -> AdversarialSet:
+        """Make the images that are not stored yet."""
+        checkpoint = artefacts.checkpoint(self.source) or artefacts.make(Train(self.source))
+        specification = self.specification(artefacts)
+        assert specification is not None  # the source is trained by now
+        clean = None
+        if self.mode == "early-stop":
+            clean = artefacts.clean_predictions(checkpoint, specification.n)
+        return generate.generate_set(
+            artefacts.restored(checkpoint),
+            self.attack,
+            specification,
+            artefacts.dataset(self.dataset),
+            artefacts.paths.adversarial_sets,
+            device=artefacts.device,
+            progress=artefacts.progress,
+            clean_predictions=clean,
+        )
+
+    def made(self, mode: Mode) -> Generate:
+        """The same in another mode."""
+        return replace(self, mode=mode)
+
+
+class OnImages(Task[A]):
+    """A task on a model and images.
+
+    Attributes:
+        generate: the task that makes the images; None for clean ones.
+    """
+
+    generate: Generate | None
+
+
+@dataclass(frozen=True)
+class Measure(OnImages[Measurement]):
+    """Measure an accuracy.
+
+    Attributes:
+        target: the model that is measured.
+        source: the model that the images are made on; the target itself if None.
+        attack: complete; None for clean accuracy.
+        images: how many test images; the scale's own number if None.
+        seed: of random starts.
+        mode: "fast" is answered by an exact set, too, and on the target itself by an accuracy
+            where images stopped early. Only the accuracy of a model on images that were made on
+            itself can be had with "early-stop", and only from an attack that knows it; otherwise
+            it is "fast".
+    """
+
+    kind: ClassVar[str] = "measure"
+
+    target: Recipe
+    source: Recipe | None = None
+    attack: AnyAttack | None = None
+    images: int | None = None
+    seed: int = 0
+    mode: Mode = "fast"
+
+    def __post_init__(self) -> None:
+        """Settle what follows; the target and the images, or how many clean ones, decide it."""
+        target, attack = self.target, self.attack
+        title, generate = f"clean accuracy of {target.name}", None
+        needs: tuple[AnyTask, ...] = (Train(target),)
+        source = (self.source or target) if attack else None
+        vars(self).update(source=source)
+        if attack and source:
+            if self.mode == "early-stop" and not (attack.early_stop and self.white_box):
+                vars(self).update(mode="fast")
+            generate = Generate(source, attack, self.images, self.seed, self.mode)
+            title = f"{target.name} under {attack.label} from {source.name}"
+            needs = (*generate.needs, *needs, generate)
+        content = [*decides(target), generate.key if generate else self.images]
+        vars(self).update(
+            key=f"measure-{digest(content)}",
+            title=f"{title}, {target.dataset}",
+            dataset=target.dataset,
+            needs=needs,
+            generate=generate,
+        )
+
+    @cached_property
+    def white_box(self) -> bool:
+        """Whether the images are made on the model that is measured."""
+        source, target = self.source, self.target
+        same = source is target
+        return same or (source is not None and decides(source) == decides(target))
+
+    def find(self, artefacts: Artefacts) -> Measurement | None:
+        """The stored measurement, or None: of an exact set before a fast one before an early stop.
+
+        Where a better set is stored than any that the target was measured on, it is still to be
+        measured.
+        """
+        checkpoint = artefacts.checkpoint(self.target)
+        if checkpoint is None:
+            return None
+        paths = artefacts.paths
+        if self.generate is None:
+            n = count(artefacts, self.target, self.images)
+            data = artefacts.dataset(self.dataset).test.digest
+            return find_measurement(paths, measurement_id(checkpoint.record, data=data, n=n))
+        answers = [self.generate]
+        if self.mode == "fast":
+            answers.insert(0, self.generate.made("exact"))
+            if self.white_box and self.generate.attack.early_stop:
+                answers.append(self.generate.made("early-stop"))
+        for asked in answers:
+            specification = asked.specification(artefacts)
+            if specification is None:
+                return None
+            identity = measurement_id(checkpoint.record, set=specification.id)
+            found = find_measurement(paths, identity)
+            if found is not None:
+                return found
+            if asked.mode != "early-stop" and find_set(paths.adversarial_sets, specification.id):
+                return None
+        return None
+
+    def compute(self, artefacts: Artefacts) -> Measurement:
+        """Measure it."""
+        checkpoint = artefacts.checkpoint(self.target) or artefacts.make(Train(self.target))
+        record, device = checkpoint.record, artefacts.device
+        if self.generate is None:
+            n, dataset = count(artefacts, self.target, self.images), artefacts.dataset(self.dataset)
+            predictions = artefacts.clean_predictions(checkpoint, n)
+            identity = measurement_id(record, data=dataset.test.digest, n=n)
+            measured = measure.measure_clean(identity, predictions, record, dataset, device)
+        else:
+            images = self.generate.find(artefacts) or self.generate.compute(artefacts)
+            model = artefacts.restored(checkpoint)
+            identity = measurement_id(record, set=images.spec.id)
+            measured = measure.measure_set(identity, model, record, images, device)
+        save_measurement(artefacts.paths, measured)
+        return measured
 
 
 @dataclass(frozen=True)
@@ -114,6 +338,22 @@ class Embed(OnImages[Embedding]):
         n = count(artefacts, self.recipe, self.images)
         identity = images.spec.id if images else None
         return embedding_specification(checkpoint.record, self.view, dataset, n, identity)
+
+
+def measurement_id(target: ModelRecord, **images: str | int) -> str:
+    """The id of an accuracy: of the model, and the ``set`` or the clean ``data`` and ``n``."""
+    return digest({"target": target.key, **images})
+
+
+def count(artefacts: Artefacts, recipe: Recipe, images: int | None) -> int:
+    """How many test images are attacked and measured: as asked, or the scale's, if there are."""
+    available = len(artefacts.dataset(recipe.dataset).test)
+    return min(images or SIZES[recipe.scale].attacked_images or available, available)
+
+
+def decides(recipe: Recipe) -> list[object]:
+    """What of a recipe decides the images that are attacked and the answers that are given."""
+    return [recipe.id(""), recipe.scale, recipe.inference]
 
 
 KINDS: dict[str, type[AnyTask]] = {kind.kind: kind for kind in (Train, Generate, Measure, Embed)}
