@@ -18,7 +18,6 @@ from typer.core import TyperCommand, TyperGroup
 
 from robustbench_pcl import plugins
 from robustbench_pcl.cli.data import AddData, DataPath, ListData, VerifyData
-from robustbench_pcl.cli.evaluate import Attack, Transfer
 from robustbench_pcl.cli.listing import (
     ListAttacks,
     ListModels,
@@ -27,9 +26,9 @@ from robustbench_pcl.cli.listing import (
     ShowModel,
     ShowRecipe,
 )
+from robustbench_pcl.cli.make import Attack, Train, Transfer
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
-from robustbench_pcl.cli.train import Train
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.version import __version__
 
