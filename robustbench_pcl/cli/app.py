@@ -17,14 +17,17 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from robustbench_pcl import plugins
-from robustbench_pcl.cli.data import AddData, DataPath, ListData, VerifyData
 from robustbench_pcl.cli.listing import (
+    AddData,
+    DataPath,
     ListAttacks,
+    ListData,
     ListModels,
     ListRecipes,
     ShowAttack,
     ShowModel,
     ShowRecipe,
+    VerifyData,
 )
 from robustbench_pcl.cli.make import Attack, Train, Transfer
 from robustbench_pcl.cli.report import Report
