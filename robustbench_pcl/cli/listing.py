@@ -1,4 +1,4 @@
-"""``pclbench data``, ``recipes``, ``attacks`` and ``models``: what there is, or is to be."""
+"""``pclbench data``, ``recipes``, ``attacks`` and ``models``: what there is, by name."""
 
 import json
 from dataclasses import dataclass
