@@ -26,6 +26,10 @@ class UserError(Exception):
         return f"{self.cause} {self.cure}"
 
 
+class InvalidInputError(UserError, ValueError):
+    """Images, labels or a model that no attack can be made on."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a family, with the nearest names first.
 

@@ -1,13 +1,14 @@
-"""What every attack shares: its configuration, its call, its name in tables, its checks."""
+"""What every attack shares: what is asked of it, what it gives back, its call, its name."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+from robustbench_pcl.attacks.checks import check_adversarial, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Configuration, Scalar
@@ -21,19 +22,57 @@ Norm = Literal["linf", "l2"]
 
 
 @dataclass(frozen=True, eq=False)
-class Goal:
+class Rows:
+    """Columns with one row per image: tensors, or ``Rows`` again; anything else holds for all."""
+
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        """Those of some images; ``rows`` is an index, a boolean mask or a slice."""
+        columns = {each.name: getattr(self, each.name) for each in fields(self)}
+        chosen = {
+            name: value[rows]
+            for name, value in columns.items()
+            if isinstance(value, Rows | torch.Tensor)
+        }
+        return replace(self, **chosen)
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Those of all parts, at least one, in their order."""
+        first, *others = parts
+        joined: dict[str, object] = {}
+        for each in fields(first) if others else ():
+            values = [getattr(part, each.name) for part in parts]
+            if isinstance(values[0], Rows):
+                joined[each.name] = values[0].join(values)
+            elif isinstance(values[0], torch.Tensor):
+                joined[each.name] = torch.cat(values)
+        return replace(first, **joined)
+
+
+@dataclass(frozen=True, eq=False)
+class Goal(Rows):
     """What an attack wants of each image.
 
     Attributes:
         labels: int64 (N,), the classes to move away from, or the ones to reach.
         targeted: the labels are to be reached.
+        eps: float (N,), each image's budget; None for the attack's own.
     """
 
     labels: Tensor
     targeted: bool = False
+    eps: Tensor | None = None
+
+    def reached(self, predictions: Tensor) -> Tensor:
+        """Boolean (N,): whose predicted class, int64 (N,), is what the attacker wants."""
+        return (predictions == self.labels) == self.targeted
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Chunk(Rows):
     """Images that come together.
 
     Attributes:
@@ -49,17 +88,18 @@ class Chunk(NamedTuple):
     seeds: Tensor
 
 
-class Finished(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Finished(Rows):
     """Images that are done.
 
     Attributes:
-        rows: int64 (N,), which they are among all.
+        chunk: what was asked.
         images: float (N, C, H, W) in [0, 1], adversarial.
-        predictions: int64 (N,), the reference model's classes where they are known already; None
-            where they are not.
+        predictions: int64 (N,), the reference model's classes of them, -1 for logits with a NaN;
+            None where they are not known.
     """
 
-    rows: Tensor
+    chunk: Chunk
     images: Tensor
     predictions: Tensor | None = None
 
@@ -67,19 +107,21 @@ class Finished(NamedTuple):
 class Attack(Configuration):
     """An attack is its parameters; calling it makes adversarial images.
 
-    A member of the family has a field with a default and a description for each parameter, and
-    writes :meth:`perturb`. Attacks that step along gradients are an
-    :class:`~robustbench_pcl.attacks.runner.IterativeAttack` instead.
+    A member of the family has a field with a default and a description for each parameter. One
+    that goes step by step is an :class:`~robustbench_pcl.attacks.runner.IterativeAttack`; one that
+    does all at once writes :meth:`perturb`.
 
     Attributes:
         title: how papers call it, where that is not the name of the class.
         norm: of the perturbation that it bounds or minimises.
         early_stop: where only the verdict is asked, an image may leave at its first fooling.
+        needs_gradient: it cannot attack a model through which no gradient reaches the pixels.
     """
 
     title: ClassVar[str] = ""
     norm: ClassVar[Norm]
     early_stop: ClassVar[bool] = False
+    needs_gradient: ClassVar[bool] = True
 
     def __call__(
         self,
@@ -89,11 +131,11 @@ class Attack(Configuration):
         *,
         targets: Tensor | None = None,
         generator: torch.Generator | None = None,
-        exact: bool = True,
+        exact: bool = False,
     ) -> Tensor:
         """Return adversarial images, of the shape, type and device of ``images``.
 
-        The model is attacked in eval mode and left as it was.
+        Every image takes all steps. The model is attacked in eval mode and left as it was.
 
         Args:
             model: maps images to logits (N, K); normalisation, if any, is inside it.
@@ -102,17 +144,24 @@ class Attack(Configuration):
             targets: int64 (N,), the classes to reach; None for an untargeted attack.
             generator: of the random start, on the CPU. Each image draws a seed of its own from
                 it, so the result does not depend on how images are cut into batches.
-            exact: make every gradient with the model itself, not with a fast copy of it.
+            exact: make every gradient with the model itself, not with a fast copy of it. Of
+                images on which the two do not answer alike, it makes all gradients anyway.
 
         Raises:
-            ValueError: images are not floats in [0, 1], or labels do not fit them.
-            UserError: the model cannot be attacked with the attack's loss.
+            InvalidInputError: images, labels or the model are not what can be attacked.
         """
         check_images(images, labels, targets)
-        goal = Goal(labels if targets is None else targets, targets is not None)
+        images = images.detach()
+        if not len(images):
+            return images.clone()
         seeds = draw_seeds(len(images), generator or torch.Generator().manual_seed(0))
         with TargetModel(model, EXACT if exact else shortcuts_for(images.device)) as target:
-            return self.perturb(target, images.detach(), goal, seeds)
+            check_model(target, images, labels, targets, gradient=self.needs_gradient)
+            goal = Goal((labels if targets is None else targets).clone(), targets is not None)
+            adversarial = self.perturb(target, images, goal, seeds.to(images.device))
+            check_adversarial(adversarial, images, self)
+            target.warn_of_blind_images(adversarial, labels)
+            return adversarial
 
     @abstractmethod
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
@@ -138,8 +187,8 @@ class Attack(Configuration):
             chunks: the images, some hundreds at a time, so that memory is flat in their number.
             total: how many there are.
         """
-        for rows, images, goal, seeds in chunks:
-            yield Finished(rows, self.perturb(target, images, goal, seeds))
+        for chunk in chunks:
+            yield Finished(chunk, self.perturb(target, chunk.images, chunk.goal, chunk.seeds))
 
     @property
     def label(self) -> str:
@@ -199,18 +248,3 @@ def attack_label(dump: Mapping[str, Scalar]) -> str:
 def draw_seeds(count: int, generator: torch.Generator) -> Tensor:
     """One seed per image, int64 (count,)."""
     return torch.randint(2**62, (count,), generator=generator)
-
-
-def check_images(images: Tensor, labels: Tensor, targets: Tensor | None = None) -> None:
-    """Refuse what no attack could be made on.
-
-    Raises:
-        ValueError: images are not floats in [0, 1], or labels or targets do not fit them.
-    """
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(f"images must be float (N, C, H, W), not {tuple(images.shape)}")
-    if len(images) and not bool(((images >= 0) & (images <= 1)).all()):
-        raise ValueError("images must be pixels in [0, 1]; put normalisation inside the model")
-    for name, value in (("labels", labels), ("targets", targets)):
-        if value is not None and (value.shape != images.shape[:1] or value.dtype != torch.int64):
-            raise ValueError(f"{name} must be int64 (N,) with N = {len(images)}")

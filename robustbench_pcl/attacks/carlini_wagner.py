@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from robustbench_pcl.attacks.base import Chunk, Norm
+from robustbench_pcl.attacks.base import Chunk, Goal, Norm
 from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import GradientPass, TargetModel
+from robustbench_pcl.attacks.target import Pass, TargetModel, decided
 from robustbench_pcl.configuration import Count, Positive
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from robustbench_pcl.attacks.target import Loss
 
 STRETCH = 1.01
 """Eq. 20's ``(tanh(zeta) + 1) / 2`` reaches 0 and 1 only at infinity, where its gradient is zero:
@@ -96,61 +98,74 @@ class CW(IterativeAttack[SearchState]):
 
     def initialise(self, chunk: Chunk) -> SearchState:
         """At the image, with no success yet."""
-        images, labels = chunk.images, chunk.goal.labels
-        nowhere = images.new_full((len(images),), torch.inf)
+        images = chunk.images
+        nowhere = torch.full_like(chunk.rows, torch.inf, dtype=images.dtype)
         return SearchState(
-            rows=chunk.rows,
-            images=images,
-            labels=labels,
-            sign=torch.full_like(labels, -1 if chunk.goal.targeted else 1),
-            passed=images[:, :0],
-            predicted=torch.full_like(labels, -1),
+            chunk=chunk,
             best=images,
             shortest=nowhere,
             c=torch.full_like(nowhere, self.c),
             low=torch.zeros_like(nowhere),
             high=nowhere,
-            round=torch.zeros_like(labels),
-            **_fresh(images, labels),
+            round=torch.zeros_like(chunk.rows),
+            **_fresh(images),
         )
 
-    def objective(
-        self, model: nn.Module, images: Tensor, state: SearchState
-    ) -> tuple[Tensor, Tensor]:
-        """Eq. 20 with a minus sign, because it is to shrink, (N,), and the logits (N, K)."""
-        logits = model(images)
-        squared = (images - state.images).square().sum(dim=(1, 2, 3))
-        return -squared - state.c * self._shortfall(state, logits).clamp_min(0), logits
-
-    def step(self, target: TargetModel, state: SearchState, found: GradientPass) -> SearchState:
+    def step(self, target: TargetModel, state: SearchState) -> tuple[SearchState, Pass]:
         """Keep the images that are better, then one step of Adam; who is stuck tries another c.
 
-        An image counts only if the reference model is fooled by it.
+        An image counts only if the reference model is fooled by it; that one is asked about every
+        image that is closer and that the fast model, within its error, may be wrong about.
         """
-        adversarial = state.adversarial
-        distance = (adversarial - state.images).square().sum(dim=(1, 2, 3)).sqrt()
-        closer = self._fooled(state, found.logits) & (distance < state.nearest)
-        if not found.exact and bool(closer.any()):
-            logits = target.logits(adversarial[closer])
-            closer[closer.clone()] = self._fooled(state.take(closer), logits)
-        better = closer & (distance < state.shortest)
+        adversarial, goal = state.adversarial, state.chunk.goal
+        found = target.differentiate(self._loss(goal), adversarial, goal.labels, exact=state.exact)
+        change = adversarial - state.chunk.images
+        squared = change.square().sum(dim=(1, 2, 3))
+        closer = self._closer(target, state, found, squared.sqrt())
+        better = closer & (squared.sqrt() < state.shortest)
+        gradient = 2 * change - state.c[:, None, None, None] * found.gradient  # of Eq. 20
         state = replace(
-            self._descended(state, -found.gradient),
+            self._descended(state, gradient),
             best=_where(better, adversarial, state.best),
-            shortest=torch.where(better, distance, state.shortest),
-            nearest=torch.where(closer, distance, state.nearest),
-            lowest=torch.minimum(state.lowest, -found.values),
+            shortest=torch.where(better, squared.sqrt(), state.shortest),
+            nearest=torch.where(closer, squared.sqrt(), state.nearest),
+            lowest=torch.minimum(state.lowest, squared - state.c * found.values),
             step=state.step + 1,
         )
-        return self._searched(state)
+        return self._searched(state), found
 
-    def _shortfall(self, state: SearchState, logits: Tensor) -> Tensor:
+    def _loss(self, goal: Goal) -> Loss:
+        """Eq. 21 with a minus sign, because it is to shrink."""
+
+        def loss(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            logits = model(images)
+            return -self._shortfall(logits, labels, targeted=goal.targeted).clamp_min(0), logits
+
+        return loss
+
+    def _shortfall(self, logits: Tensor, labels: Tensor, *, targeted: bool) -> Tensor:
         """Eq. 21 without its lower bound: how far the margin is from ``confidence``, (N,)."""
-        return self.confidence - state.sign * logit_margin(logits, state.labels)
+        margin = logit_margin(logits, labels)
+        return self.confidence + (margin if targeted else -margin)
 
-    def _fooled(self, state: SearchState, logits: Tensor) -> Tensor:
-        """Boolean (N,): whose logits are what is wanted, with the margin that is wanted."""
-        return self.reached(state, logits.argmax(dim=1)) & (self._shortfall(state, logits) <= 0)
+    def _closer(
+        self, target: TargetModel, state: SearchState, found: Pass, distance: Tensor
+    ) -> Tensor:
+        """Boolean (N,): whose image fools the reference model, nearer than any with this c."""
+        goal = state.chunk.goal
+        shortfall = self._shortfall(found.logits, goal.labels, targeted=goal.targeted)
+        slack = torch.zeros_like(shortfall)
+        if not found.exact:
+            slack = target.logit_error * (found.logits.amax(dim=1) - found.logits.amin(dim=1))
+        closer = (shortfall <= slack) & (distance < state.nearest)
+        logits = found.logits[closer]
+        if not found.exact and len(logits):
+            logits = target.logits(state.adversarial[closer])
+        if len(logits):
+            asked = goal[closer]
+            shortfall = self._shortfall(logits, asked.labels, targeted=asked.targeted)
+            closer[closer.clone()] = asked.reached(decided(logits)) & (shortfall <= 0)
+        return closer
 
     def _descended(self, state: SearchState, gradient: Tensor) -> SearchState:
         """One step of Adam (Kingma and Ba 2015, Algorithm 1), then back into the box."""
@@ -178,14 +193,16 @@ class CW(IterativeAttack[SearchState]):
         fooled = state.nearest.isfinite()
         high = torch.where(fooled, state.c, state.high)
         low = torch.where(fooled, state.low, state.c)
-        again = {
+        again: dict[str, Any] = {
             "high": high,
             "low": low,
             "c": torch.where(high.isfinite(), (low + high) / 2, state.c * 10),
             "round": state.round + 1,
-            **_fresh(state.images, state.labels),
+            **_fresh(state.chunk.images),
         }
-        chosen = {name: _where(over, value, getattr(state, name)) for name, value in again.items()}
+        chosen: dict[str, Any] = {
+            name: _where(over, value, getattr(state, name)) for name, value in again.items()
+        }
         state = replace(state, **chosen)
         ended = state.round > self.search_steps
         return replace(
@@ -195,12 +212,12 @@ class CW(IterativeAttack[SearchState]):
         )
 
 
-def _fresh(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def _fresh(images: Tensor) -> dict[str, Any]:
     """What is known of images before the first step with a c."""
     zeta = torch.atanh((2 * images - 1) / STRETCH)
     nowhere = images.new_full((len(images),), torch.inf)
     return {
-        "step": torch.zeros_like(labels),
+        "step": torch.zeros_like(nowhere, dtype=torch.int64),
         "zeta": zeta,
         "adversarial": _pixels(zeta),
         "first": torch.zeros_like(images),

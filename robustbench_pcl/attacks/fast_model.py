@@ -5,20 +5,30 @@ from __future__ import annotations
 import copy
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from robustbench_pcl.environment import computes_bfloat16
-from robustbench_pcl.lazy import nn, torch
+from robustbench_pcl.lazy import LazyModule, nn, torch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, fx
+
+    from robustbench_pcl.models import plain
+else:
+    plain = LazyModule("robustbench_pcl.models.plain")
 
 Precision = Literal["float32", "bfloat16"]
 FASTER = 1.1
 """A compiled model stays if it is so many times as fast: on processors it seldom is."""
+
+
+class Kind(NamedTuple):
+    """Of a fast model: the precision of its convolutions, and the layout of images in between."""
+
+    precision: Precision
+    channels_last: bool
 
 
 @dataclass(frozen=True)
@@ -33,12 +43,22 @@ class Shortcuts:
         precision: of convolutions and what lies between them.
         early_stop: an image leaves at its first fooling, where only the verdict is asked.
         compiled: the model is compiled where so much is left to do that it pays.
+        compared: of every image, the fast model's last answer is compared with the reference
+            model's; if not, of a few images alone, before the first step.
     """
 
     folded: bool = False
     precision: Precision = "float32"
     early_stop: bool = False
     compiled: bool = False
+    compared: bool = True
+
+    def tried(self) -> Iterator[Kind]:
+        """Kinds of a fast model, the quickest first."""
+        precisions: tuple[Precision, ...] = ("bfloat16", "float32")
+        for precision in precisions[precisions.index(self.precision) :]:
+            yield Kind(precision, channels_last=True)
+            yield Kind(precision, channels_last=False)  # for a head that says x.view(len(x), -1)
 
 
 EXACT = Shortcuts()
@@ -51,160 +71,169 @@ def shortcuts_for(device: torch.device) -> Shortcuts:
     return Shortcuts(folded=True, precision=precision, compiled=True)
 
 
+class NotFollowedError(Exception):
+    """A forward pass whose structure torch.fx cannot tell: it may be another for each image."""
+
+
 class FastModel:
     """A model's copy in eval mode whose parameters need no gradient.
 
     Batch normalisation is folded into convolutions; a PReLU of one slope is a leaky ReLU, whose
     backward pass makes no gradient of the slope; channels come last. In bfloat16, convolutions
     take and give bfloat16, and fully connected layers float32: features and logits are not
-    rounded on top. Its weights are not the model's yet: see :func:`fast_model`.
+    rounded on top. The copy runs the model's own code; only its parts are others.
 
     Attributes:
         model: the copy.
         exact: it does the very operations of the model, with the same numbers.
-        convolutions: (the copy's, the model's, the batch normalisation folded into it).
-        slopes: (the copy's leaky ReLU, the model's PReLU).
-        tensors: (the copy's, the model's) of all else.
 
     Args:
         model: left as it is; in eval mode.
-        images: a few, (N, C, H, W), to find out what follows what.
-        precision: of the convolutions.
+        kind: of copy.
+
+    Raises:
+        NotFollowedError: what follows what cannot be told.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, precision: Precision) -> None:
-        pairs = conv_norm_pairs(model, images)
-        own = dict(model.named_modules())
+    def __init__(self, model: nn.Module, kind: Kind) -> None:
+        layout = torch.channels_last if kind.channels_last else torch.contiguous_format
         weights = [value for value in model.parameters() if value.ndim == 4]
-        self.exact = (
-            not pairs
-            and precision == "float32"
-            # laid out as the copy is going to be: only then are sums in the same order
-            and all(value.is_contiguous(memory_format=torch.channels_last) for value in weights)
-        )
+        laid_out = all(value.is_contiguous(memory_format=layout) for value in weights)
         self.model = copy.deepcopy(model).eval()
-        copies = dict(self.model.named_modules())
-        self.convolutions = [
-            (
-                cast("nn.Conv2d", copies[conv]),
-                cast("nn.Conv2d", own[conv]),
-                cast("nn.BatchNorm2d", own[norm]),
-            )
-            for conv, norm in pairs.items()
+        own, copies = dict(model.named_modules()), dict(self.model.named_modules())
+        self._structure = structure(model)
+        pairs = conv_norm_pairs(self.model)
+        # Only in the same layout are sums in the same order.
+        self.exact = not pairs and kind.precision == "float32" and laid_out
+        self._folded = [(copies[conv], own[conv], own[norm]) for conv, norm in pairs.items()]
+        self._slopes = [
+            (copies[name], module)
+            for name, module in own.items()
+            if type(module) in (nn.PReLU, plain.PReLU)
+            and module.num_parameters == 1
+            and not _hooked(module)
         ]
-        for fast, conv, _ in self.convolutions:
-            if conv.bias is None:
-                fast.bias = nn.Parameter(torch.zeros(len(conv.weight)).to(conv.weight))
-        instead: dict[nn.Module, nn.Module] = {
-            copies[norm]: nn.Identity() for norm in pairs.values()
-        }
-        self.slopes: list[tuple[nn.LeakyReLU, nn.PReLU]] = []
-        for name, module in own.items():
-            if isinstance(module, nn.PReLU) and module.num_parameters == 1:
-                instead[copies[name]] = leaky = nn.LeakyReLU()
-                self.slopes.append((leaky, module))
-        for name, module in list(self.model.named_modules(remove_duplicate=False)):
-            if name and module in instead:
-                self.model.set_submodule(name, instead[module])
-        self.model.requires_grad_(False).to(memory_format=torch.channels_last)
-        folded = {fast for fast, _, _ in self.convolutions}
-        self.tensors = [
-            pair
-            for name, module in self.model.named_modules()
-            if name in own and type(module) is type(own[name]) and module not in folded
-            for tensors in ("parameters", "buffers")
-            for pair in zip(
-                getattr(module, tensors)(recurse=False),
-                getattr(own[name], tensors)(recurse=False),
-                strict=True,
-            )
-        ]
-        if precision == "bfloat16":
+        replaced = {*pairs, *pairs.values()}
+        self._same = [(copies[name], own[name]) for name in own if name not in replaced]
+        # The copy's layers change their class, so that they do under each name that they have.
+        for norm in pairs.values():
+            copies[norm].__class__ = nn.Identity
+        for leaky, _ in self._slopes:
+            leaky.__class__, leaky.inplace = nn.LeakyReLU, False
+        for fast, conv, _ in self._folded:
+            # New ones, not written into: the old ones may be another layer's as well.
+            fast.weight = nn.Parameter(cast("Tensor", conv.weight).detach().clone())
+            fast.bias = nn.Parameter(fast.weight.new_zeros(len(fast.weight)))
+        self._fold()
+        self.model.requires_grad_(False).to(memory_format=layout)
+        if kind.precision == "bfloat16":
             for module in self.model.modules():
                 if isinstance(module, nn.Conv2d):
                     module.to(torch.bfloat16)
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     module.register_forward_pre_hook(_in_own_precision)
-        self.model.eval()
 
+    def follow(self, model: nn.Module) -> bool:
+        """Take the model's present weights; False if its parts are not those that were copied."""
+        if structure(model) != self._structure:
+            return False
+        with torch.no_grad():
+            for fast, own in self._same:
+                for kind in ("_parameters", "_buffers"):
+                    for name, value in getattr(own, kind).items():
+                        if value is not None:
+                            getattr(fast, kind)[name].copy_(value)
+            self._fold()
+        return True
 
-_FAST_MODELS: WeakKeyDictionary[nn.Module, dict[Precision, tuple[list[object], FastModel]]]
-_FAST_MODELS = WeakKeyDictionary()
-"""As long as their models are there, with what they were built from: a model is attacked by many
-attacks, or in every step of its training, and copying it anew would take longer than some do."""
-
-
-def fast_model(model: nn.Module, images: Tensor, precision: Precision) -> FastModel:
-    """The model's fast copy, with its present weights.
-
-    Args:
-        model: in eval mode.
-        images: a few, float (N, C, H, W), to find out what follows what.
-        precision: of the convolutions.
-    """
-    structure: list[object] = [(name, id(module)) for name, module in model.named_modules()]
-    structure += [(value.device, value.dtype) for value in model.parameters()]
-    known = _FAST_MODELS.setdefault(model, {})
-    if precision not in known or known[precision][0] != structure:
-        known[precision] = (structure, FastModel(model, images, precision))
-    fast = known[precision][1]
-    with torch.no_grad():
-        for value, source in fast.tensors:
-            value.copy_(source)
-        for folded, conv, norm in fast.convolutions:
+    def _fold(self) -> None:
+        for fast, conv, norm in cast(
+            "list[tuple[nn.Conv2d, nn.Conv2d, nn.BatchNorm2d]]", self._folded
+        ):
             mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
             weight, bias = nn.utils.fuse_conv_bn_weights(
                 conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
             )
-            folded.weight.copy_(weight)
-            cast("Tensor", folded.bias).copy_(bias)
-        for leaky, prelu in fast.slopes:
-            leaky.negative_slope = float(prelu.weight)
-    return fast
+            fast.weight.data.copy_(weight.data)
+            cast("Tensor", fast.bias).data.copy_(bias.data)
+        for leaky, prelu in self._slopes:
+            leaky.negative_slope = float(cast("Tensor", prelu.weight))
 
 
-def conv_norm_pairs(model: nn.Module, images: Tensor) -> dict[str, str]:
+def structure(model: nn.Module) -> list[object]:
+    """What a copy is built from, beside numbers: modules, hooks, and the tensors' places."""
+    found: list[object] = []
+    for name, module in model.named_modules():
+        tensors = (*module._parameters.items(), *module._buffers.items())
+        kinds = [
+            (key, value.device, value.dtype, value.shape)
+            for key, value in tensors
+            if value is not None
+        ]
+        found.append((name, id(module), _hooked(module), kinds))
+    return found
+
+
+def conv_norm_pairs(model: nn.Module) -> dict[str, str]:
     """Which batch normalisation takes which convolution's output, by their names.
 
-    Found by passing images through, so that it holds for any model, whatever its attributes are
-    called. A module that is used more than once is left out. That the output goes nowhere else
-    cannot be seen here: who folds compares the results.
+    Only where nothing else takes that output, neither of the two is used again, and nobody looks
+    at their weights or has hung a hook on them. torch.fx follows the forward pass into the modules
+    that hold a convolution or batch normalisation; what the others do inside does not matter.
 
     Args:
-        model: in eval mode.
-        images: a few, float (N, C, H, W).
+        model: in eval mode; torch.fx runs its code.
+
+    Raises:
+        NotFollowedError: torch.fx cannot tell.
     """
-    passed: list[tuple[nn.Module, Tensor, int]] = []  # which also keeps the tensors' ids
-
-    def record(module: nn.Module, given: tuple[Tensor, ...], output: Tensor | None = None) -> None:
-        value = given[0] if output is None else output
-        passed.append((module, value, value._version))  # which changes with each use in place
-
-    names = {module: name for name, module in model.named_modules()}
-    handles = [
-        module.register_forward_hook(record) for module in names if isinstance(module, nn.Conv2d)
-    ] + [
-        module.register_forward_pre_hook(record)
-        for module in names
-        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None
-    ]
-    try:
-        with torch.no_grad():
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    convolutions: dict[tuple[int, int], nn.Module] = {}
-    pairs: dict[nn.Module, nn.Module] = {}
-    for module, value, version in passed:
-        if isinstance(module, nn.Conv2d):
-            convolutions[id(value), version] = module
-        elif (id(value), version) in convolutions:
-            pairs[convolutions[id(value), version]] = module
-    uses = Counter(module for module, _, _ in passed)
-    return {
-        names[conv]: names[norm] for conv, norm in pairs.items() if uses[conv] == uses[norm] == 1
+    foldable = (nn.Conv2d, nn.BatchNorm2d)
+    opened = {
+        module
+        for module in model.modules()
+        if not isinstance(module, foldable)
+        and any(isinstance(part, foldable) for part in module.modules())
     }
+    tracer = torch.fx.Tracer()
+    tracer.is_leaf_module = lambda m, module_qualified_name: m not in opened  # type: ignore[method-assign] # noqa: ARG005
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:  # whatever the model's own code makes of a proxy
+        words = str(error).splitlines() or [""]
+        raise NotFollowedError(
+            f"its structure cannot be told, it may differ from image to image "
+            f"({type(error).__name__}: {words[0][:120]})"
+        ) from error
+    parts = dict(model.named_modules(remove_duplicate=False))
+    uses = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+
+    def alone(node: fx.Node, kind: type[nn.Module]) -> bool:
+        """It is a plain layer of that kind, used once, of which only the output is used."""
+        name = str(node.target)
+        return (
+            node.op == "call_module"
+            and type(parts[name]) is kind
+            and not _hooked(parts[name])
+            and uses[name] == 1
+            and name not in read
+        )
+
+    pairs = {}
+    for node in graph.nodes:
+        if not alone(node, nn.BatchNorm2d) or parts[str(node.target)].running_var is None:
+            continue
+        source = node.args[0]
+        while source.op == "call_module" and type(parts[source.target]) in (
+            nn.Identity,
+            nn.Dropout,
+        ):
+            if len(source.users) > 1:
+                break
+            source = source.args[0]
+        if alone(source, nn.Conv2d) and len(source.users) == 1:
+            pairs[str(source.target)] = str(node.target)
+    return pairs
 
 
 def faster_compiled(model: nn.Module, run: Callable[[nn.Module], object]) -> nn.Module | None:
@@ -218,7 +247,7 @@ def faster_compiled(model: nn.Module, run: Callable[[nn.Module], object]) -> nn.
     try:
         compiled = torch.compile(model, dynamic=False)  # type: ignore[assignment]
         run(compiled)
-    except Exception:  # no compiler, or a model that is none for it
+    except Exception:  # no compiler, or a model that is none for it: nothing is lost but speed
         return None
     seconds = []
     for each in (compiled, model):
@@ -228,6 +257,12 @@ def faster_compiled(model: nn.Module, run: Callable[[nn.Module], object]) -> nn.
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
     return compiled if seconds[0] * FASTER < seconds[1] else None
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Somebody has hung a hook on it, or given it a forward pass of its own."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for name in hooks) or "forward" in vars(module)
 
 
 def _in_own_precision(layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -6,20 +6,19 @@ Section 5, Eq. 16 to 19, 22 and 23, with the parameters of Table 2.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from robustbench_pcl.attacks.base import Chunk, Goal, Norm
-from robustbench_pcl.attacks.losses import AttackLoss, joint_loss, logit_margin
+from robustbench_pcl.attacks.base import Chunk, Norm
+from robustbench_pcl.attacks.losses import AttackLoss
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import GradientPass, TargetModel
+from robustbench_pcl.attacks.target import Pass, TargetModel
 from robustbench_pcl.configuration import Count, Eps, Positive
-from robustbench_pcl.lazy import F, torch
+from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +27,14 @@ class DescentState(State):
 
     Attributes:
         eps: float (N, 1, 1, 1), budgets.
+        low: float (N, C, H, W), lower end of the ball and of [0, 1].
+        high: float (N, C, H, W), its upper end.
         direction: float (N, C, H, W), whose sign the last step followed; zero before the first.
     """
 
     eps: Tensor
+    low: Tensor
+    high: Tensor
     direction: Tensor
 
 
@@ -56,100 +59,45 @@ class GradientDescent(IterativeAttack[DescentState]):
     )
 
     def initialise(self, chunk: Chunk) -> DescentState:
-        """At the image, or at a uniformly random point of the ball.
-
-        Each image's point comes from its own seed and is the same on any device.
-        """
+        """At the image, or at a uniformly random point of the ball."""
         images = chunk.images
-        noise = torch.zeros_like(images)
+        budgets = torch.full_like(chunk.rows, self.eps, dtype=images.dtype)
+        if chunk.goal.eps is not None:
+            budgets = chunk.goal.eps.to(images)
+        eps = budgets[:, None, None, None]
+        low, high = linf_ball(images, eps)
+        start = images
         if self.random_start:
-            source = torch.Generator()
-            drawn = [
-                torch.rand(images.shape[1:], generator=source.manual_seed(seed), dtype=images.dtype)
-                for seed in chunk.seeds.tolist()
-            ]
-            noise = (torch.stack(drawn) * 2 - 1).to(images.device)
-        eps = images.new_full((len(images), 1, 1, 1), self.eps)
-        return self.start(chunk.rows, images, chunk.goal, eps, noise)
-
-    def start(
-        self, rows: Tensor, images: Tensor, goal: Goal, eps: Tensor, noise: Tensor
-    ) -> DescentState:
-        """At ``images`` plus ``noise``, which is a share of each image's budget."""
-        labels = goal.labels
+            start = (images + eps * uniform_noise(images, chunk.seeds)).clamp(low, high)
         return DescentState(
-            rows=rows,
-            images=images,
-            labels=labels,
-            sign=torch.full_like(labels, -1 if goal.targeted else 1),
-            step=torch.zeros_like(labels),
-            adversarial=self.project(images + eps * noise, images, eps),
-            passed=images[:, :0],
-            predicted=torch.full_like(labels, -1),
+            chunk=chunk,
+            step=torch.zeros_like(chunk.rows),
+            adversarial=start,
             eps=eps,
+            low=low,
+            high=high,
             direction=torch.zeros_like(images),
         )
 
-    def objective(
-        self, model: nn.Module, images: Tensor, state: DescentState
-    ) -> tuple[Tensor, Tensor]:
-        """The attack's loss, (N,), and the logits (N, K)."""
-        if self.loss is AttackLoss.joint:
-            return joint_loss(model, images, state.labels)
-        logits = model(images)
-        if self.loss is AttackLoss.margin:
-            return logit_margin(logits, state.labels), logits
-        return F.cross_entropy(logits, state.labels, reduction="none"), logits
-
-    def step(
-        self,
-        target: TargetModel,  # noqa: ARG002 - the pass is enough
-        state: DescentState,
-        found: GradientPass,
-    ) -> DescentState:
-        """One step, back into the ball and into [0, 1]."""
-        gradient = state.sign[:, None, None, None] * found.gradient
+    def step(self, target: TargetModel, state: DescentState) -> tuple[DescentState, Pass]:
+        """The gradient, a step along the sign of its direction, back into the ball."""
+        goal = state.chunk.goal
+        found = target.differentiate(self.loss, state.adversarial, goal.labels, exact=state.exact)
+        gradient = -found.gradient if goal.targeted else found.gradient
         direction = self.direction(gradient, state.direction)
         moved = state.adversarial + self.relative_step_size * state.eps * direction.sign()
-        return replace(
-            state,
-            adversarial=self.project(moved, state.images, state.eps),
-            direction=direction,
-            step=state.step + 1,
-        )
+        projected = moved.clamp(state.low, state.high)
+        after = replace(state, adversarial=projected, direction=direction, step=state.step + 1)
+        return after, found
 
     def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:  # noqa: ARG002 - for members
         """The direction (N, C, H, W) whose sign is followed; by default the gradient itself.
 
         Args:
-            gradient: of what is to grow, float (N, C, H, W).
+            gradient: of what is to grow, float (N, C, H, W), finite.
             previous: the direction of the step before; zero in the first.
         """
         return gradient
-
-    @staticmethod
-    def project(moved: Tensor, images: Tensor, eps: Tensor) -> Tensor:
-        """The nearest point of the ball around ``images`` and of [0, 1]."""
-        return moved.clamp((images - eps).clamp(min=0), (images + eps).clamp(max=1))
-
-    def attack_with_budgets(
-        self, target: TargetModel, images: Tensor, goal: Goal, eps: Tensor, noise: Tensor
-    ) -> Tensor:
-        """Run the attack with a budget for each image, all steps of all images together.
-
-        Args:
-            target: the model, entered.
-            images: float (N, C, H, W) in [0, 1].
-            goal: what to do to each.
-            eps: float (N, 1, 1, 1), budgets.
-            noise: float (N, C, H, W) in [-1, 1], where to start, as a share of the budget.
-        """
-        rows = torch.arange(len(images), device=images.device)
-        state = self.start(rows, images, goal, eps, noise)
-        for _ in range(self.steps):
-            found = target.evaluate(partial(self.objective, state=state), state.adversarial)
-            state = self.step(target, state, found)
-        return state.adversarial
 
 
 class FGSM(GradientDescent):
@@ -185,3 +133,27 @@ class PGD(GradientDescent):
     name: Literal["pgd"] = "pgd"
     random_start: ClassVar[bool] = True
     relative_step_size: Positive = Field(0.25, description="step size, as a share of eps")
+
+
+def linf_ball(images: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """The ends of the ball of radius ``eps`` (N, 1, 1, 1) around images, and of [0, 1].
+
+    Rounded inwards: no pixel between them is further than eps from its image's, in any precision.
+    """
+    step = torch.finfo(images.dtype).eps  # at least the distance between neighbours below 1
+    centre, radius = images.double(), eps.double()
+    lowest, highest = (centre - radius).clamp_min(0), (centre + radius).clamp_max(1)
+    low, high = lowest.to(images), highest.to(images)
+    low = torch.where(low.double() < lowest, torch.minimum(low + step, images), low)
+    high = torch.where(high.double() > highest, torch.maximum(high - step, images), high)
+    return low, high
+
+
+def uniform_noise(images: Tensor, seeds: Tensor) -> Tensor:
+    """Uniform in [-1, 1], of the images' shape; each image's from its own seed, on any device."""
+    source = torch.Generator()
+    drawn = [
+        torch.rand(images.shape[1:], generator=source.manual_seed(seed), dtype=images.dtype)
+        for seed in seeds.tolist()
+    ]
+    return (torch.stack(drawn) * 2 - 1).to(images.device)

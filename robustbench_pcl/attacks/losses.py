@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, cast
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.lazy import torch
+from robustbench_pcl.lazy import F, torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,6 +18,24 @@ class AttackLoss(StrEnum):
     cross_entropy = "cross-entropy"
     margin = "margin"
     joint = "joint"
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each image, (N,), and the logits (N, K) of the same pass.
+
+        Args:
+            model: images to logits; for the joint loss, one that carries what it was trained with.
+            images: float (N, C, H, W).
+            labels: int64 (N,).
+
+        Raises:
+            UserError: the model does not carry its loss.
+        """
+        if self is AttackLoss.joint:
+            return joint_loss(model, images, labels)
+        logits = model(images)
+        if self is AttackLoss.margin:
+            return logit_margin(logits, labels), logits
+        return F.cross_entropy(logits, labels, reduction="none"), logits
 
 
 class HasJointLoss(Protocol):
@@ -43,15 +61,6 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 def joint_loss(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy and the loss on features together: the adaptive attack of Table 4, Eq. 8.
-
-    Args:
-        model: one that carries the loss that it was trained with.
-        images: float (N, C, H, W).
-        labels: int64 (N,).
-
-    Returns:
-        losses: (N,).
-        logits: (N, K), of the same pass.
 
     Raises:
         UserError: the model does not carry its loss.

@@ -1,70 +1,56 @@
-"""Attacks that step along gradients, many images at a time: who leaves makes room for the next."""
+"""Attacks that go step by step, many images at a time: who leaves makes room for the next."""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar, cast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal
-from robustbench_pcl.attacks.target import PROBE, GradientPass, TargetModel
+from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, Rows
+from robustbench_pcl.attacks.checks import check_adversarial
+from robustbench_pcl.attacks.target import Pass, TargetModel, decided
 from robustbench_pcl.configuration import Count
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 WARM = 5
 """Passes of which the quickest says how long one takes: the first ones pay for warming up, others
 for what else the machine does."""
-LONG = 600.0
-"""Seconds of work left from which on compiling is tried: it takes 10 to 120."""
 
 
 @dataclass(frozen=True, eq=False)
-class State:
-    """What an attack knows of some images, one row per image.
+class State(Rows):
+    """What an attack knows of some images, one row per image. Members add columns.
 
     Attributes:
-        rows: int64 (N,), which they are among all.
-        images: float (N, C, H, W), clean.
-        labels: int64 (N,), classes to move away from, or to reach.
-        sign: int64 (N,), +1 to move away from the label, -1 to reach it.
+        chunk: what was asked: the clean images, the goal, the seeds.
         step: int64 (N,), how many steps they have taken; an attack that ends earlier than with its
             last step sets it to that.
-        adversarial: float (N, C, H, W) in [0, 1], what the next pass is of; of images that have
-            taken all steps, the result.
-        passed: float (N, C, H, W), what fooled the fast model, of images that wait for the verdict
-            on it; of all others (N, 0, H, W), which costs nothing to carry.
-        predicted: int64 (N,), the class that the fast model gave it.
+        adversarial: float (N, C, H, W) in [0, 1], what the next step passes through the model; of
+            images that have taken all steps, the result.
+        exact: this step is to be made with the reference model.
     """
 
-    rows: Tensor
-    images: Tensor
-    labels: Tensor
-    sign: Tensor
+    chunk: Chunk
     step: Tensor
     adversarial: Tensor
-    passed: Tensor
-    predicted: Tensor
-
-    def take(self, rows: Tensor | slice) -> Self:
-        """The state of some of the images; ``rows`` is an index, a boolean mask or a slice."""
-        return type(self)(**{each.name: getattr(self, each.name)[rows] for each in fields(self)})
+    exact: bool = field(default=False, kw_only=True)
 
 
 S = TypeVar("S", bound=State)
 
 
 class IterativeAttack(Attack, Generic[S]):
-    """An attack by steps along gradients, each image on its own.
+    """An attack step by step, each image on its own.
 
-    A member says how it starts, what it maximises and how it steps; batches, early stop and memory
-    are the runner's, which is :meth:`stream`.
+    A member says how it starts and what a step is; batches, early stop, verdicts and memory are
+    the runner's.
 
     Attributes:
         reference_share: of its steps, after which an image goes on on the reference model, because
@@ -80,144 +66,215 @@ class IterativeAttack(Attack, Generic[S]):
         """What is known of images before the first step."""
 
     @abstractmethod
-    def objective(self, model: nn.Module, images: Tensor, state: S) -> tuple[Tensor, Tensor]:
-        """What is to grow, one value per image (N,), and the logits (N, K) of the same pass."""
+    def step(self, target: TargetModel, state: S) -> tuple[S, Pass]:
+        """Pass ``state.adversarial`` through the model, once, and step.
 
-    @abstractmethod
-    def step(self, target: TargetModel, state: S, found: GradientPass) -> S:
-        """What is known after a step along the gradient of :meth:`objective`."""
-
-    def reached(self, state: S, predicted: Tensor) -> Tensor:
-        """Boolean (N,): whose ``predicted`` class, int64 (N,), is what the attacker wants."""
-        return (predicted == state.labels) == (state.sign < 0)
+        Returns:
+            what is known after the step, and what the pass gave.
+        """
 
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
         """Take all images to their end."""
         rows = torch.arange(len(images), device=images.device)
-        adversarial = images.clone()
+        adversarial = torch.empty_like(images)
         chunks = iter([Chunk(rows, images, goal, seeds)])
         for finished in self.stream(target, chunks, len(images)):
-            adversarial[finished.rows] = finished.images
+            adversarial[finished.chunk.rows] = finished.images
         return adversarial
 
     def stream(
         self, target: TargetModel, chunks: Iterator[Chunk], total: int
     ) -> Iterator[Finished]:
-        """Take every image to its end, in any order, a full batch at a time.
-
-        With early stop, an image that the fast model finds fooling waits for the reference model's
-        verdict on that very image; if that one is not fooled, the image goes on where it was. On
-        out-of-memory, batches are halved.
-
-        Args:
-            target: the model, entered.
-            chunks: the images, some hundreds at a time, so that memory is flat in their number.
-            total: how many there are.
-        """
-        starts = (self.initialise(chunk) for chunk in chunks if len(chunk.rows))
-        early_stop = self.early_stop and target.shortcuts.early_stop
-        ready: list[S] = []
-        late: list[S] = []  # go on on the reference model
-        fooling: list[S] = []  # wait for the reference model's verdict
-        paces = deque([0.0] * WARM, maxlen=WARM)  # seconds per image
-        while True:
-            began, size = time.perf_counter(), target.batch_size
-            source = late if sum(len(some.rows) for some in late) >= size else ready
-            state = _next_batch(source, size, starts if source is ready else None)
-            if state is None and source is ready:
-                source, state = late, _next_batch(late, size)
-            waiting = sum(len(some.rows) for some in fooling)
-            if waiting and (waiting >= size or state is None):
-                if state is not None:
-                    source.append(state)
-                state = cast(S, _next_batch(fooling, size))
-                predicted = (
-                    state.predicted if target.exact else target.logits(state.passed).argmax(dim=1)
-                )
-                reached = self.reached(state, predicted)
-                yield Finished(state.rows[reached], state.passed[reached], predicted[reached])
-                total -= int(reached.sum())
-                state = replace(state.take(~reached), passed=state.passed[~reached, :0])
-            elif state is None:
-                return
-            else:
-                seconds = self.steps * total * min(paces)
-                found = self._evaluate(target, state, seconds, reference=source is late)
-                if found is None:
-                    source.append(state)
-                    continue
-                passed, predicted = state.adversarial, found.logits.argmax(dim=1)
-                state = self.step(target, state, found)
-                if early_stop:
-                    reached = self.reached(state, predicted)
-                    if bool(reached.any()):
-                        what = {"passed": passed[reached], "predicted": predicted[reached]}
-                        fooling.append(replace(state.take(reached), **what))
-                        state = state.take(~reached)
-                paces.append((time.perf_counter() - began) / len(passed))
-            ended = state.step >= self.steps
-            if bool(ended.any()):
-                yield Finished(state.rows[ended], state.adversarial[ended])
-                total -= int(ended.sum())
-                state = state.take(~ended)
-            fine = state.step >= self.reference_share * self.steps
-            if bool(fine.any()):
-                late.append(state.take(fine))
-                state = state.take(~fine)
-            if len(state.rows):
-                ready.append(state)
-
-    def _evaluate(
-        self, target: TargetModel, state: S, seconds: float, *, reference: bool
-    ) -> GradientPass | None:
-        """A pass of a batch; None on out-of-memory, with a smaller batch size from then on.
-
-        Args:
-            target: the model.
-            state: of the images.
-            seconds: that are left, at the quickest of the last passes; 0 as long as too few were
-                seen to tell.
-            reference: pass the reference model, not the fast one.
-        """
-        objective, images = partial(self.objective, state=state), state.adversarial
-        try:
-            if not target.prepared:
-                few = state.take(slice(PROBE))
-                target.prepare(partial(self.objective, state=few), few.adversarial)
-            if seconds >= LONG:
-                target.compile_if_faster(objective, images)
-            return target.evaluate(objective, images, target.model if reference else None)
-        except torch.OutOfMemoryError:
-            if target.batch_size == 1:
-                raise
-            target.batch_size //= 2
-            return None
+        """Take every image to its end, in any order, a full batch at a time."""
+        return Runner(self, target, chunks, total).run()
 
 
-def _next_batch(waiting: list[S], size: int, starts: Iterator[S] | None = None) -> S | None:
-    """At most ``size`` of the images that wait, or None; the others go on waiting.
+@dataclass(frozen=True, eq=False)
+class Suspect(Rows, Generic[S]):
+    """Images that were found fooling, and wait for the reference model's verdict.
+
+    Attributes:
+        state: with which they go on if it is not fooled.
+        images: float (N, C, H, W) in [0, 1], to be judged.
+    """
+
+    state: S
+    images: Tensor
+
+
+R = TypeVar("R", bound=Rows)
+
+
+class Queue(Generic[R]):
+    """Rows that wait.
 
     Args:
-        waiting: images that were put back; those that are taken are taken out.
-        size: how many are wanted.
-        starts: images that have not started: as many join as are wanted.
+        source: gives more of them when there are too few.
     """
-    while starts and sum(len(state.rows) for state in waiting) < size:
-        if (start := next(starts, None)) is None:
-            break
-        waiting.append(start)
-    states = [state for state in waiting if len(state.rows)]
-    waiting.clear()
-    if not states:
-        return None
-    joined = states[0]
-    if len(states) > 1:
-        columns = {
-            each.name: torch.cat([getattr(state, each.name) for state in states])
-            for each in fields(joined)
-        }
-        joined = type(joined)(**columns)
-    if len(joined.rows) > size:
-        waiting.append(joined.take(slice(size, None)))
-        joined = joined.take(slice(size))
-    return joined
+
+    def __init__(self, source: Iterable[R] = ()) -> None:
+        self._waiting: deque[R] = deque()
+        self._source = iter(source)
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self._waiting)
+
+    def put(self, rows: R | None) -> None:
+        """Let them wait; they come first, so that who is together stays so."""
+        if rows is not None:
+            self._waiting.appendleft(rows)
+
+    def fill(self, size: int) -> None:
+        """Draw from the source until that many wait."""
+        while len(self) < size and (more := next(self._source, None)) is not None:
+            self._waiting.append(more)
+
+    def take(self, size: int) -> R:
+        """At most ``size`` of them, at least one; the others go on waiting."""
+        if len(self._waiting[0]) == size:
+            return self._waiting.popleft()
+        joined = self._waiting[0].join(list(self._waiting))
+        self._waiting.clear()
+        if len(joined) <= size:
+            return joined
+        self._waiting.append(joined[size:])
+        return joined[:size]
+
+
+class Runner(Generic[S]):
+    """Takes every image to its end, in any order, a full batch at a time.
+
+    With early stop, an image that a step's pass finds fooling waits for the reference model's
+    verdict on that very image; if that one is not fooled, the image goes on where it was. Images
+    on which the fast model does not answer as the reference model does are attacked again, from
+    their start, by that one alone. On out-of-memory, batches are halved.
+
+    Args:
+        attack: the attack.
+        target: the model, entered.
+        chunks: the images, some hundreds at a time, so that memory is flat in their number.
+        total: how many there are.
+    """
+
+    def __init__(
+        self, attack: IterativeAttack[S], target: TargetModel, chunks: Iterator[Chunk], total: int
+    ) -> None:
+        self.attack, self.target, self.left = attack, target, total
+        self.early_stop = attack.early_stop and target.shortcuts.early_stop
+        self.ready = Queue(attack.initialise(chunk) for chunk in chunks if len(chunk))
+        self.late: Queue[S] = Queue()  # go on on the reference model
+        self.suspects: Queue[Suspect[S]] = Queue()  # wait for its verdict
+        self.ended: Queue[S] = Queue()  # have taken all steps
+        self.again: list[Chunk] = []  # it and the fast model do not answer alike
+        self.paces = deque([0.0] * WARM, maxlen=WARM)  # seconds per image
+
+    def run(self) -> Iterator[Finished]:
+        """The images, as they come to their end."""
+        while True:
+            size = self.target.batch_size
+            self.ready.fill(size)
+            idle = not self.ready and not self.late
+            if self.suspects and (idle or len(self.suspects) >= size):
+                done = self.judge(self.suspects.take(size))
+            elif self.ended and (idle or len(self.ended) >= size):
+                done = self.end(self.ended.take(size))
+            elif idle:
+                break
+            else:
+                self.step(self.late if not self.ready or len(self.late) >= size else self.ready)
+                continue
+            self.left -= len(done)
+            if len(done):
+                yield done
+        if self.again:
+            with self.target.reference_only():
+                yield from Runner(self.attack, self.target, iter(self.again), self.left).run()
+
+    def step(self, source: Queue[S]) -> None:
+        """Let a batch step; who is fooled, or has ended, goes no further."""
+        attack, target = self.attack, self.target
+        state = replace(source.take(target.batch_size), exact=source is self.late)
+        began = time.perf_counter()
+        target.seconds_left = attack.steps * self.left * min(self.paces)
+        try:
+            after, found = attack.step(target, state)
+        except torch.OutOfMemoryError:
+            target.halve_batches()
+            source.put(state)
+            return
+        target.blind.update(state.chunk.rows[found.blind].tolist())
+        fooled = torch.zeros_like(found.blind)
+        if self.early_stop:
+            fooled = state.chunk.goal.reached(decided(found.logits))
+        suspects, others = part(Suspect(after, state.adversarial), fooled)
+        self.suspects.put(suspects)
+        if others is not None:
+            self.go_on(others.state)
+        self.paces.append((time.perf_counter() - began) / len(state))
+
+    def go_on(self, states: S) -> None:
+        """Let images wait for their next step, or for their end."""
+        ended, others = part(states, states.step >= self.attack.steps)
+        self.ended.put(ended)
+        if others is not None:
+            share = self.attack.reference_share
+            fine, coarse = part(others, others.step >= share * self.attack.steps)
+            self.late.put(fine)
+            self.ready.put(coarse)
+
+    def judge(self, suspects: Suspect[S]) -> Finished:
+        """Those that fool the reference model are done; the others go on."""
+        predictions = decided(self.target.logits(suspects.images))
+        fooled = suspects.state.chunk.goal.reached(predictions)
+        _, others = part(suspects.state, fooled)
+        if others is not None:
+            self.go_on(others)
+        chunk = suspects.state.chunk[fooled]
+        return Finished(chunk, suspects.images[fooled], predictions[fooled])
+
+    def end(self, states: S) -> Finished:
+        """Those on which both models answer alike, or that fool the reference model, are done."""
+        target, done = self.target, Finished(states.chunk, states.adversarial)
+        if not self.early_stop and (target.exact or not target.shortcuts.compared):
+            return done
+        logits = target.logits(done.images)
+        done = replace(done, predictions=decided(logits))
+        doubted = ~states.chunk.goal.reached(decided(logits))
+        apart = doubted.clone()
+        if bool(doubted.any()):
+            apart[doubted] = ~target.agrees(done.images[doubted], logits[doubted])
+        if not bool(apart.any()):
+            return done
+        self.again.append(states.chunk[apart])
+        return done[~apart]
+
+
+def part(rows: R, mask: Tensor) -> tuple[R | None, R | None]:
+    """Those in a boolean mask (N,), and the others; None for nobody, and no copy for all."""
+    count = int(mask.sum())
+    if count == 0:
+        return None, rows
+    if count == len(mask):
+        return rows, None
+    return rows[mask], rows[~mask]
+
+
+def classified(
+    attack: Attack, target: TargetModel, stream: Iterable[Finished]
+) -> Iterator[Finished]:
+    """Finished images, checked, and those whose class is not known classified in full batches.
+
+    Raises:
+        InvalidInputError: the attack gave what it must not give.
+    """
+    unknown: Queue[Finished] = Queue()
+    for done in chain(stream, (None,)):
+        if done is not None:
+            check_adversarial(done.images, done.chunk.images, attack)
+            if done.predictions is not None:
+                yield done
+            else:
+                unknown.put(done)
+        while len(unknown) >= target.batch_size or (unknown and done is None):
+            some = unknown.take(target.batch_size)
+            yield replace(some, predictions=decided(target.logits(some.images)))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from robustbench_pcl.attacks.checks import PROBE, apart
 from robustbench_pcl.attacks.fast_model import (
     EXACT,
     FastModel,
+    Kind,
+    NotFollowedError,
     Precision,
     Shortcuts,
-    fast_model,
     faster_compiled,
 )
+from robustbench_pcl.errors import InvalidInputError
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
@@ -22,35 +27,38 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    Objective = Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
-    """(model, images (N, C, H, W)) -> values (N,) to maximise, logits (N, K), of one pass."""
+    Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+    """(model, images (N, C, H, W), labels (N,)) -> values to maximise (N,), logits (N, K)."""
 
 BATCH = {"cpu": 128, "cuda": 1000}
 """Images per pass: on a processor what its caches like, elsewhere what keeps it busy."""
-PROBE = 16
-"""Images on which a fast model's gradients are compared with the reference model's."""
-PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float32")
-"""Those that are tried, the faster one first."""
-ALIKE = {"float32": 0.999, "bfloat16": 0.95}
-"""Median cosine between them, at least. Trained networks have 0.98 to 1.00 in bfloat16 (ResNet-110
-and conv6, with and without adversarial training); where a defence has flattened its loss, rounding
-makes noise of the gradient, and the fast model is dropped."""
+COSINE = {"float32": 0.999, "bfloat16": 0.95}
+"""Median cosine between a fast model's gradients and the model's, at least. Trained networks have
+0.98 to 1.00 in bfloat16 (ResNet-110 and conv6, with and without adversarial training); where a
+defence has flattened its loss, rounding makes noise of the gradient, and the fast model is
+dropped."""
+LONG = 600.0
+"""Seconds of work left from which on compiling is tried: it takes 10 to 120."""
+LOGITS = {"float32": 0.01, "bfloat16": 0.2}
+"""How far apart their logits may be for any image, as a share of the logits' range."""
 
 
-class GradientPass(NamedTuple):
+class Pass(NamedTuple):
     """What a pass forward and backward gives.
 
     Attributes:
-        gradient: float (N, C, H, W), of each image's own value in its pixels.
-        values: float (N,).
         logits: float (N, K).
+        gradient: float (N, C, H, W), finite, of each image's own value in its pixels.
+        values: float (N,), what was differentiated.
         exact: they are the reference model's, so that a verdict may rest on them.
+        blind: boolean (N,), whose gradient was not finite in any pixel; it is 0 here.
     """
 
+    logits: Tensor
     gradient: Tensor
     values: Tensor
-    logits: Tensor
-    exact: bool = False
+    exact: bool
+    blind: Tensor
 
 
 @dataclass(eq=False)
@@ -58,41 +66,60 @@ class TargetModel:
     """A context in which ``model`` is in eval mode and its parameters need no gradient.
 
     Both are put back on leaving, also after an exception: attacking a model in train mode would
-    move its batch-norm statistics and make one image's gradient depend on the others.
+    move its batch-norm statistics and make one image's gradient depend on the others. Every pass
+    is of a copy of the images: a model may change its input in place.
 
     Args:
         model: maps images to logits.
         shortcuts: those that may be taken.
+        say: is told, once, why a shortcut is not taken.
+        copies: fast models that were made before, or why they cannot be; more are put there.
 
     Attributes:
         model: the reference model, as it was given; every verdict is its own.
         shortcuts: those that are taken; fewer than asked for once one has failed its check.
+        fast: the copy that makes gradients; None as long as, or where, the model itself does.
         batch_size: images per pass; no result depends on it.
-        prepared: it has been decided which shortcuts are taken.
-        exact: gradients are made by the very operations of the reference model, so that a verdict
-            on what was passed needs no pass of its own.
+        logit_error: how far a logit margin of the fast model may be from the reference model's, as
+            a share of the logits' range: four times the largest error of a logit that was seen.
+        seconds_left: about how long the work that is left takes; 0 where that is not known.
+        blind: rows whose gradient was not finite in any pixel, in some pass.
         forward_passes: images passed forward so far.
         backward_passes: images whose input gradient was taken so far.
     """
 
     model: nn.Module
     shortcuts: Shortcuts = EXACT
+    say: Callable[[str], None] = warnings.warn
+    copies: dict[Kind, FastModel | str] = field(default_factory=dict)
+    fast: FastModel | None = field(default=None, init=False)
     batch_size: int = field(default=BATCH["cpu"], init=False)
-    prepared: bool = field(default=False, init=False)
-    exact: bool = field(default=True, init=False)
+    logit_error: float = field(default=0.0, init=False)
+    seconds_left: float = field(default=0.0, init=False)
+    blind: set[int] = field(default_factory=set, init=False)
     forward_passes: int = field(default=0, init=False)
     backward_passes: int = field(default=0, init=False)
 
     def __enter__(self) -> Self:
+        if any(
+            isinstance(value, torch.nn.UninitializedParameter) for value in self.model.parameters()
+        ):
+            raise InvalidInputError(
+                "The model has lazy layers whose weights are not there yet.",
+                "Call it once, before its weights are loaded: model(images[:1]).",
+            )
         value = next(self.model.parameters(), None)
-        self.batch_size = BATCH.get(value.device.type if value is not None else "cpu", BATCH["cpu"])
-        self.prepared = not self.shortcuts.folded and self.shortcuts.precision == "float32"
-        self._fast = self.model
+        device = value.device.type if value is not None else "cpu"
+        self.batch_size = BATCH.get(device, BATCH["cpu"])
+        self._wanted = self.shortcuts.folded or self.shortcuts.precision != "float32"
         self._compiled: nn.Module | None = None
         self._compiled_size = 0
-        self._may_compile = self.shortcuts.compiled
         self._training = [module for module in self.model.modules() if module.training]
         self._learning = [value for value in self.model.parameters() if value.requires_grad]
+        self._modes = ExitStack()
+        self._modes.enter_context(torch.inference_mode(False))
+        self._modes.enter_context(torch.no_grad())
+        self._modes.enter_context(torch.autocast(device, enabled=False))
         self.model.eval()
         for parameter in self._learning:
             parameter.requires_grad_(False)
@@ -104,99 +131,212 @@ class TargetModel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._modes.close()
         for module in self._training:
             module.training = True
         for parameter in self._learning:
             parameter.requires_grad_(True)
 
-    def logits(self, images: Tensor) -> Tensor:
-        """The reference model's logits (N, K), without a gradient."""
-        self.forward_passes += len(images)
-        with torch.no_grad():
-            logits: Tensor = self.model(images)
-        return logits
+    @property
+    def exact(self) -> bool:
+        """Gradients are the reference model's, or made by its very operations."""
+        return self._compiled is None and (self.fast is None or self.fast.exact)
 
-    def gradient(
-        self, loss: Callable[[nn.Module, Tensor, Tensor], Tensor], images: Tensor, labels: Tensor
-    ) -> Tensor:
-        """The reference model's gradient of each image's own loss in its pixels, (N, C, H, W).
+    def logits(self, images: Tensor, model: nn.Module | None = None) -> Tensor:
+        """Logits (N, K), without a gradient: the reference model's, if no other is given.
 
-        Args:
-            loss: (model, images, labels) -> losses (N,).
-            images: float (N, C, H, W).
-            labels: int64 (N,).
+        Of any number of images, at least one; on out-of-memory, batches are halved.
         """
+        found: list[Tensor] = []
+        done = 0
+        while done < len(images):
+            batch = images[done : done + self.batch_size]
+            try:
+                found.append((model or self.model)(batch.clone()))
+            except torch.OutOfMemoryError:
+                self.halve_batches()
+                continue
+            done += len(batch)
+            self.forward_passes += len(batch)
+        return torch.cat(found) if len(found) > 1 else found[0]
 
-        def objective(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-            values = loss(model, images, labels)
-            return values, values
-
-        return self.evaluate(objective, images, self.model).gradient
-
-    def evaluate(
-        self, objective: Objective, images: Tensor, model: nn.Module | None = None
-    ) -> GradientPass:
+    def differentiate(
+        self, loss: Loss, images: Tensor, labels: Tensor, *, exact: bool = True
+    ) -> Pass:
         """Values, logits and gradients of one pass.
 
         Args:
-            objective: what is differentiated.
+            loss: what is differentiated, each image by itself.
             images: float (N, C, H, W).
-            model: the one that is passed; the fast model if None, which differs in rounding.
+            labels: int64 (N,).
+            exact: pass the reference model, not the fast one, which differs in rounding.
         """
-        if model is None:
-            model = self._fast
+        if not exact:
+            self.prepare(loss, images, labels)
+            if self.seconds_left >= LONG:
+                self.compile_if_faster(loss, images, labels)
+        model = self.model
+        if not exact and self.fast is not None:
+            model = self.fast.model
             if self._compiled is not None and len(images) == self._compiled_size:
                 model = self._compiled
+        return self._pass(model, loss, images, labels)
+
+    def _pass(self, model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> Pass:
         self.forward_passes += len(images)
         self.backward_passes += len(images)
-        images = images.detach().requires_grad_(True)
-        with torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
-            values, logits = objective(model, images)
-            (gradient,) = torch.autograd.grad(values.sum(), images)
-        exact = self.exact or model is self.model
-        return GradientPass(gradient, values.detach(), logits.detach(), exact)
+        leaf = images.detach().clone().requires_grad_(True)
+        with torch.enable_grad():
+            values, logits = loss(model, leaf.clone(), labels)
+            (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        gradient, blind = bounded(gradient)
+        exact = model is self.model or self.exact
+        return Pass(logits.detach(), gradient, values.detach(), exact, blind)
 
-    def attack_on(self, fast: FastModel) -> None:
-        """Make gradients with a fast model, unchecked: of a model in training, say."""
-        self._fast, self.exact, self.prepared = fast.model, fast.exact, True
-
-    def prepare(self, objective: Objective, images: Tensor) -> None:
-        """Make fast models, and keep the first that agrees with the reference model on some images.
+    def prepare(self, loss: Loss, images: Tensor, labels: Tensor) -> None:
+        """Once, take the quickest fast model that agrees with the reference model on a few images.
 
         Args:
-            objective: for ``images``.
-            images: float (N, C, H, W), the first ``PROBE`` that are attacked.
+            loss: the attack's.
+            images: float (N, C, H, W), some of those that are attacked.
+            labels: int64 (N,).
         """
-        expected = self.evaluate(objective, images, self.model)
-        for precision in PRECISIONS[PRECISIONS.index(self.shortcuts.precision) :]:
+        if not self._wanted:
+            return
+        self._wanted, wanted, reason = False, self.shortcuts, ""
+        images, labels = images[:PROBE], labels[:PROBE]
+        expected = self.differentiate(loss, images, labels)
+        for kind in wanted.tried():
             try:
-                fast = fast_model(self.model, images[:1], precision)
-                found = self.evaluate(objective, images, fast.model)
+                fast = self._copy(kind)
+                found = self._pass(fast.model, loss, images, labels)
             except torch.OutOfMemoryError:
                 raise  # no fault of the fast model's
-            except Exception:  # a model that cannot be copied, a layer that is not as it was
+            except Exception as error:  # a layer that a copy, a layout or bfloat16 does not suit
+                words = str(error).splitlines() or [""]
+                reason = words[0]
+                if not isinstance(error, NotFollowedError):
+                    reason = f"{type(error).__name__} in {kind.precision}: {reason}"
+                self.copies[kind] = reason
                 continue
-            if agree(expected.gradient, found.gradient, ALIKE[precision]):
-                self.shortcuts = replace(self.shortcuts, folded=True, precision=precision)
-                self._fast, self.exact, self.prepared = fast.model, fast.exact, True
+            if alike(expected, found, kind.precision):
+                self.fast = fast
+                self.logit_error = 4 * float(apart(expected.logits, found.logits).max())
+                self.shortcuts = replace(wanted, folded=True, precision=kind.precision)
+                if kind.precision != wanted.precision:
+                    self.say(f"Attacked in float32, more slowly: {reason}.")
                 return
-        self.shortcuts, self.prepared = Shortcuts(early_stop=self.shortcuts.early_stop), True
+            reason = f"in {kind.precision}, its copy's gradients are others"
+        self.shortcuts = replace(wanted, folded=False, precision="float32", compiled=False)
+        self.say(f"Attacked without a fast copy, more slowly: {reason}.")
 
-    def compile_if_faster(self, objective: Objective, images: Tensor) -> None:
+    def _copy(self, kind: Kind) -> FastModel:
+        """A copy of that kind with the model's present weights; the one there is, if it can."""
+        made = self.copies.get(kind)
+        if isinstance(made, str):
+            raise NotFollowedError(made)
+        if made is None or not made.follow(self.model):
+            made = self.copies[kind] = FastModel(self.model, kind)
+        return made
+
+    def halve_batches(self) -> None:
+        """After a pass for which memory was too small.
+
+        Raises:
+            OutOfMemoryError: the one that is being handled, where not even one image fits.
+        """
+        if self.batch_size == 1:
+            raise  # noqa: PLE0704
+        self.batch_size //= 2
+
+    @contextmanager
+    def reference_only(self) -> Iterator[None]:
+        """For the time being, the reference model makes the gradients."""
+        fast, self.fast = self.fast, None
+        try:
+            yield
+        finally:
+            self.fast = fast
+
+    def agrees(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Boolean (N,): for which images the fast model answers as the reference model does.
+
+        Args:
+            images: float (N, C, H, W).
+            logits: float (N, K), the reference model's.
+        """
+        if self.exact or self.fast is None:
+            return torch.ones(len(images), dtype=torch.bool, device=images.device)
+        found = self.logits(images, self.fast.model)
+        return apart(logits, found) <= LOGITS[self.shortcuts.precision]
+
+    def compile_if_faster(self, loss: Loss, images: Tensor, labels: Tensor) -> None:
         """Compile the fast model, once; the compiled one stays if it was measured faster.
 
         Args:
-            objective: for ``images``.
+            loss: the attack's.
             images: float (N, C, H, W), as many as most passes have: the compiled model passes
                 batches of that size alone.
+            labels: int64 (N,).
         """
-        if not self._may_compile or self._fast is self.model:
+        if not self.shortcuts.compiled or self.fast is None:
             return
-        self._may_compile = False
-        run = partial(self.evaluate, objective, images)
-        self._compiled = faster_compiled(self._fast, run)
+        self.shortcuts = replace(self.shortcuts, compiled=False)
+        run = partial(self._pass, loss=loss, images=images, labels=labels)
+        self._compiled = faster_compiled(self.fast.model, run)
         self._compiled_size = len(images)
-        self.exact &= self._compiled is None
+
+    def warn_of_blind_images(self, adversarial: Tensor, labels: Tensor) -> Tensor:
+        """Say which images withstood only because no attack by gradients could see anything.
+
+        Args:
+            adversarial: float (N, C, H, W), of rows 0 to N - 1.
+            labels: int64 (N,).
+
+        Returns:
+            boolean (N,): whose gradient was not finite anywhere in some pass, and whose class is
+            still the label.
+        """
+        rows = torch.tensor(sorted(self.blind), dtype=torch.int64, device=adversarial.device)
+        blind = torch.zeros(len(adversarial), dtype=torch.bool, device=adversarial.device)
+        if len(rows):
+            blind[rows] = self.logits(adversarial[rows]).argmax(dim=1) == labels[rows]
+        if bool(blind.any()):
+            self.say(
+                f"{int(blind.sum())} of {len(blind)} images withstood only because their gradient "
+                "was NaN or infinite in every pixel: nothing is known of their robustness."
+            )
+        return blind
+
+
+def decided(logits: Tensor) -> Tensor:
+    """The classes int64 (N,) of logits (N, K); -1, which no label is, where one is NaN."""
+    return logits.argmax(dim=1).masked_fill(logits.isnan().any(dim=1), -1)
+
+
+def alike(expected: Pass, found: Pass, precision: Precision) -> bool:
+    """Whether a pass of a few images says the same as the reference model's, up to rounding."""
+    same = apart(expected.logits, found.logits) <= LOGITS[precision]
+    return bool(same.all()) and agree(expected.gradient, found.gradient, COSINE[precision])
+
+
+def bounded(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """A gradient (N, C, H, W) that norms and moments can bear.
+
+    NaN becomes 0, infinity the image's largest finite value; where no pixel is finite all are 0.
+
+    Returns:
+        the gradient, and boolean (N,): where no pixel was finite.
+    """
+    finite = gradient.isfinite()
+    blind = ~finite.flatten(1).any(dim=1)
+    if bool(finite.all()):
+        return gradient, blind
+    zeroed = torch.where(finite, gradient, 0)
+    largest = zeroed.abs().amax(dim=(1, 2, 3), keepdim=True)
+    infinite = torch.where(largest > 0, largest, 1) * gradient.sign().nan_to_num(0)
+    bounded = torch.where(finite | gradient.isnan(), zeroed, infinite)
+    return torch.where(blind[:, None, None, None], 0, bounded), blind
 
 
 def agree(expected: Tensor, found: Tensor, cosine: float) -> bool:
@@ -212,7 +352,7 @@ def agree(expected: Tensor, found: Tensor, cosine: float) -> bool:
     """
     wanted, given = expected.flatten(1).double(), found.flatten(1).double()
     told = wanted.norm(dim=1) > 0
-    if not bool(told.any()) or not bool(given.isfinite().all()):
+    if not bool(told.any()):
         return False
     # Scaled first: a flattened loss has gradients whose squares are too small for any float.
     wanted, given = (rows / rows.abs().amax(dim=1, keepdim=True) for rows in (wanted, given))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
+from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import Goal
-from robustbench_pcl.attacks.fast_model import fast_model
+from robustbench_pcl.attacks.base import Goal, draw_seeds
+from robustbench_pcl.attacks.fast_model import Shortcuts
 from robustbench_pcl.attacks.gradient_descent import GradientDescent
 from robustbench_pcl.attacks.losses import AttackLoss
 from robustbench_pcl.attacks.target import TargetModel
@@ -21,9 +23,14 @@ from robustbench_pcl.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from robustbench_pcl.attacks.fast_model import FastModel, Kind
     from robustbench_pcl.data.datasets import DatasetSpec
     from robustbench_pcl.models.supervised import Step, SupervisedModel
     from robustbench_pcl.recipe import AdversarialTraining
+
+
+_COPIES: WeakKeyDictionary[SupervisedModel, dict[Kind, FastModel | str]] = WeakKeyDictionary()
+"""The fast models of models in training, which follow their weights from step to step."""
 
 
 def with_adversarial_images(
@@ -185,14 +192,15 @@ def adversarial_images(
         eps: (N, 1, 1, 1), budgets in pixels of [0, 1].
         generator: on the CPU, for random starts.
     """
-    noise = torch.zeros_like(images)
-    if attack.random_start:
-        noise = (torch.rand(images.shape, generator=generator) * 2 - 1).to(images)
     # The fast model computes as the model itself is being trained.
     reduced = torch.is_autocast_enabled(images.device.type)
-    with TargetModel(model) as target:
-        target.attack_on(fast_model(model, images[:1], "bfloat16" if reduced else "float32"))
-        return attack.attack_with_budgets(target, images, goal, eps.to(images), noise)
+    shortcuts = Shortcuts(
+        folded=True, precision="bfloat16" if reduced else "float32", compared=False
+    )
+    seeds = draw_seeds(len(images), generator).to(images.device)
+    copies = _COPIES.setdefault(model, {})
+    with TargetModel(model, shortcuts, copies=copies) as target:
+        return attack.perturb(target, images, replace(goal, eps=eps.flatten()), seeds)
 
 
 def answers(model: SupervisedModel, images: Tensor) -> Tensor:

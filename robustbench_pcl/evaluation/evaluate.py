@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import Attack, Chunk, Goal, check_images, draw_seeds
+from robustbench_pcl.attacks.base import Attack, Chunk, Goal, draw_seeds
+from robustbench_pcl.attacks.checks import check_finite, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
+from robustbench_pcl.attacks.runner import classified
 from robustbench_pcl.attacks.target import TargetModel
-from robustbench_pcl.errors import UserError
-from robustbench_pcl.evaluation.generate import classes, classified
+from robustbench_pcl.errors import InvalidInputError, UserError
 from robustbench_pcl.store.records import wilson
 
 COLUMNS = {
@@ -41,6 +42,8 @@ class Evaluation:
         robust: boolean (N,), so it is under every attack.
         adversarial: float (N, C, H, W), for each image the first that fooled the model; where none
             did, the last attack's; the clean one where that is wrong already.
+        blind: boolean (N,), robust, but in some pass its gradient was NaN or infinite in every
+            pixel, so that nothing is known of its robustness.
         forward_passes: images passed forward.
         backward_passes: images passed backward.
         table: a row for clean images, one for each attack, and one for the worst case if there are
@@ -50,6 +53,7 @@ class Evaluation:
     clean: Tensor
     robust: Tensor
     adversarial: Tensor
+    blind: Tensor
     forward_passes: int
     backward_passes: int
     table: pd.DataFrame
@@ -128,25 +132,31 @@ def evaluate(
         seed: of random starts.
 
     Raises:
-        ValueError: images are not floats in [0, 1] or none, or labels do not fit them.
+        InvalidInputError: images, labels or the model are not what can be judged.
         UserError: an attack is unknown, has more than the threat model's budget, or has none.
     """
     check_images(images, labels)
     if not len(images):
-        raise ValueError("there are no images")
+        raise InvalidInputError("There are no images.", "Give at least one.")
+    images = images.detach()
     given = [attacks] if isinstance(attacks, Attack | str) else attacks
     complete = [_within(attack, eps) for attack in given]
-    seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed))
+    seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed)).to(images.device)
     fast = replace(shortcuts_for(images.device), early_stop=True)
     with TargetModel(model, EXACT if exact else fast) as target:
-        clean = classes(target, images) == labels
+        needed = any(attack.needs_gradient for attack in complete)
+        check_model(target, images, labels, gradient=needed)
+        logits = target.logits(images)
+        check_finite(logits, "clean images")
+        clean = logits.argmax(dim=1) == labels
         attacked = torch.ones_like(clean) if exact else clean
         robust, adversarial = clean.clone(), images.clone()
-        unfooled = attacked.clone()
+        unfooled, blind = attacked.clone(), torch.zeros_like(clean)
         rows = [_row("Clean", clean)]
         for attack in complete:
             spent = Cost.of(target)
             made, right = _attacked(target, attack, Batch(images, labels, seeds, attacked))
+            blind |= target.warn_of_blind_images(made, labels)
             rows.append(_row(attack.label, right, Cost.of(target).since(spent)))
             adversarial[unfooled] = made[unfooled]
             unfooled &= right
@@ -157,6 +167,7 @@ def evaluate(
             clean=clean,
             robust=robust,
             adversarial=adversarial,
+            blind=blind & robust,
             forward_passes=target.forward_passes,
             backward_passes=target.backward_passes,
             table=pd.DataFrame(rows, columns=list(COLUMNS)),
@@ -195,12 +206,13 @@ def _attacked(target: TargetModel, attack: Attack, batch: Batch) -> tuple[Tensor
     def chunks() -> Iterator[Chunk]:
         for some in torch.split(rows, target.batch_size):
             goal = Goal(batch.labels[some])
-            yield Chunk(some, batch.images[some], goal, batch.seeds[some.cpu()])
+            yield Chunk(some, batch.images[some], goal, batch.seeds[some])
 
-    for done in classified(target, attack.stream(target, chunks(), len(rows))):
+    stream = attack.stream(target, chunks(), len(rows))
+    for done in classified(attack, target, stream):
         assert done.predictions is not None  # they are classified
-        made[done.rows] = done.images
-        predictions[done.rows] = done.predictions
+        made[done.chunk.rows] = done.images
+        predictions[done.chunk.rows] = done.predictions
     return made, predictions == batch.labels
 
 

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, draw_seeds
+from robustbench_pcl.attacks.checks import PROBE, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
+from robustbench_pcl.attacks.runner import classified
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
@@ -34,6 +36,8 @@ SHARD = 256
 """Images in a shard: what a crash can lose, beside those that are being attacked."""
 BATCH = 256
 """Images that are classified at once."""
+PENDING = -2
+"""The class of an image that is still to be attacked; -1 is that of logits with a NaN."""
 
 Array = np.ndarray[Any, Any]
 
@@ -65,9 +69,9 @@ def generate_set(
     require_writable(folder)
     n, identity = specification.n, specification.id
     labels = np.array(dataset.test.labels[:n])
-    predictions = np.full(n, -1)
+    predictions = np.full(n, PENDING)
     if clean_predictions is not None:
-        predictions = np.where(clean_predictions == labels, -1, clean_predictions)
+        predictions = np.where(clean_predictions == labels, PENDING, clean_predictions)
     shortcuts = EXACT
     if specification.mode != "exact":
         early_stop = specification.mode == "early-stop"
@@ -75,18 +79,24 @@ def generate_set(
     stored = stored_shards(folder, identity)
     runs = [np.arange(start, min(start + SHARD, n)) for start in range(0, n, SHARD)]
     missing = [run for run in runs if stored.get(int(run[0])) != len(run)]
-    left = sum(int((predictions[run] < 0).sum()) for run in missing)
+    left = sum(int((predictions[run] == PENDING).sum()) for run in missing)
     title = f"{attack.label} on {specification.source.recipe.name}"
     with (
         progress.task(title, n) as advance,
-        TargetModel(model, shortcuts) as target,
+        TargetModel(model, shortcuts, progress.say) as target,
     ):
         advance(n - left, "")
+        first = np.flatnonzero(predictions == PENDING)[:PROBE]
+        if left:
+            some = torch.from_numpy(np.array(dataset.test.images[first])).to(device)
+            known = torch.from_numpy(labels[first]).to(device)
+            check_model(target, pixels(some), known, gradient=attack.needs_gradient)
         shards = Shards(folder, identity, target)
         seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
         clean = Clean(dataset.test.images, labels, predictions, seeds)
         chunks = shards.chunks(missing, clean, device)
-        for count in shards.keep(classified(target, attack.stream(target, chunks, left))):
+        stream = attack.stream(target, chunks, left)
+        for count in shards.keep(classified(attack, target, stream)):
             advance(count, "")
     environment = current_environment(device)
     return finish_set(folder, specification, dataset.test.images, environment)
@@ -102,40 +112,14 @@ def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.
     return torch.cat(found).numpy()
 
 
-def classified(target: TargetModel, stream: Iterable[Finished]) -> Iterator[Finished]:
-    """Images as they come, those whose class is not known yet classified in full batches."""
-    waiting: list[Finished] = []
-    for done in chain(stream, (None,)):
-        if done is not None and done.predictions is not None:
-            yield done
-        elif done is not None:
-            waiting.append(done)
-        full = sum(len(one.rows) for one in waiting) >= target.batch_size
-        if waiting and (full or done is None):
-            rows = torch.cat([one.rows for one in waiting])
-            images = torch.cat([one.images for one in waiting])
-            batches = torch.split(images, target.batch_size)
-            predictions = [target.logits(batch).argmax(dim=1) for batch in batches]
-            yield Finished(rows, images, torch.cat(predictions))
-            waiting = []
-
-
-def classes(target: TargetModel, images: Tensor) -> Tensor:
-    """The reference model's classes of images (N, C, H, W), N at least 1, int64 (N,)."""
-    rows = torch.arange(len(images), device=images.device)
-    (done,) = classified(target, [Finished(rows, images)])
-    assert done.predictions is not None
-    return done.predictions
-
-
 class Clean(NamedTuple):
     """What is known of the clean images.
 
     Attributes:
         images: uint8 (>= n, C, H, W).
         labels: int64 (n,).
-        predictions: int64 (n,), the source's classes of images that are not to be attacked; -1 for
-            those that are.
+        predictions: int64 (n,), the source's classes of images that are not to be attacked;
+            ``PENDING`` for those that are.
         seeds: int64 (n,), of the random starts.
     """
 
@@ -153,7 +137,7 @@ class Shards:
         folder: of the stored sets.
         identity: of the set.
         target: the model that counts the passes.
-        open: shards that are begun and not stored. The class of an image that is to come is -1.
+        open: shards that are begun and not stored. The class of an image to come is ``PENDING``.
         spent: seconds, and images passed forward and backward, up to the last shard stored.
     """
 
@@ -169,11 +153,11 @@ class Shards:
             images = clean.images[run].astype(np.float32) / 255
             labels, predictions = clean.labels[run], clean.predictions[run]
             self.open.append(Shard(images, run, labels, predictions, 0.0, 0, 0))
-            attacked = predictions < 0
+            attacked = predictions == PENDING
             rows = torch.from_numpy(run[attacked])
             goal = Goal(torch.from_numpy(labels[attacked]).to(device))
             wanted = torch.from_numpy(images[attacked]).to(device)  # a copy
-            yield Chunk(rows.to(device), wanted, goal, clean.seeds[rows])
+            yield Chunk(rows.to(device), wanted, goal, clean.seeds[rows].to(device))
 
     def keep(self, stream: Iterable[Finished]) -> Iterator[int]:
         """Put classified images in their places, and store each shard once it is whole.
@@ -183,14 +167,14 @@ class Shards:
         """
         for done in chain(stream, (None,)):  # at the end, shards of which nothing was attacked
             if done is not None and done.predictions is not None:
-                rows, images = done.rows.cpu().numpy(), done.images.cpu().numpy()
+                rows, images = done.chunk.rows.cpu().numpy(), done.images.cpu().numpy()
                 predictions = done.predictions.cpu().numpy()
                 for shard in self.open:
                     first, last = shard.indices[[0, -1]]
                     here = (rows >= first) & (rows <= last)
                     shard.images[rows[here] - first] = images[here]
                     shard.predictions[rows[here] - first] = predictions[here]
-            for shard in [shard for shard in self.open if (shard.predictions >= 0).all()]:
+            for shard in [shard for shard in self.open if (shard.predictions != PENDING).all()]:
                 before = self.spent
                 target = self.target
                 self.spent = (time.perf_counter(), target.forward_passes, target.backward_passes)
@@ -204,4 +188,4 @@ class Shards:
                 save_shard(self.folder, self.identity, whole)
                 self.open.remove(shard)
             if done is not None:
-                yield len(done.rows)
+                yield len(done)

@@ -1,0 +1,403 @@
+"""Models and images that go wrong, or might: each with what is to be said of it, if anything."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from zoo_architectures import CLASSES, Applied, conv3, normed, plain, settled
+
+Rule = Callable[[Applied, Tensor], Tensor]
+Given = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A model, and what to expect of attacking it.
+
+    Attributes:
+        builder: makes it.
+        expectation: what the error's text must match, whatever the case; None if the fast way is
+            to come to what the exact one comes to.
+        warning: what a warning's text must match; None if there is to be none.
+        may_be_silent: or there is none.
+        given: makes of images and labels what the model is attacked with.
+        about_given: the error is about that, and so a ValueError, too.
+        eps: where another one than the plain network's is needed.
+    """
+
+    builder: Callable[[], nn.Module]
+    expectation: str | None = None
+    warning: str | None = None
+    may_be_silent: bool = False
+    given: Given = lambda images, labels: (images, labels)
+    about_given: bool = False
+    eps: float | None = None
+
+
+def simple(change: Callable[[nn.Module], object] = id) -> nn.Module:
+    """What most of these are made from, a sequence; changed in place once it is settled."""
+    model = settled(lambda: plain(normed(12, 12)))
+    change(model)
+    return model
+
+
+def around(rule: Rule, **parts: nn.Module) -> nn.Module:
+    """The plain network as ``model``, and a rule that says what is done with it."""
+    model = Applied(rule, model=simple(), **parts).eval()
+    model.calls, model.threshold = 0, 0.5
+    return model
+
+
+def odd(rule: Rule, expectation: str | None = None, **other: Any) -> Odd:
+    return Odd(partial(around, rule), expectation, **other)
+
+
+def changed(change: Callable[[nn.Module], object]) -> Odd:
+    """The plain network, changed in place."""
+    return Odd(partial(simple, change))
+
+
+def given(change: Given, expectation: str | None = None) -> Odd:
+    """The plain network, given something else than it should be."""
+    return Odd(simple, expectation, given=change, about_given=expectation is not None)
+
+
+# Control flow
+
+
+def spread(images: Tensor) -> Tensor:
+    """How much contrast each image has, (N,): 0.31 to 0.44, half of them more than 0.396."""
+    return images.flatten(1).std(dim=1)
+
+
+def hard(features: Tensor) -> Tensor:
+    """Of which images the features are strong, boolean (N,): about half of them."""
+    return features.flatten(1).mean(dim=1) > 0.46
+
+
+def early(self: Applied, images: Tensor) -> Tensor:
+    """Who is sure leaves early; if all are, nothing else is computed."""
+    features = self.model[0](images)
+    logits = 2 * self.model[2](features)
+    unsure = logits.softmax(dim=1).amax(dim=1) < 0.97
+    if not unsure.any():
+        return logits
+    return torch.where(unsure[:, None], self.model[2](self.model[1](features)), logits)
+
+
+def early_by_mask(self: Applied, images: Tensor) -> Tensor:
+    """Who is sure is left out of what comes next."""
+    features = self.model[0](images)
+    logits = self.model[2](features).clone()
+    unsure = logits.softmax(dim=1).amax(dim=1) < 0.97
+    if unsure.any():
+        logits[unsure] = self.model[2](self.model[1](features[unsure]))
+    return logits
+
+
+def by_batch(self: Applied, images: Tensor) -> Tensor:
+    """If one image is hard, none leaves early: an image's class hangs on the others."""
+    logits = self.model(images)
+    return logits if bool((spread(images) > 0.396).any()) else logits.flip(1)
+
+
+def gated(self: Applied, images: Tensor) -> Tensor:
+    features = self.model[0](images)
+    gate = features.mean(dim=(2, 3), keepdim=True) > self.threshold
+    return self.model[2](self.model[1](features * gate))
+
+
+def routed(self: Applied, images: Tensor) -> Tensor:
+    """The hard images go through the block a second time."""
+    features = self.model[1](self.model[0](images))
+    again = hard(features)
+    found = features.clone()
+    if again.any():
+        found[again] = self.model[1](features[again])
+    return self.model[2](found)
+
+
+def thresholded(self: Applied, images: Tensor) -> Tensor:
+    """A plain attribute decides which features count."""
+    features = self.model[1](self.model[0](images))
+    return self.model[2](features * (features > self.threshold))
+
+
+# In place
+
+
+def dimmed(self: Applied, images: Tensor) -> Tensor:
+    return self.model(images.mul_(0.9))
+
+
+def dimmed_without_grad(self: Applied, images: Tensor) -> Tensor:
+    images = images * 0.9 if torch.is_grad_enabled() else images.mul_(0.9)
+    return self.model(images)
+
+
+def dimmed_where_no_grad_is_asked(self: Applied, images: Tensor) -> Tensor:
+    images = images * 0.9 if images.requires_grad else images.mul_(0.9)
+    return self.model(images)
+
+
+# Hooks
+
+
+def brighter(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+    return 1.3 * output + 0.1
+
+
+def rotated(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+    return output.roll(1, dims=1)
+
+
+def darker(module: nn.Module, args: tuple[Tensor]) -> Tensor:
+    return 0.8 * args[0]
+
+
+def weaker_backward(module: nn.Module, args: tuple[Tensor], made: tuple[Tensor]) -> tuple[Tensor]:
+    return (args[0] * torch.linspace(-1, 2, 8).to(args[0]),)
+
+
+def tensor_hook(self: Applied, images: Tensor) -> Tensor:
+    """The gradient is changed on its way back: columns on the left have the wrong sign."""
+    features = self.model[0](images)
+    if features.requires_grad:
+        features.register_hook(lambda slope: slope * torch.linspace(-1, 2, 8).to(slope))
+    return self.model[2](self.model[1](features))
+
+
+class Normed(nn.Module):
+    """A weight made anew before each pass, by a hook of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = plain(normed(12, 12))
+        conv = self.body[1][0]
+        self.long = nn.Parameter(conv.weight.detach().clone())
+        del conv._parameters["weight"]
+        conv.weight = self.long.detach()
+        conv.register_forward_pre_hook(self.make)
+
+    def make(self, conv: nn.Module, args: tuple[Tensor]) -> None:
+        conv.weight = 2 * self.long / self.long.norm()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images)
+
+
+def transposed() -> nn.Module:
+    """Two layers of one matrix, once as it is and once on its side."""
+
+    def rule(self: Applied, images: Tensor) -> Tensor:
+        hidden = torch.relu(self.flat(images.flatten(1)))
+        return self.out(torch.tanh(F.linear(hidden, self.flat.weight.t())))
+
+    def build() -> nn.Module:
+        return Applied(rule, flat=nn.Linear(768, 24), out=nn.Linear(768, CLASSES))
+
+    return settled(build)
+
+
+# Randomness, and what hangs on the batch
+
+
+def noisy(self: Applied, images: Tensor) -> Tensor:
+    return self.model(images + 0.05 * torch.randn_like(images))
+
+
+def dropping(self: Applied, images: Tensor) -> Tensor:
+    return self.model[2](F.dropout(self.model[1](self.model[0](images)), 0.3, training=True))
+
+
+def counting(self: Applied, images: Tensor) -> Tensor:
+    self.calls += 1
+    return self.model(images).roll(self.calls, dims=1)
+
+
+def of_batch() -> nn.Module:
+    norm = nn.BatchNorm2d(12, track_running_stats=False)
+    return settled(lambda: plain(conv3(12, 12), norm, nn.ReLU()))
+
+
+class Stubborn(nn.Sequential):
+    """In train mode, whatever it is told."""
+
+    def train(self, mode: bool = True) -> "Stubborn":
+        return super().train(True)
+
+
+def stubborn(*layers: nn.Module) -> nn.Module:
+    return Stubborn(*simple()[:2], *layers, simple()[2]).train()
+
+
+# Numbers
+
+
+def from_roots(self: Applied, images: Tensor) -> Tensor:
+    """The slope of a root is infinite at a black pixel."""
+    return self.model(images.sqrt())
+
+
+def not_finite_somewhere(self: Applied, images: Tensor) -> Tensor:
+    return self.model(images) + (0.43 - spread(images)).sqrt()[:, None]
+
+
+MOVED = 0.002
+
+
+def not_finite_when_moved(self: Applied, images: Tensor) -> Tensor:
+    """The largest logit is no number once two pixels have moved up; clean, they are ``pinned``.
+
+    The largest of some values is NaN, says torch, if one is: such images seem to keep their class.
+    """
+    logits = self.model(images)
+    moved = images[:, 0, 0, :2].amin(dim=1) > 0.5 + MOVED
+    largest = F.one_hot(logits.argmax(dim=1), CLASSES).bool()
+    return logits.masked_fill(moved[:, None] & largest, torch.nan)
+
+
+def pinned(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    images = images.clone()
+    images[:, 0, 0, :2] = 0.5
+    return images, labels
+
+
+def no_slope_somewhere(self: Applied, images: Tensor) -> Tensor:
+    """The logits are finite; the gradient is 0 times infinity for images of little contrast."""
+    more = spread(images) - 0.396
+    much = (more * (more > 0)).sqrt()
+    return self.model(images) + much[:, None] * torch.arange(CLASSES).to(much)
+
+
+def fresh(model: nn.Module) -> nn.Module:
+    """Frozen in part, in train mode in part, with gradients of somebody's own."""
+    for index, value in enumerate(model.parameters()):
+        value.requires_grad_(index % 2 == 0)
+        if index % 3 == 0:
+            value.grad = torch.ones_like(value)
+    return model
+
+
+def in_train_mode() -> nn.Module:
+    return settled(lambda: plain(normed(12, 12), nn.Dropout(0.3))).train()
+
+
+def lazy() -> nn.Module:
+    layers = (nn.LazyConv2d(12, 3, 2), nn.LazyBatchNorm2d(), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+    return settled(lambda: nn.Sequential(*layers, nn.Flatten(), nn.LazyLinear(CLASSES)))
+
+
+def for_larger() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, CLASSES)).eval()
+
+
+def two_classes() -> nn.Module:
+    pool = (nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    return settled(lambda: nn.Sequential(normed(3, 12, stride=2), *pool, nn.Linear(48, 2)))
+
+
+def unlabelled(value: int) -> Given:
+    """One label that there is no class for."""
+    return lambda images, labels: (images, labels.index_fill(0, torch.tensor([3]), value))
+
+
+def pixel(value: float) -> Given:
+    """One pixel that is none."""
+    place = torch.zeros(24, 3, 16, 16).bool()
+    place[2, 1, 7, 9] = True
+    return lambda images, labels: (images.masked_fill(place, value), labels)
+
+
+def as_dtype(kind: torch.dtype) -> Given:
+    return lambda images, labels: (images.to(kind), labels)
+
+
+def whole(self: Applied, images: Tensor) -> Tensor:
+    return self.model(images)
+
+
+def one_hot(self: Applied, images: Tensor) -> Tensor:
+    return F.one_hot(self.model(images).argmax(dim=1), CLASSES).float()
+
+
+def constant(self: Applied, images: Tensor) -> Tensor:
+    """Has a gradient: zero."""
+    return images.mean(dim=(1, 2, 3))[:, None] * 0 + torch.arange(CLASSES, 0, -1).to(images)
+
+
+NO_SLOPE = "gradient|finite|nan"
+TWO_TYPES = "float64.*float32|float32.*float64"
+SHAPE_WORDS = r"\(N, K\)|shape|logits|classes"
+
+ODD: dict[str, Odd] = {
+    "early exit": odd(early),
+    "early exit by mask": odd(early_by_mask),
+    "gated by a mask": odd(gated),
+    "a block twice for hard images": odd(routed),
+    "a threshold that is an attribute": odd(thresholded),
+    "images changed in place": odd(dimmed),
+    "changed in place without grad": odd(dimmed_without_grad),
+    "changed in place if no grad is asked": odd(dimmed_where_no_grad_is_asked),
+    "hook on a convolution": changed(lambda m: m[1][0].register_forward_hook(brighter)),
+    "hook on a batch norm": changed(lambda m: m[1][1].register_forward_hook(rotated)),
+    "hook on the root": changed(lambda m: m.register_forward_hook(rotated)),
+    "pre-hook on a convolution": changed(lambda m: m[1][0].register_forward_pre_hook(darker)),
+    "pre-hook on a batch norm": changed(lambda m: m[1][1].register_forward_pre_hook(darker)),
+    "pre-hook on the root": changed(lambda m: m.register_forward_pre_hook(darker)),
+    "hook on a tensor's gradient": odd(tensor_hook),
+    "backward hook on a convolution": changed(
+        lambda m: m[1][0].register_full_backward_hook(weaker_backward)
+    ),
+    "weight normed by an own hook": Odd(lambda: settled(Normed)),
+    "tied to its own transpose": Odd(transposed),
+    "half precision": Odd(lambda: simple().half(), given=as_dtype(torch.float16)),
+    "double precision": Odd(lambda: simple().double(), given=as_dtype(torch.float64)),
+    "channels last": Odd(lambda: simple().to(memory_format=torch.channels_last)),
+    "roots of pixels": odd(from_roots, warning=NO_SLOPE, may_be_silent=True),
+    "not finite when moved": odd(
+        not_finite_when_moved, warning=NO_SLOPE, may_be_silent=True, given=pinned, eps=2 * MOVED
+    ),
+    "no slope somewhere": odd(no_slope_somewhere, warning=NO_SLOPE),
+    "two classes": Odd(two_classes),
+    "lazy modules, seen once": Odd(lazy),
+    "in train mode": Odd(in_train_mode),
+    "frozen in part, with gradients": Odd(lambda: fresh(simple())),
+    "frozen": Odd(lambda: simple().requires_grad_(False)),
+    "images that require grad": given(lambda images, labels: (images.requires_grad_(), labels)),
+    "exit decided by the batch": odd(by_batch, "batch"),
+    "centred by the batch": odd(lambda self, x: self.model(x) - self.model(x).mean(dim=0), "batch"),
+    "dropout left on": odd(dropping, "random"),
+    "noise added": odd(noisy, "random"),
+    "a counter": odd(counting, "random|twice"),
+    "statistics of the batch": Odd(of_batch, "batch"),
+    "never in eval mode, with batch norm": Odd(stubborn, "random|batch"),
+    "never in eval mode, with dropout": Odd(lambda: stubborn(nn.Dropout(0.3)), "random|batch"),
+    "not finite somewhere": odd(not_finite_somewhere, "finite"),
+    "one logit": odd(lambda self, images: self.model(images)[:, :1], SHAPE_WORDS),
+    "logits (N,)": odd(lambda self, images: self.model(images)[:, 0], SHAPE_WORDS),
+    "logits (N, K, 1, 1)": odd(lambda self, x: self.model(x)[:, :, None, None], SHAPE_WORDS),
+    "logits and features": odd(lambda self, images: (self.model(images), images), "tuple"),
+    "a dict of logits": odd(lambda self, images: {"logits": self.model(images)}, "dict"),
+    "argmax": odd(one_hot, "gradient"),
+    "detached": odd(lambda self, images: self.model(images).detach(), "gradient"),
+    "no grad": odd(torch.no_grad()(whole), "gradient"),
+    "inference mode": odd(torch.inference_mode()(whole), "gradient"),
+    "integer logits": odd(lambda self, images: (9 * self.model(images)).long(), "int64|integer"),
+    "rounded images": odd(lambda self, images: self.model(images.round()), "gradient"),
+    "constant": odd(constant, "gradient"),
+    "another image size": Odd(for_larger, r"3, 16, 16"),
+    "float64 model, float32 images": Odd(lambda: simple().double(), TWO_TYPES),
+    "label -1": given(unlabelled(-1), "label.*-1"),
+    "label K": given(unlabelled(CLASSES), r"label.*\b5\b"),
+    "uint8 images": given(lambda images, labels: ((255 * images).byte(), labels), "uint8"),
+    "a pixel of 1.0000001": given(pixel(1.0000001), r"1\.0000001"),
+    "a pixel of -1e-7": given(pixel(-1e-7), r"-(1|9\.9)\d*(\.\d+)?e-0?[78]|-0\.0000001"),
+    "a pixel of 255": given(pixel(255.0), "255"),
+    "a pixel that is not a number": given(pixel(torch.nan), "nan|finite|not a number"),
+}
+"""For images (3, 16, 16) in [0, 1], of five classes but where it says so."""
