@@ -39,7 +39,11 @@ class Description(BaseModel):
     """A frozen, serialisable description; unknown fields, NaN and infinity are refused."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        validate_default=True,
+        defer_build=True,  # until it is first used: a command uses few of them
     )
 
     def content(self, exclude: Iterable[str] = ()) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How commands get work done: what is missing is announced, made and shown."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,9 @@ UNKNOWN = 1.0
 """Seconds that stand in a bar for a task of which nothing is known."""
 FEW = 3
 """So many tasks are not worth an announcement, unless a model is trained."""
+STARTING, USUAL = 200_000, gc.get_threshold()
+"""So many objects more than before make Python look for garbage, while a command starts and then:
+tensors that are garbage should not wait long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +100,15 @@ def carry_out(
         work = [(task, UNKNOWN) for task in lacking]
         if len(lacking) > FEW or where == "" or any(isinstance(task, Train) for task in lacking):
             work = _announced(lacking, tasks, workspace, where)
+        _keep_what_is_imported()
         executor.execute(work, workspace)
     return True
+
+
+def _keep_what_is_imported() -> None:
+    """Look for garbage as usual from now on, but never again in what is there by now."""
+    gc.freeze()
+    gc.set_threshold(*USUAL)
 
 
 def _announced(

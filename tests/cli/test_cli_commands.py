@@ -1,6 +1,7 @@
 """Every command, from one list: help, options, rows, completion, and what importing costs."""
 
 import csv
+import gc
 import io
 import json
 import os
@@ -21,6 +22,9 @@ from robustbench_pcl.cli import choices
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.cli.choices import Scale
 from robustbench_pcl.configuration import SCALES
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.pipeline import planner
+from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.recipe import TrainingPrecision
 from robustbench_pcl.report.render import FORMATS
 
@@ -269,3 +273,25 @@ def test_choices_are_those_that_there_are():
     assert tuple(choices.Loss) == tuple(AttackLoss)
     assert tuple(choices.Precision) == get_args(TrainingPrecision)
     assert set(choices.Format) == set(FORMATS)
+
+
+def test_garbage_is_looked_for_as_usual_once_work_begins(tmp_path, monkeypatch):
+    usual, find_missing = gc.get_threshold(), planner.missing
+
+    def starting(*given):
+        assert gc.get_threshold()[0] > 10 * usual[0]
+        return find_missing(*given)
+
+    def working(*_):
+        assert gc.get_threshold() == usual
+        assert gc.get_freeze_count() > 100_000  # torch is among what is not looked through
+        raise UserError("Enough", "is seen.")
+
+    monkeypatch.setattr(planner, "missing", starting)
+    monkeypatch.setattr(Local, "execute", working)
+    words = f"train digits --scale demo --device cpu --home {tmp_path}"
+    try:
+        assert "Enough" in CliRunner().invoke(app, words.split(), catch_exceptions=False).stderr
+        assert gc.get_threshold() == usual
+    finally:
+        gc.unfreeze()
