@@ -160,6 +160,18 @@ class TargetModel:
             self.forward_passes += len(batch)
         return torch.cat(found) if len(found) > 1 else found[0]
 
+    def query(self, images: Tensor, *, exact: bool = True) -> Pass:
+        """Logits alone, for an attack without gradients.
+
+        Args:
+            images: float (N, C, H, W).
+            exact: pass the reference model, not the fast one.
+        """
+        model = self.model if exact or self.fast is None else self.fast.model
+        logits = self.logits(images, model)
+        nothing = torch.zeros_like(logits[:, 0])
+        return Pass(logits, images[:, :0], nothing, model is self.model, nothing.bool())
+
     def differentiate(
         self, loss: Loss, images: Tensor, labels: Tensor, *, exact: bool = True
     ) -> Pass:
@@ -168,7 +180,7 @@ class TargetModel:
         Args:
             loss: what is differentiated, each image by itself.
             images: float (N, C, H, W).
-            labels: int64 (N,).
+            labels: int64 (N,), or whatever else the loss takes one row of per image.
             exact: pass the reference model, not the fast one, which differs in rounding.
         """
         if not exact:

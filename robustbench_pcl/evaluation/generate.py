@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, draw_seeds
-from robustbench_pcl.attacks.checks import PROBE, check_model
+from robustbench_pcl.attacks.checks import PROBE, check_finite, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.runner import classified
 from robustbench_pcl.attacks.target import TargetModel
@@ -103,12 +103,18 @@ def generate_set(
 
 
 def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.device) -> Array:
-    """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode."""
-    model.eval()
+    """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode.
+
+    Raises:
+        InvalidInputError: some of its logits are not finite.
+    """
     images = torch.from_numpy(np.array(dataset.test.images[:n]))
-    with torch.no_grad():  # a batch of floats at a time: memory is flat in n
-        batches = torch.split(images, BATCH)
-        found = [model(pixels(batch.to(device))).argmax(dim=1).cpu() for batch in batches]
+    found = []
+    with TargetModel(model) as target:  # a batch of floats at a time: memory is flat in n
+        for batch in torch.split(images, BATCH):
+            logits = target.logits(pixels(batch.to(device)))
+            check_finite(logits, "clean images")
+            found.append(logits.argmax(dim=1).cpu())
     return torch.cat(found).numpy()
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustbench_pcl.attacks.checks import check_model
+from robustbench_pcl.attacks.target import TargetModel, decided
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.evaluation.generate import BATCH
@@ -98,10 +100,17 @@ def measure_set(
 
 
 def judge(model: nn.Module, batches: Iterable[Batch]) -> Array:
-    """Boolean (N,): which images of the batches are classified as their label, in eval mode."""
-    model.eval()
-    with torch.no_grad():
-        verdicts = [(model(images).argmax(dim=1) == labels).cpu() for images, labels in batches]
+    """Boolean (N,): which images of the batches are classified as their label, in eval mode.
+
+    Raises:
+        InvalidInputError: the model's answers to the first of them cannot be judged.
+    """
+    verdicts: list[Tensor] = []
+    with TargetModel(model) as target:
+        for images, labels in batches:
+            if not verdicts:
+                check_model(target, images, labels, gradient=False)
+            verdicts.append((decided(target.logits(images)) == labels).cpu())
     return torch.cat(verdicts).numpy()
 
 
