@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Goal, draw_seeds
 from robustbench_pcl.attacks.fast_model import Shortcuts
+from robustbench_pcl.attacks.runner import classified
 from robustbench_pcl.attacks.target import TargetModel
-from robustbench_pcl.evaluation.generate import classes, classified
 
 
 def robust(
@@ -20,16 +20,17 @@ def robust(
 
     With early stop, images that are wrong already are not attacked.
     """
-    seeds = draw_seeds(len(images), torch.Generator().manual_seed(0))
+    seeds = draw_seeds(len(images), torch.Generator().manual_seed(0)).to(images.device)
     with TargetModel(model, shortcuts) as target:
-        right = classes(target, images) == labels
+        right = target.logits(images).argmax(dim=1) == labels
         attacked = right if shortcuts.early_stop else torch.ones_like(right)
         rows = attacked.nonzero()[:, 0]
 
         def chunks() -> Iterator[Chunk]:
             for some in torch.split(rows, target.batch_size):
-                yield Chunk(some, images[some], Goal(labels[some]), seeds[some.cpu()])
+                yield Chunk(some, images[some], Goal(labels[some]), seeds[some])
 
-        for done in classified(target, attack.stream(target, chunks(), len(rows))):
-            right[done.rows] &= done.predictions == labels[done.rows]
+        stream = attack.stream(target, chunks(), len(rows))
+        for done in classified(attack, target, stream):
+            right[done.chunk.rows] &= done.predictions == labels[done.chunk.rows]
     return right

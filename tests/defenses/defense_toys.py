@@ -1,10 +1,12 @@
 """Models that record what passes through them, and small ones whose gradients are known."""
 
+import copy
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from robustbench_pcl.attacks.gradient_descent import GradientDescent
 from robustbench_pcl.defenses import Defense
 from robustbench_pcl.losses.criterion import Criterion
 from robustbench_pcl.models.classifier import Architecture, Classifier, Ensemble, build_classifier
@@ -12,7 +14,7 @@ from robustbench_pcl.models.supervised import SupervisedModel
 
 CLASSES, COUNT = 4, 40
 LAST_BITS = 1e-6
-"""Of float32 pixels around 1, when a budget is added and taken away again."""
+"""Of float32 pixels around 1, when a step is added."""
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -115,3 +117,50 @@ def minimised(
 
 def total(terms: Iterable[Tensor]) -> float:
     return sum(float(value.detach()) for value in terms)
+
+
+def settled(model: RecordingModel, seed: int = 7) -> RecordingModel:
+    """A model in train mode whose batch normalisation has statistics and factors of its own."""
+    kind = next(model.parameters()).dtype
+    with torch.no_grad():
+        for power in (1, 2, 3):
+            model(some_images().to(kind) ** power)
+        for norm in model.modules():
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.weight.uniform_(0.5, 1.5, generator=generator(seed))
+                norm.bias.uniform_(-0.5, 0.5, generator=generator(seed + 1))
+    model.passes.clear()
+    return model
+
+
+def on_the_model_itself(
+    attack: GradientDescent, model: SupervisedModel, images: Tensor, labels: Tensor, eps: Tensor
+) -> Tensor:
+    """What an attack on the joint loss comes to, written out, with the draws of ``generator()``."""
+    model, source, moved = copy.deepcopy(model).eval(), torch.Generator(), images
+    seeds = torch.randint(2**62, (len(images),), generator=generator()).tolist()
+    if attack.random_start:
+        shape, kind = images.shape[1:], images.dtype
+        drawn = [torch.rand(shape, generator=source.manual_seed(s), dtype=kind) for s in seeds]
+        moved = images + eps * (2 * torch.stack(drawn) - 1)
+    direction = torch.zeros_like(images)
+    for step in range(attack.steps + 1):
+        moved = torch.minimum(torch.maximum(moved, images - eps), images + eps).clamp(0, 1)
+        if step == attack.steps:
+            break
+        leaf = moved.detach().requires_grad_(True)
+        values, _ = model.joint_loss(leaf, labels)
+        (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        if attack.name == "mim":
+            length = gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
+            gradient = attack.momentum * direction + gradient / length
+        direction = gradient
+        moved = leaf.detach() + attack.relative_step_size * eps * direction.sign()
+    return moved
+
+
+def assert_alike(found: Tensor, expected: Tensor) -> None:
+    """In float32, a gradient that is nearly zero may have another sign where it is rounded."""
+    near = 1e-12 if found.dtype == torch.float64 else 1e-6
+    differs = ((found - expected).abs() > near).double().mean()
+    assert differs == 0 if found.dtype == torch.float64 else differs < 1e-3

@@ -1,9 +1,6 @@
-"""Training on adversarial images: how they are made, Algorithm 1, min-max, mixed batches."""
+"""Training on adversarial images: Algorithm 1, min-max, mixed batches."""
 
-import copy
-import gc
 import math
-import weakref
 
 import pytest
 import torch
@@ -22,13 +19,11 @@ from defense_toys import (
     total,
 )
 
-from robustbench_pcl.attacks.base import Goal
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.defenses import Standard
 from robustbench_pcl.defenses.adversarial import (
     MinMax,
     MixedBatches,
-    adversarial_images,
     answers,
     training_attack,
     with_adversarial_images,
@@ -59,106 +54,9 @@ def training(attack="fgsm", **changes) -> AdversarialTraining:
     return AdversarialTraining(attack=attack, **changes)
 
 
-def budgets(*, like) -> torch.Tensor:
-    return torch.linspace(0.01, 0.2, COUNT).view(-1, 1, 1, 1).to(like)
-
-
 def joint_losses(model, images, labels):
     with TargetModel(model), torch.no_grad():
         return model.joint_loss(images, labels)[0]
-
-
-# How they are made
-
-
-@pytest.fixture(params=[torch.float64, torch.float32], ids=str)
-def trained(request, model):
-    """A model in train mode whose batch normalisation has statistics of its own."""
-    model = model.to(request.param)
-    with torch.no_grad():
-        for seed in range(3):
-            model(some_images().to(request.param) ** (seed + 1))
-        for norm in model.modules():
-            if isinstance(norm, torch.nn.BatchNorm2d):
-                norm.weight.uniform_(0.5, 1.5, generator=generator(7))
-                norm.bias.uniform_(-0.5, 0.5, generator=generator(8))
-    model.passes.clear()
-    return model
-
-
-def on_the_model_itself(attack, model, images, labels, eps):
-    """In eval mode, without a fast copy."""
-    noise = torch.zeros_like(images)
-    if attack.random_start:
-        drawn = torch.rand(images.shape, generator=generator(), dtype=torch.float32)
-        noise = (drawn * 2 - 1).to(images)
-    with TargetModel(model) as target:
-        return attack.attack_with_budgets(target, images, Goal(labels), eps, noise)
-
-
-def assert_alike(found, expected):
-    """In float32, a gradient that is nearly zero may have another sign where it is rounded."""
-    near = 1e-12 if found.dtype == torch.float64 else 1e-6
-    differs = ((found - expected).abs() > near).double().mean()
-    assert differs == 0 if found.dtype == torch.float64 else differs < 1e-3
-
-
-@pytest.mark.parametrize("name", SIGN_ATTACKS)
-def test_training_images_are_those_that_the_model_itself_would_give(name, trained, labels):
-    attack, images = training_attack(name, 3, 0.5), some_images().to(next(trained.parameters()))
-    assert (attack.steps, attack.relative_step_size, attack.loss) == (3, 0.5, "joint")
-    before, eps = copy.deepcopy(trained.state_dict()), budgets(like=images)
-    found = adversarial_images(
-        attack, trained, images, Goal(labels), eps=eps, generator=generator()
-    )
-    assert all(torch.equal(value, before[key]) for key, value in trained.state_dict().items())
-    assert all(module.training for module in trained.modules())
-    change = largest_change(found, images)
-    assert (change <= eps.flatten() + LAST_BITS).all()
-    assert (change >= eps.flatten() / 2).all()
-    assert_alike(found, on_the_model_itself(attack, trained, images, labels, eps))
-
-
-def test_training_images_follow_the_model_s_weights(trained, labels):
-    """What is kept of a model from step to step has the weights and statistics of each."""
-    attack, images = training_attack("pgd", 3, 0.5), some_images().to(next(trained.parameters()))
-    eps = torch.full((COUNT, 1, 1, 1), 0.1).to(images)
-    descent, stale = torch.optim.SGD(trained.parameters(), lr=0.1), None
-    for _ in range(3):
-        found = adversarial_images(
-            attack, trained, images, Goal(labels), eps=eps, generator=generator()
-        )
-        assert_alike(found, on_the_model_itself(attack, trained, images, labels, eps))
-        assert stale is None or ((found - stale).abs() > 1e-3).double().mean() > 0.01
-        stale = found
-        assert all(module.training for module in trained.modules())
-        assert all(value.requires_grad for value in trained.parameters())
-        descent.zero_grad()
-        sum(trained.step(images, labels).terms.values()).backward()
-        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
-        descent.step()
-
-
-@pytest.mark.parametrize("reduced", [False, True])
-def test_training_images_are_made_in_the_precision_of_autocast(reduced, model, images, labels):
-    attack, eps = training_attack("fgsm", 1, 1.0), torch.full((COUNT, 1, 1, 1), 0.1)
-    plain = on_the_model_itself(attack, model, images, labels, eps)
-    with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
-        found = adversarial_images(
-            attack, model, images, Goal(labels), eps=eps, generator=generator()
-        )
-    assert found.dtype == torch.float32
-    assert largest_change(found, images).max() <= 0.1 + LAST_BITS
-    assert (((found - plain).abs() > 1e-6).double().mean() > 1e-3) == reduced
-
-
-def test_nothing_is_kept_of_a_model_that_is_gone(images, labels):
-    model = recording_model(Standard())
-    with_adversarial_images(training(), model, images, labels, generator())
-    gone = weakref.ref(model)
-    del model
-    gc.collect()
-    assert gone() is None
 
 
 def test_answers_are_the_model_s_in_eval_mode(model, images):
@@ -196,7 +94,7 @@ def test_adversarial_training_adds_an_adversarial_half(attack, model, images, la
     assert batch.min() >= 0
     assert batch.max() <= 1
     change = largest_change(batch[COUNT:], images)
-    assert 0.06 < change.max() <= 0.08 + LAST_BITS
+    assert 0.06 < change.max() <= 0.08
 
 
 def test_each_image_has_a_budget_of_its_own_from_the_interval(model, labels):
@@ -245,7 +143,7 @@ def test_min_max_training_is_on_adversarial_images_only(model, images, labels):
     assert batch.shape == images.shape
     change = largest_change(batch, images)
     assert change.min() > 0.05
-    assert change.max() <= 0.1 + LAST_BITS
+    assert change.max() <= 0.1
     clean, adversarial = (joint_losses(model, half, labels) for half in (images, batch))
     assert (adversarial > clean).double().mean() > 0.9
     expected = model.step(batch, labels)
@@ -259,7 +157,7 @@ def test_min_max_training_starts_at_random(model, images, labels):
     share = (model.trained_on - grey) / 0.2
     assert share.std().item() == pytest.approx(3**-0.5, abs=0.02)
     assert share.mean().item() == pytest.approx(0, abs=0.02)
-    assert share.abs().max() <= 1 + 1e-5
+    assert largest_change(model.trained_on, grey).max() <= 0.2
 
 
 # Mixed batches (Kurakin et al.)

@@ -10,11 +10,18 @@ from torch import nn
 
 from robustbench_pcl import BIM, CW, FGSM, MIM, PGD, evaluate
 from robustbench_pcl.attacks.base import Attack
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.attacks.checks import ALONE
+from robustbench_pcl.attacks.target import PROBE
+from robustbench_pcl.errors import InvalidInputError, UserError
 from robustbench_pcl.store.records import wilson
 
 EPS = (0.01, 0.06, 0.1)
 N = 120
+CHECKED = 3 * PROBE + ALONE
+"""Images that are passed forward to see whether a model can be judged: twice, for a gradient, and
+alone."""
+# Two logits that are nearly equal leave no range by which to measure how far a copy's are off.
+pytestmark = pytest.mark.filterwarnings("ignore:Attacked in float32, more slowly")
 
 
 class Linear:
@@ -90,8 +97,8 @@ def test_the_table_says_what_was_counted(linear):
     assert set(found.table.n) == {N}
     assert (pgd.forward_passes, pgd.backward_passes) == (11 * N, 10 * N)
     assert pgd.seconds > 0
-    assert found.backward_passes == 11 * N
-    assert found.forward_passes == N + 11 * N + 2 * N
+    assert found.backward_passes == PROBE + 11 * N
+    assert found.forward_passes == CHECKED + N + 11 * N + 2 * N
 
 
 def test_the_worst_case_counts_an_image_only_if_it_withstands_every_attack(linear):
@@ -146,6 +153,7 @@ class Whiten(Attack):
     """A member of the family may do no more than make images."""
 
     norm: ClassVar = "linf"
+    needs_gradient: ClassVar[bool] = False
     name: Literal["whiten"] = "whiten"
 
     def perturb(self, target, images, goal, seeds):
@@ -161,17 +169,64 @@ def test_an_attack_without_steps_of_its_own_is_evaluated_too(linear, exact):
     assert found.backward_passes == 0
 
 
+def test_an_attack_without_gradients_judges_a_model_without_any(linear):
+    """Rounded pixels have none; an attack that needs one says so."""
+    rounded = nn.Sequential(Rounded(), linear.model)
+    images = linear.images
+    found = evaluate(rounded, images, predictions(rounded, images), Whiten())
+    assert found.clean.all()
+    assert 0 < found.robust.sum() < N
+    with pytest.raises(InvalidInputError, match="logits is 0 in every pixel"):
+        evaluate(rounded, images, linear.labels)
+
+
+class Rounded(nn.Module):
+    def forward(self, images):
+        return (images * 4).round() / 4
+
+
+class Root(nn.Module):
+    """The roots of bright pixels on top; of dark ones, the gradient of what is not taken is NaN."""
+
+    def forward(self, images):
+        bright = images - 0.2
+        return images + torch.where(bright > 0, bright.sqrt(), 0)
+
+
+def test_images_of_which_nothing_is_known_are_named(linear):
+    """Those that withstand, and whose gradient was not finite in any pixel."""
+    dark = torch.arange(N) % 5 == 1
+    images = torch.where(dark[:, None, None, None], linear.images * 0.25, linear.images)
+    model = nn.Sequential(Root(), linear.model)
+    labels = predictions(model, images)
+    with pytest.warns(UserWarning, match="nothing is known of their robustness"):
+        found = evaluate(model, images, labels, FGSM(eps=1e-6))
+    assert torch.equal(found.blind, dark)
+    assert found.robust.all()
+    labels[dark] = 1 - labels[dark]
+    assert not evaluate(model, images, labels, FGSM(eps=1e-6)).blind.any()  # they are wrong already
+
+
+@pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda images, labels: (images * 255, labels), "pixels in"),
+        (lambda images, labels: (images * 255, labels), r"pixels from .* must be in \[0, 1\]"),
+        (lambda images, labels: (images.long(), labels), "must be float"),
         (lambda images, labels: (images[0], labels), "images must be float"),
+        (lambda images, labels: (images.sqrt().log().sqrt(), labels), "Image 0 has pixels .* NaN"),
         (lambda images, labels: (images, labels[1:]), "labels must be int64"),
+        (lambda images, labels: (images, labels.double()), "labels must be int64"),
+        (lambda images, labels: (images, labels - 1), "classes are counted from 0"),
+        (lambda images, labels: (images, labels + 2), "labels go up to 2"),
+        (lambda images, labels: (images.float(), labels), r"weights are float64: images.to\(torch"),
         (lambda images, labels: (images[:0], labels[:0]), "no images"),
     ],
 )
-def test_what_no_attack_can_be_made_on_is_refused(change, message):
-    images = random_images(4, 1, 3, 3)
+def test_what_no_attack_can_be_made_on_is_refused(change, message, exact):
+    images = random_images(4, 1, 3, 3, high=0.9)
     labels = torch.zeros(4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=message):
-        evaluate(linear_model(2, 9), *change(images, labels))
+    with pytest.raises(InvalidInputError, match=message) as refused:
+        evaluate(linear_model(2, 9), *change(images, labels), exact=exact)
+    assert isinstance(refused.value, ValueError)
+    assert isinstance(refused.value, UserError)
