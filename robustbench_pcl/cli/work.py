@@ -23,7 +23,7 @@ UNKNOWN = 1.0
 """Seconds that stand in a bar for a task of which nothing is known."""
 FEW = 3
 """So many tasks are not worth an announcement, unless a model is trained."""
-STARTING, USUAL = 200_000, gc.get_threshold()
+STARTING, USUAL = 500_000, gc.get_threshold()
 """So many objects more than before make Python look for garbage, while a command starts and then:
 tensors that are garbage should not wait long."""
 
