@@ -11,9 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from attack_toys import conv_net, predictions, random_images
+from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
+from robustbench_pcl import evaluate
 from robustbench_pcl.attacks import ATTACKS
+from robustbench_pcl.attacks.base import Goal, draw_seeds
+from robustbench_pcl.attacks.losses import logit_margin
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.datasets import DATASETS, OWN_SOURCES
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.losses import LOSSES
@@ -24,7 +30,7 @@ from robustbench_pcl.training.build import build_model
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^pclbench (.+)$", TEXT, re.MULTILINE)
-NAMES = ("blurred", "cosine", "trades", "shallow", "bars", "ours-deep")
+NAMES = ("blurred", "flips", "cosine", "trades", "shallow", "bars", "ours-deep")
 
 
 def write_mine(folder: Path) -> None:
@@ -85,6 +91,59 @@ def test_the_attack_follows_the_mean_over_a_square(mine):
     gradient = torch.randn(2, 1, 5, 5)
     found = attack.direction(gradient, torch.zeros_like(gradient))
     assert torch.allclose(found[1, 0, 2, 3], gradient[1, 0, 1:4, 2:5].mean())
+
+
+def test_the_random_search_needs_no_gradient_and_keeps_the_best(mine):
+    """More tries never do worse; pixels go to an end of the ball; nobody's result is another's."""
+    images = random_images(40, 2, 6, 6, low=0.3, high=0.7)
+    model = nn.Sequential(Rounded(), conv_net()).eval()
+    labels, few, many = predictions(model, images), *(mine.Flips(eps=0.2, steps=n) for n in (3, 60))
+    made = [attack(model, images, labels) for attack in (few, many)]
+    with torch.no_grad():
+        margins = [logit_margin(model(each), labels) for each in (images, *made)]
+    assert (margins[0] <= margins[1]).all()
+    assert (margins[1] <= margins[2]).all()
+    assert (margins[1] > 0).sum() < (margins[2] > 0).sum()
+    change = (made[1] - images).abs()
+    assert (change.isclose(torch.tensor(0.2).double()) | (change == 0)).all()
+    seeds = draw_seeds(40, torch.Generator().manual_seed(0))
+    with TargetModel(model) as target:
+        alone = [many.perturb(target, images[i], Goal(labels[i]), seeds[i]) for i in rows(40)]
+    assert torch.equal(torch.cat(alone), made[1])
+
+
+def test_the_random_search_leaves_at_its_first_fooling(mine):
+    images = random_images(40, 2, 6, 6, low=0.3, high=0.7)
+    model, attack = conv_net(), mine.Flips(eps=0.2)
+    labels = predictions(model, images)
+    found = evaluate(model, images, labels, attack)
+    robust = predictions(model, found.adversarial) == labels
+    assert torch.equal(found.robust, robust)
+    assert found.backward_passes == 0
+    assert found.forward_passes < attack.steps * 40
+    whole = evaluate(model, images, labels, attack, exact=True)
+    assert torch.equal(whole.robust, robust)  # the margin is positive from its first fooling on
+
+
+def test_the_random_search_reaches_a_class(mine):
+    images = random_images(40, 2, 6, 6, low=0.3, high=0.7)
+    model = conv_net()
+    labels = predictions(model, images)
+    wanted = (labels + 1) % 5
+    made = mine.Flips(eps=0.3)(model, images, labels, targets=wanted)
+    assert (predictions(model, made) == wanted).double().mean() > 0.5
+
+
+class Rounded(nn.Module):
+    """It lets no gradient through."""
+
+    def forward(self, images):
+        return (images * 100).round() / 100
+
+
+def rows(count):
+    """Each row, as a slice."""
+    return [slice(row, row + 1) for row in range(count)]
 
 
 def test_the_loss_is_zero_for_its_own_direction(mine):
