@@ -13,6 +13,7 @@ from evaluation_sets import classes, clean_images, labels_of, stored
 from robustbench_pcl import CW, FGSM, PGD, Workspace
 from robustbench_pcl.attacks import ATTACKS, target
 from robustbench_pcl.attacks.checks import ALONE, PROBE
+from robustbench_pcl.attacks.fast_model import Shortcuts
 from robustbench_pcl.errors import InvalidInputError, UserError
 from robustbench_pcl.evaluation import generate
 from robustbench_pcl.progress import Progress
@@ -140,11 +141,14 @@ def test_a_killed_run_loses_no_shard_and_changes_no_bit(
         np.testing.assert_array_equal(stored(resumed)[name], array, strict=True)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("mode", ["fast", "early-stop"])
 def test_no_result_depends_on_the_size_of_shards_and_batches(
-    *, tiny, tiny_home, tmp_path, monkeypatch, begun, mode
+    *, tiny, tiny_home, tmp_path, monkeypatch, begun, mode, precision
 ):
     """An image that needs all steps does not keep later shards waiting, and loses nothing."""
+    allowed = Shortcuts(folded=True, precision=precision)
+    monkeypatch.setattr(generate, "shortcuts_for", lambda device: allowed)
     found = []
     for shard, batch in ((256, 128), (7, 128), (16, 5)):
         monkeypatch.setattr(generate, "SHARD", shard)
@@ -161,7 +165,11 @@ def test_no_result_depends_on_the_size_of_shards_and_batches(
         for name in ("indices", "labels", "predictions"):
             np.testing.assert_array_equal(other[name], first[name])
         # A processor may sum a batch of five in another order than one of 128.
-        assert (np.abs(other["images"] - first["images"]) > 1e-5).mean() < 2e-3
+        differ = np.abs(other["images"] - first["images"]) > 1e-5
+        if mode == "early-stop" and precision == "bfloat16":  # then one may leave a step later
+            assert differ.any(axis=(1, 2, 3)).mean() <= 0.05
+        else:
+            assert differ.mean() < 2e-3
 
 
 @pytest.mark.parametrize("mode", ["fast", "early-stop"])
