@@ -1,4 +1,4 @@
-"""Models with batch normalisation, and the sign attacks written out for one image."""
+"""Models with batch normalisation, their copies, and the sign attacks written out for one image."""
 
 from functools import cache
 
@@ -8,6 +8,8 @@ from attack_toys import conv_net, generator, predictions, random_images, some_wr
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
+from robustbench_pcl.attacks.fast_model import FastModel, Kind, Precision
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.models.classifier import build_classifier
 
 CLASSES = 5
@@ -51,6 +53,19 @@ def normed_net() -> nn.Sequential:
     return filled(nn.Sequential(*stem, Bottleneck(6, 2, 1, shortcut), *head))
 
 
+class Aliased(nn.Module):
+    """Parts that have a second name, under which they are used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.act = nn.BatchNorm2d(4), nn.PReLU()
+        head = (nn.Flatten(), nn.Linear(64, 3))
+        self.body = nn.Sequential(nn.Conv2d(2, 4, 3), self.norm, self.act, *head)
+
+    def forward(self, images):
+        return self.body(images)
+
+
 def family_member(name: str) -> nn.Module:
     """Of the package's models, for images (2, 8, 8)."""
     return anywhere(build_classifier(name, (2, 8, 8), CLASSES, width=0.1)).double()
@@ -82,6 +97,26 @@ class ModelCase:
 @cache
 def case_of(name: str) -> ModelCase:
     return ModelCase(name)
+
+
+IMAGES = random_images(5, 2, 6, 6, seed=8)
+
+
+def fast_of(model: nn.Module, precision: Precision = "float32", last: bool = True) -> FastModel:
+    """As an attack makes it: the weights are frozen meanwhile."""
+    with TargetModel(model):
+        return FastModel(model, Kind(precision, channels_last=last))
+
+
+def follows(fast: FastModel, model: nn.Module) -> bool:
+    with TargetModel(model):
+        return fast.follow(model)
+
+
+def difference(model: nn.Module, fast: FastModel, images: Tensor = IMAGES) -> float:
+    """The largest, of any logit."""
+    with torch.no_grad():
+        return (model(images) - fast.model(images)).abs().max().item()
 
 
 def gradient(model: nn.Module, image: Tensor, label: Tensor) -> Tensor:

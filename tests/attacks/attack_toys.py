@@ -11,10 +11,12 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, draw_seeds
 from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts
 from robustbench_pcl.attacks.gradient_descent import GradientDescent
+from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import TargetModel
 
 EVERY = list(ATTACKS)
 SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], GradientDescent)]
+EARLY_STOP = Shortcuts(early_stop=True)
 L2_ATTACKS = [name for name in ATTACKS if ATTACKS[name].norm == "l2"]
 
 
@@ -65,6 +67,20 @@ class Constant(nn.Module):
         return torch.stack([zero + 2, zero + 1, zero], dim=1)
 
 
+class Numb(nn.Module):
+    """Class 0 without a gradient where the first pixel is above one half; else by the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("same", torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64))
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.flatten(1)
+        value = pixels.mean(dim=1) - 0.5
+        other = torch.stack([-value, value, 0.1 * value], dim=1)
+        return torch.where(pixels[:, :1] > 0.5, pixels[:, :1] * 0 + self.same, other)
+
+
 class Tally(torch.autograd.Function):
     """The identity, counting the images that pass each way."""
 
@@ -82,16 +98,74 @@ class Tally(torch.autograd.Function):
         return gradient
 
 
+class Counter(nn.Module):
+    """A layer that counts in ``Tally``; as a layer of its own, torch.fx need not look inside."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return Tally.apply(images)
+
+
 class Counted(nn.Module):
-    """A model whose passes are counted in ``Tally`` from zero."""
+    """A model whose passes, and those of its copies, are counted in ``Tally`` from zero."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.counter, self.model = Counter(), model
         Tally.forward_images = Tally.backward_images = 0
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(Tally.apply(images))
+        return self.model(self.counter(images))
+
+
+class Watcher(nn.Module):
+    """The identity, which notes how many images pass with a gradient and without.
+
+    With more than ``most`` there is no memory for them.
+    """
+
+    def __init__(self, most: float = float("inf")) -> None:
+        super().__init__()
+        self.most = most
+        self.attacked: list[int] = []
+        self.verdicts: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        (self.attacked if torch.is_grad_enabled() else self.verdicts).append(len(images))
+        return images
+
+
+class Watched(nn.Module):
+    """A model whose own passes are noted, and those of its copies are not."""
+
+    def __init__(self, model: nn.Module, most: float = float("inf")) -> None:
+        super().__init__()
+        self.watcher, self.model = Watcher(most), model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(self.watcher(images))
+
+    @property
+    def attacked(self) -> list[int]:
+        return self.watcher.attacked
+
+    @property
+    def verdicts(self) -> list[int]:
+        return self.watcher.verdicts
+
+
+class Threshold(nn.Module):
+    """Class 1 where the mean pixel is above one half."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        value = images.flatten(1).mean(dim=1) - 0.5
+        return torch.stack([-value, value], dim=1)
+
+
+def greys(count: int) -> Tensor:
+    """Images of class 0 that need between one and all of ten steps of 0.01, or more than those."""
+    return 0.5 - 0.13 * random_images(count, 1, 1, 1, seed=2)
 
 
 def predictions(model: nn.Module, images: Tensor) -> Tensor:
@@ -146,10 +220,15 @@ def collected(stream: Iterator[Finished], images: Tensor) -> tuple[Tensor, Tenso
 
 @dataclass
 class Attacked:
-    """What an attack came to: images, which of them keep their label, passes, shortcuts left."""
+    """What an attack came to.
+
+    Images, which of them keep their label, the classes that the attack knows (-1 where it does
+    not), passes, shortcuts left.
+    """
 
     adversarial: Tensor
     robust: Tensor
+    classes: Tensor
     forward_passes: int
     backward_passes: int
     shortcuts: Shortcuts
@@ -172,16 +251,37 @@ def attacked(
     answers = predictions(model, adversarial)
     known = classes >= 0
     assert torch.equal(classes[known], answers[known])
-    return Attacked(adversarial, answers == labels, *counts, target.shortcuts)
+    return Attacked(adversarial, answers == labels, classes, *counts, target.shortcuts)
+
+
+def streamed(
+    attack: Attack,
+    model: nn.Module,
+    images: Tensor,
+    sizes: list[int],
+    shortcuts: Shortcuts = EARLY_STOP,
+) -> tuple[Tensor, Tensor]:
+    """The images of class 0 in chunks of those sizes; what became of them."""
+    with TargetModel(model, shortcuts) as target:
+        chunks = chunks_of(images, torch.zeros(len(images)).long(), sizes)
+        return collected(attack.stream(target, chunks, len(images)), images)
 
 
 def in_slices(
     attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, size: int
 ) -> Tensor:
-    """One generator for all slices of ``size`` images, one after the other."""
+    """One generator for all slices of ``size`` images, one after the other; exact."""
     source = generator()
     slices = zip(images.split(size), labels.split(size), strict=True)
-    return torch.cat([attack(model, *both, generator=source) for both in slices])
+    return torch.cat([attack(model, *both, generator=source, exact=True) for both in slices])
+
+
+def started(
+    attack: IterativeAttack[State], images: Tensor, labels: Tensor, seed: int = 0, **goal: object
+) -> State:
+    """What an attack knows of images before its first step."""
+    seeds = draw_seeds(len(images), generator(seed))
+    return attack.initialise(Chunk(torch.arange(len(images)), images, Goal(labels, **goal), seeds))
 
 
 def state_of(model: nn.Module) -> list[object]:

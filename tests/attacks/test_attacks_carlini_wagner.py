@@ -7,8 +7,7 @@ import pytest
 import torch
 from attack_toys import (
     L2_ATTACKS,
-    Counted,
-    Tally,
+    attacked,
     linear_model,
     predictions,
     short,
@@ -23,20 +22,19 @@ def test_each_image_of_carlini_wagner_stops_on_its_own(case):
     """The passes of a batch are those of its images one by one, fewer than all steps for all."""
     attack = CW(c=0.1, steps=300, learning_rate=0.05)
     images, labels = case.images[8:14], case.labels[8:14]
-    spent = []
-    for rows in itertools.chain([slice(None)], (slice(i, i + 1) for i in range(6))):
-        model = Counted(case.model)
-        attack(model, images[rows], labels[rows])
-        spent.append(Tally.forward_images)
+    spent = [
+        attacked(attack, case.model, images[rows], labels[rows]).backward_passes
+        for rows in itertools.chain([slice(None)], (slice(i, i + 1) for i in range(6)))
+    ]
     assert spent[0] == sum(spent[1:])
     assert len(set(spent[1:])) > 1
     assert spent[0] < 6 * 300
 
 
 def test_carlini_wagner_takes_steps_for_each_c(case):
-    model = Counted(case.model)
-    CW(steps=20, search_steps=3)(model, case.images[:4], case.labels[:4])
-    assert 4 * 20 < Tally.forward_images <= 4 * 20 * 4
+    attack = CW(steps=20, search_steps=3)
+    found = attacked(attack, case.model, case.images[:4], case.labels[:4])
+    assert 4 * 20 < found.backward_passes <= 4 * 20 * 4
 
 
 @pytest.mark.parametrize("name", L2_ATTACKS)
@@ -80,15 +78,15 @@ def test_c_is_searched_by_tens_and_then_by_bisection_for_each_image():
     images = torch.tensor(pixels, dtype=torch.float64).view(3, 1, 1, 2)
     tried = [[], [], []]
 
-    class Watched(CW):
-        def step(self, target, state, found):
-            for row, c in zip(state.rows.tolist(), state.c.tolist(), strict=True):
+    class Noting(CW):
+        def step(self, target, state):
+            for row, c in zip(state.chunk.rows.tolist(), state.c.tolist(), strict=True):
                 if c not in tried[row][-1:]:
                     tried[row].append(c)
-            return super().step(target, state, found)
+            return super().step(target, state)
 
-    attack = Watched(c=1.0, steps=200, learning_rate=0.02, search_steps=4)
-    adversarial = attack(Sloped(), images, torch.tensor([0, 0, 0]))
+    attack = Noting(c=1.0, steps=200, learning_rate=0.02, search_steps=4)
+    adversarial = attack(Sloped(), images, torch.tensor([0, 0, 0]), exact=True)
     assert tried == [
         [1, 10, 5.5, 3.25, 2.125],
         [1, 0.5, 0.25, 0.125, 0.0625],

@@ -1,6 +1,7 @@
 """The compiled form of the fast model: kept where it is faster, and never asked for a verdict."""
 
 import copy
+from dataclasses import replace
 from shutil import which
 
 import pytest
@@ -9,7 +10,7 @@ from attack_models import case_of
 from attack_toys import attacked, chunks_of, collected, predictions
 from torch import nn
 
-from robustbench_pcl.attacks import BIM, fast_model, runner
+from robustbench_pcl.attacks import BIM, fast_model, runner, target
 from robustbench_pcl.attacks.fast_model import (
     EXACT,
     Shortcuts,
@@ -86,7 +87,7 @@ def test_a_compiled_model_is_kept_if_it_is_clearly_faster(compile_to, monkeypatc
 @pytest.fixture
 def always(monkeypatch):
     """However little is left to do, compiling is tried; what it gives is kept."""
-    monkeypatch.setattr(runner, "LONG", 0.0)
+    monkeypatch.setattr(target, "LONG", 0.0)
     monkeypatch.setattr(fast_model, "FASTER", 0.0)
 
 
@@ -146,6 +147,49 @@ def test_verdicts_are_never_a_compiled_model_s(compile_to, batches_of):
     shortcuts = Shortcuts(folded=True, early_stop=True, compiled=True)
     found = attacked(BIM(eps=1e-6), model, images, predictions(model, images), shortcuts)
     assert found.robust.all()
+
+
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="what a compiler makes is not compared with anything"
+)
+@pytest.mark.parametrize("early_stop", [True, False])
+@pytest.mark.usefixtures("always")
+def test_a_form_that_answers_otherwise_protects_nobody(compile_to, batches_of, early_stop):
+    """Its gradients lead astray; the images it was used for withstood for no other reason."""
+    batches_of(4)
+    plain = Shortcuts(folded=True, early_stop=early_stop)
+    expected = compiled_attack(plain)
+    compile_to(0.5, Liar)
+    found = compiled_attack(replace(plain, compiled=True))
+    assert torch.equal(found.robust, expected.robust)
+
+
+class Steady:
+    """A second for each look at the clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.mark.parametrize(("long", "compiles"), [(20.0, True), (60.0, False)])
+def test_a_long_attack_is_compiled_once_its_pace_is_known(
+    compile_to, batches_of, monkeypatch, long, compiles
+):
+    """A pass of four images takes a second, and there are ten for each of eleven images."""
+    monkeypatch.setattr(runner, "time", Steady())
+    monkeypatch.setattr(target, "LONG", long)
+    monkeypatch.setattr(fast_model, "FASTER", 0.0)
+    batches_of(4)
+    made = compile_to(0.5)
+    compiled_attack()
+    assert len(made) == compiles
+    if compiles:
+        first = 2 * 10 - runner.WARM
+        assert len(made[0].sizes) == 2 + first
 
 
 @pytest.mark.slow

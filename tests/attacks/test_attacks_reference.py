@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 from attack_models import MODELS, case_of, gradient, iterates
-from attack_toys import SIGN_ATTACKS, attacked, generator, short
+from attack_toys import SIGN_ATTACKS, attacked, generator, short, started
 from scipy.stats import kstest
 from torch import Tensor
 
@@ -137,14 +137,16 @@ def test_two_steps_of_eq_18_by_hand(momentum):
     second = torch.stack([gradient(model, *row) for row in zip(x1, labels, strict=True)])
     g2 = momentum * g1 + second / second.abs().sum(dim=(1, 2, 3), keepdim=True)
     x2 = (x1 + step * g2.sign()).clamp(0, 1)
-    found = MIM(eps=eps, steps=2, relative_step_size=0.4, momentum=momentum)(model, images, labels)
+    found = MIM(eps=eps, steps=2, relative_step_size=0.4, momentum=momentum)(
+        model, images, labels, exact=True
+    )
     assert torch.allclose(found, x2, rtol=0, atol=1e-12)
 
 
 def test_without_momentum_mim_is_bim():
     case = case_of("conv_net")
     bim, *mims = (
-        attack(case.model, case.images, case.labels)
+        attack(case.model, case.images, case.labels, exact=True)
         for attack in (BIM(eps=0.1), MIM(eps=0.1, momentum=0), MIM(eps=0.1))
     )
     assert [torch.equal(mim, bim) for mim in mims] == [True, False]
@@ -161,27 +163,26 @@ def test_an_image_without_a_gradient_keeps_its_running_sum():
 
 @pytest.mark.parametrize("name", [name for name in SIGN_ATTACKS if ATTACKS[name].random_start])
 def test_the_random_start_is_uniform_in_the_ball(name):
-    class Flat(torch.nn.Module):
-        def forward(self, images):
-            return (images * 0).flatten(1)[:, :2]
-
     images = torch.full((40, 1, 10, 10), 0.5, dtype=torch.float64)
     labels = torch.zeros(40, dtype=torch.int64)
-    started = ATTACKS[name](eps=0.2)(Flat(), images, labels, generator=generator(1))
-    share = (started - images).flatten(1) / 0.2
+    first, again = (
+        started(ATTACKS[name](eps=0.2), images, labels, seed=seed).adversarial for seed in (1, 2)
+    )
+    share = (first - images).flatten(1) / 0.2
     assert kstest(share.flatten(), "uniform", args=(-1, 2)).pvalue > 0.01
     apart = torch.corrcoef(share) - torch.eye(40, dtype=torch.float64)
     assert apart.abs().max() < 0.5  # no two images have the same start
     assert share.mean(dim=0).abs().max() < 5 / math.sqrt(3 * 40)  # nor does a pixel have a bias
-    again = ATTACKS[name](eps=0.2)(Flat(), images, labels, generator=generator(2))
-    assert not torch.equal(started, again)
+    assert not torch.equal(first, again)
 
 
 @pytest.mark.parametrize("name", SIGN_ATTACKS)
 def test_the_generator_matters_where_the_start_is_random(name):
     case = case_of("conv_net")
     runs = [
-        ATTACKS[name](eps=0.1)(case.model, case.images, case.labels, generator=generator(seed))
+        ATTACKS[name](eps=0.1)(
+            case.model, case.images, case.labels, generator=generator(seed), exact=True
+        )
         for seed in (1, 2)
     ]
     assert torch.equal(*runs) != ATTACKS[name].random_start
@@ -193,12 +194,11 @@ def test_the_generator_matters_where_the_start_is_random(name):
 @pytest.mark.parametrize("name", SIGN_ATTACKS)
 def test_budgets_of_their_own_give_each_image_what_its_budget_gives(name):
     case, attack = case_of("conv_net"), short(name, STEPS)
-    eps = torch.linspace(0.01, case.eps, 16, dtype=torch.float64).view(-1, 1, 1, 1)
-    noise = noise_of(case.images) if attack.random_start else torch.zeros_like(case.images)
+    eps = torch.linspace(0.01, case.eps, 16, dtype=torch.float64)
+    noise, seeds = noise_of(case.images), draw_seeds(16, generator())
     with TargetModel(case.model) as target:
-        goal = Goal(case.labels)
-        found = attack.attack_with_budgets(target, case.images, goal, eps, noise)
-        assert target.backward_passes == 16 * attack.steps
+        found = attack.perturb(target, case.images, Goal(case.labels, eps=eps), seeds)
+        assert target.backward_passes == target.forward_passes == 16 * attack.steps
     for index, row in enumerate(zip(case.images, case.labels, noise, strict=True)):
         model = MODELS["conv_net"]().eval()
         path = iterates(name, model, row, eps=eps[index].item(), steps=STEPS)

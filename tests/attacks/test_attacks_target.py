@@ -1,13 +1,15 @@
 """Fast models that are dropped where they fail, and verdicts that are the reference model's."""
 
 import copy
+import re
 import threading
+import warnings
 from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 import torch
-from attack_models import case_of, filled
+from attack_models import case_of, fast_of, filled
 from attack_toys import (
     EVERY,
     SIGN_ATTACKS,
@@ -25,14 +27,15 @@ from attack_toys import (
 )
 from torch import nn
 
-from robustbench_pcl.attacks import BIM, CW, PGD, target
-from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts, fast_model, shortcuts_for
-from robustbench_pcl.attacks.target import ALIKE, PROBE, TargetModel, agree
+from robustbench_pcl.attacks import BIM, CW, PGD
+from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts, shortcuts_for
+from robustbench_pcl.attacks.target import COSINE, PROBE, TargetModel, agree
 
 ALL = Shortcuts(folded=True, precision="bfloat16", early_stop=True, compiled=True)
 FLOAT32 = replace(ALL, precision="float32")
 DROPPED = Shortcuts(early_stop=True)
 IMAGES = random_images(24, 2, 6, 6, seed=6).float()
+LABELS = torch.zeros(16).long()
 
 
 class Odd(nn.Module):
@@ -59,29 +62,15 @@ def complain(features):
     raise TypeError("no bfloat16 here")
 
 
-class ReadsNorm(nn.Module):
-    """A network that looks into a layer which is folded away."""
+class Ways(nn.Module):
+    """A network that goes another way for bright images."""
 
-    def __init__(self) -> None:
+    def __init__(self, model) -> None:
         super().__init__()
-        self.conv, self.norm, self.out = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Linear(64, 3)
+        self.model = model
 
     def forward(self, images):
-        features = torch.tanh(self.norm(self.conv(images))).flatten(1)
-        return self.out(features) * self.norm.weight.mean()
-
-
-class Elsewhere(nn.Module):
-    """A convolution whose output also goes past the batch normalisation."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4)
-        self.out = nn.Linear(4 * 36, 3)
-
-    def forward(self, images):
-        hidden = self.conv(images)
-        return self.out((torch.tanh(self.norm(hidden)) - 2 * torch.tanh(hidden)).flatten(1))
+        return self.model(images) if images.mean() < 2 else self.model(-images)
 
 
 class Locked(nn.Sequential):
@@ -97,50 +86,84 @@ def with_layer(layer, kind=nn.Sequential):
     return filled(kind(*body, nn.Linear(64, 3))).float()
 
 
+REDUCED = "Attacked in float32, more slowly: "
+NO_COPY = "Attacked without a fast copy, more slowly: "
 LEFT = {
-    "nothing odd": (lambda: with_layer(nn.Identity()), ALL),
-    "garbage in bfloat16": (lambda: with_layer(Odd(garbage)), FLOAT32),
-    "zeros in bfloat16": (lambda: with_layer(Odd(torch.zeros_like)), FLOAT32),
-    "NaN in bfloat16": (lambda: with_layer(Odd(lambda features: features / 0 * 0)), FLOAT32),
-    "no bfloat16": (lambda: with_layer(Odd(refuse)), FLOAT32),
-    "another error in bfloat16": (lambda: with_layer(Odd(complain)), FLOAT32),
-    "a layer that is looked into": (lambda: filled(ReadsNorm()).float(), DROPPED),
-    "an output that also goes elsewhere": (lambda: filled(Elsewhere()).float(), DROPPED),
-    "a model that cannot be copied": (lambda: with_layer(nn.Identity(), Locked), DROPPED),
-    "no gradient anywhere": (Constant, DROPPED),
+    "nothing odd": (lambda: with_layer(nn.Identity()), ALL, ""),
+    "garbage in bfloat16": (
+        lambda: with_layer(Odd(garbage)),
+        FLOAT32,
+        f"{REDUCED}in bfloat16, its copy's gradients are others",
+    ),
+    "zeros in bfloat16": (
+        lambda: with_layer(Odd(lambda features: features * 0)),
+        FLOAT32,
+        f"{REDUCED}in bfloat16, its copy's gradients are others",
+    ),
+    "NaN in bfloat16": (
+        lambda: with_layer(Odd(lambda features: features / 0 * 0)),
+        FLOAT32,
+        f"{REDUCED}in bfloat16, its copy's gradients are others",
+    ),
+    "no bfloat16": (
+        lambda: with_layer(Odd(refuse)),
+        FLOAT32,
+        f"{REDUCED}RuntimeError in bfloat16: not implemented for 'BFloat16'",
+    ),
+    "another error in bfloat16": (
+        lambda: with_layer(Odd(complain)),
+        FLOAT32,
+        f"{REDUCED}TypeError in bfloat16: no bfloat16 here",
+    ),
+    "a model that cannot be copied": (
+        lambda: with_layer(nn.Identity(), Locked),
+        DROPPED,
+        f"{NO_COPY}TypeError in float32: cannot pickle",
+    ),
+    "another way for other images": (
+        lambda: Ways(with_layer(nn.Identity())),
+        DROPPED,
+        f"{NO_COPY}its structure cannot be told, it may differ from image to image .TraceError",
+    ),
+    "no gradient anywhere": (Constant, DROPPED, NO_COPY),
 }
 
 
 @pytest.mark.parametrize("case", LEFT)
-def test_a_fast_model_that_fails_its_check_is_dropped(case):
-    make, left = LEFT[case]
+def test_a_fast_model_that_fails_its_check_is_dropped_and_it_is_said_once(case):
+    make, left, words = LEFT[case]
     model = make()
     labels = predictions(model, IMAGES)
-    wanted = attacked(PGD(eps=0.1, steps=4), model, IMAGES, labels, ALL)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        wanted = attacked(PGD(eps=0.1, steps=4), model, IMAGES, labels, ALL)
     assert wanted.shortcuts == left
+    assert [re.match(words, str(each.message)) is not None for each in said] == [True] * bool(words)
     if left == DROPPED:  # then the images are the reference model's, to the bit
         expected = attacked(PGD(eps=0.1, steps=4), model, IMAGES, labels, DROPPED)
         assert torch.equal(wanted.adversarial, expected.adversarial)
         assert torch.equal(wanted.robust, expected.robust)
 
 
+@pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="said of images whose own gradients are all zero"
+)
+def test_gradients_that_are_zero_are_not_called_others():
+    """The first images are wrong already, so C&W's loss has no slope: nothing is known."""
+    case = case_of("normed_net")
+    labels = (case.predictions + 1) % 5
+    with pytest.warns(UserWarning, match=NO_COPY) as said:
+        attacked(CW(steps=2), case.model, case.images, labels, FLOAT32)
+    assert "gradients are others" not in str(said[0].message)
+
+
 def test_a_loss_that_fails_on_the_model_itself_says_so():
-    def broken(model, images):
+    def broken(model, images, labels):
         raise ZeroDivisionError
 
     model = with_layer(nn.Identity())
     with TargetModel(model, ALL) as entered, pytest.raises(ZeroDivisionError):
-        entered.prepare(broken, IMAGES)
-
-
-def test_no_memory_is_no_failed_check(monkeypatch):
-    def too_large(*_given):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(target, "fast_model", too_large)
-    model = with_layer(nn.Identity())
-    with pytest.raises(torch.OutOfMemoryError):
-        attacked(PGD(), model, IMAGES, predictions(model, IMAGES), ALL)
+        entered.prepare(broken, IMAGES, torch.zeros(24).long())
 
 
 AGREE = [
@@ -151,7 +174,8 @@ AGREE = [
     ([(1, 0), (1, 0), (1, 0)], [(0, 0), (0, 0), (0, 0)], False),
     ([(0, 0), (0, 0), (0, 0)], [(0, 0), (0, 0), (0, 0)], False),  # nothing is known
     ([(0, 0), (0, 0), (1, 0)], [(1, 1), (1, 1), (1, 0)], True),
-    ([(1, 0), (1, 0), (1, 0)], [(1, 0), (1, 0), (float("nan"), 0)], False),
+    ([(1, 0), (1, 0), (1, 0)], [(1, 0), (1, 0), (float("nan"), 0)], True),  # as if it were (-1, 0)
+    ([(1, 0), (1, 0), (1, 0)], [(1, 0), (float("nan"), 0), (float("nan"), 0)], False),
     ([(1e-40, 0), (0, 1e-40), (1e-30, 1e-30)], [(1, 0), (0, 1), (1, 1)], True),
     ([(1e-40, 0), (0, 1e-40), (1e-30, 1e-30)], [(0, 1), (1, 0), (1, 1)], False),
 ]
@@ -160,7 +184,7 @@ AGREE = [
 @pytest.mark.parametrize(("expected", "found", "agreed"), AGREE)
 def test_gradients_agree_if_most_point_the_same_way(expected, found, agreed):
     given = (torch.tensor(rows, dtype=torch.float32)[:, None, None] for rows in (expected, found))
-    assert agree(*given, ALIKE["float32"]) == agreed
+    assert agree(*given, COSINE["float32"]) == agreed
 
 
 # Verdicts
@@ -190,7 +214,7 @@ GREY, ZEROS = torch.full((3, 1, 1, 1), 0.5), torch.zeros(3).long()
 
 def reduced(images):
     """The classes that the fast model in bfloat16 gives."""
-    return predictions(fast_model(SHARP.eval(), images[:1], "bfloat16").model, images)
+    return predictions(fast_of(SHARP, "bfloat16").model, images)
 
 
 def test_who_is_fooled_in_bfloat16_alone_is_robust():
@@ -198,11 +222,14 @@ def test_who_is_fooled_in_bfloat16_alone_is_robust():
     assert found.shortcuts.precision == "bfloat16"
     assert (reduced(found.adversarial) == 1).all()
     assert found.robust.all()
-    # All ten steps were taken: what the reference model does not confirm stops nobody.
+    # All ten steps were taken: what the reference model does not confirm stops nobody. Then all
+    # once more by that one, for the last iterate's class is another in bfloat16.
     assert torch.allclose(found.adversarial, GREY + 0.0025)
-    assert found.backward_passes == 3 * 10 + 2 * 3
-    verdicts = 2 * 3  # the steps at 0.502 and 0.50225; the last iterate takes no further pass
-    assert found.forward_passes == found.backward_passes + verdicts
+    assert found.backward_passes == 2 * 3 * 10 + 2 * 3
+    verdicts = 2 + 1 + 1  # the steps at 0.502 and 0.50225, the last iterate, that of the second run
+    compared = 1
+    assert found.forward_passes - found.backward_passes >= 3 * (verdicts + compared)
+    assert (found.classes == 0).all()
 
 
 def test_who_is_fooled_in_bfloat16_first_goes_on_until_float32_is_fooled():
@@ -301,7 +328,7 @@ def test_the_model_is_put_back_after_an_error_too():
 
     def attack():
         with TargetModel(model, ALL) as entered:
-            entered.evaluate(lambda *_: 1 / 0, case_of("conv_net").images)
+            entered.differentiate(lambda *_: 1 / 0, case_of("conv_net").images, LABELS)
 
     with pytest.raises(ZeroDivisionError):
         attack()
@@ -314,14 +341,13 @@ def test_the_model_is_put_back_after_an_error_too():
 @pytest.mark.parametrize("shortcuts", [EXACT, DROPPED, FLOAT32, ALL], ids=str)
 @pytest.mark.parametrize("attack", EVERY)
 def test_passes_are_counted_as_they_are_made(attack, shortcuts):
-    """Only the image that shows which layer follows which is not counted, once per fast model."""
     chosen, model, images, labels = reduced_case(attack)
     counted = Counted(model)
     with TargetModel(counted, shortcuts) as entered:
         chunk = chunks_of(images, labels, [16])
         collected(chosen.changed(steps=min(chosen.steps, 5)).stream(entered, chunk, 16), images)
         assert entered.shortcuts == shortcuts
-        assert entered.forward_passes == Tally.forward_images - int(shortcuts.folded)
+        assert entered.forward_passes == Tally.forward_images
         assert entered.backward_passes == Tally.backward_images
 
 
@@ -334,22 +360,24 @@ def test_passes_per_image_without_early_stop(attack):
     )
     assert exact.backward_passes == chosen.steps * 16
     assert fast.backward_passes == exact.backward_passes + 2 * min(PROBE, 16)
-    for found in (exact, fast):
-        assert found.forward_passes == found.backward_passes
+    assert exact.forward_passes == exact.backward_passes
+    # Every last iterate is judged, and compared where it does not fool.
+    assert fast.forward_passes == fast.backward_passes + 16 + fast.robust.sum()
 
 
 def test_a_gradient_for_a_defence_is_the_reference_model_s():
     case = case_of("conv_net")
 
     def loss(model, images, labels):
-        return nn.functional.cross_entropy(model(images), labels, reduction="none")
+        logits = model(images)
+        return nn.functional.cross_entropy(logits, labels, reduction="none"), logits
 
     with TargetModel(case.model) as entered:
-        found = entered.gradient(loss, case.images, case.labels)
+        found = entered.differentiate(loss, case.images, case.labels).gradient
         assert (entered.forward_passes, entered.backward_passes) == (16, 16)
     images = case.images.clone().requires_grad_(True)
     model = copy.deepcopy(case.model).eval()
-    (expected,) = torch.autograd.grad(loss(model, images, case.labels).sum(), images)
+    (expected,) = torch.autograd.grad(loss(model, images, case.labels)[0].sum(), images)
     assert torch.equal(found, expected)
 
 
