@@ -93,17 +93,17 @@ LEFT = {
     "garbage in bfloat16": (
         lambda: with_layer(Odd(garbage)),
         FLOAT32,
-        f"{REDUCED}in bfloat16, its copy's gradients are others",
+        f"{REDUCED}in bfloat16, its copy's (logits|gradients) are others",
     ),
     "zeros in bfloat16": (
         lambda: with_layer(Odd(lambda features: features * 0)),
         FLOAT32,
-        f"{REDUCED}in bfloat16, its copy's gradients are others",
+        f"{REDUCED}in bfloat16, its copy's (logits|gradients) are others",
     ),
     "NaN in bfloat16": (
         lambda: with_layer(Odd(lambda features: features / 0 * 0)),
         FLOAT32,
-        f"{REDUCED}in bfloat16, its copy's gradients are others",
+        f"{REDUCED}in bfloat16, its copy's (logits|gradients) are others",
     ),
     "no bfloat16": (
         lambda: with_layer(Odd(refuse)),
