@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from robustbench_pcl.attacks.base import Chunk, Goal, Norm
+from robustbench_pcl.attacks.checks import spread
 from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import Pass, TargetModel, decided
@@ -156,7 +157,7 @@ class CW(IterativeAttack[SearchState]):
         shortfall = self._shortfall(found.logits, goal.labels, targeted=goal.targeted)
         slack = torch.zeros_like(shortfall)
         if not found.exact:
-            slack = target.logit_error * (found.logits.amax(dim=1) - found.logits.amin(dim=1))
+            slack = target.logit_error * spread(found.logits).clamp_min(target.logit_width)
         closer = (shortfall <= slack) & (distance < state.nearest)
         logits = found.logits[closer]
         if not found.exact and len(logits):

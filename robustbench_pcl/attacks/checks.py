@@ -8,7 +8,7 @@ from robustbench_pcl.errors import InvalidInputError
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from robustbench_pcl.attacks.base import Attack
     from robustbench_pcl.attacks.target import TargetModel
@@ -162,14 +162,25 @@ def check_adversarial(adversarial: Tensor, images: Tensor, attack: Attack) -> No
             raise InvalidInputError(f"{title} changed a pixel by {most:.9g}.", cure)
 
 
-def apart(logits: Tensor, others: Tensor) -> Tensor:
+def apart(logits: Tensor, others: Tensor, width: float = 0.0) -> Tensor:
     """How far apart logits (N, K) are, (N,): the largest difference, as a share of their range.
 
     Where a logit is NaN, it is NaN, which is not below anything.
+
+    Args:
+        logits: whose range is meant, each image's own.
+        others: compared with them.
+        width: least range that is reckoned with: two classes' logits are close to each other near
+            the boundary, which does not make a difference larger.
     """
-    width = logits.amax(dim=1) - logits.amin(dim=1)
+    reckoned = spread(logits).clamp_min(width)
     difference = (logits - others).abs().amax(dim=1)
-    return torch.where(difference > 0, difference / width, difference)
+    return torch.where(difference > 0, difference / reckoned, difference)
+
+
+def spread(logits: Tensor) -> Tensor:
+    """The range of each image's logits (N, K), (N,)."""
+    return logits.amax(dim=1) - logits.amin(dim=1)
 
 
 def _answer(target: TargetModel, images: Tensor) -> object:
@@ -217,7 +228,8 @@ def _logits(logits: object, count: int) -> Tensor:
 def _check_constancy(target: TargetModel, images: Tensor, logits: Tensor) -> None:
     """The same answers when asked twice, and in other company."""
     share = torch.finfo(logits.dtype).eps ** 0.5
-    differ = ~(apart(logits, target.logits(images)) <= share)
+    width = float(spread(logits).median())
+    differ = ~(apart(logits, target.logits(images), width) <= share)
     if bool(differ.any()):
         raise InvalidInputError(
             f"The model is randomised: asked twice, it answers {int(differ.sum())} of "
@@ -228,7 +240,7 @@ def _check_constancy(target: TargetModel, images: Tensor, logits: Tensor) -> Non
         return
     for row in range(min(ALONE, len(images))):
         alone = target.logits(images[row : row + 1])
-        if not bool((apart(logits[row : row + 1], alone) <= share).all()):
+        if not bool((apart(logits[row : row + 1], alone, width) <= share).all()):
             raise InvalidInputError(
                 "The model's answer to an image depends on the other images in its batch, in eval "
                 "mode.",
@@ -237,20 +249,23 @@ def _check_constancy(target: TargetModel, images: Tensor, logits: Tensor) -> Non
             )
 
 
+def weighted_logits(model: nn.Module, images: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+    """A sum of each image's logits, (N,), which saturates for none, and the logits (N, K)."""
+    logits = model(images)
+    weights = torch.linspace(1, 2, logits.shape[1]).to(logits)
+    return (logits * weights.square()).sum(dim=1), logits
+
+
 def _check_gradient(target: TargetModel, images: Tensor) -> None:
     """Some weighted sum of the logits changes with the pixels."""
-
-    def weighted(model: torch.nn.Module, images: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model(images)
-        weights = torch.linspace(1, 2, logits.shape[1]).to(logits)
-        return (logits * weights.square()).sum(dim=1), logits
-
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     cure = "Attack a differentiable version of it; an attack by gradients says nothing about it."
     try:
-        found = target.differentiate(weighted, images, labels)
+        found = target.differentiate(weighted_logits, images, labels)
     except torch.OutOfMemoryError:
-        raise
+        target.halve_batches()
+        _check_gradient(target, images[: target.batch_size])
+        return
     except RuntimeError as error:
         words = str(error).splitlines()[0]
         raise InvalidInputError(f"No gradient reaches the model's pixels: {words}", cure) from error

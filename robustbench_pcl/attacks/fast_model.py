@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from weakref import ref
 
 from robustbench_pcl.environment import computes_bfloat16
 from robustbench_pcl.lazy import LazyModule, nn, torch
@@ -100,31 +101,23 @@ class FastModel:
         weights = [value for value in model.parameters() if value.ndim == 4]
         laid_out = all(value.is_contiguous(memory_format=layout) for value in weights)
         self.model = copy.deepcopy(model).eval()
-        own, copies = dict(model.named_modules()), dict(self.model.named_modules())
         self._structure = structure(model)
-        pairs = conv_norm_pairs(self.model)
+        self._pairs = conv_norm_pairs(self.model)
         # Only in the same layout are sums in the same order.
-        self.exact = not pairs and kind.precision == "float32" and laid_out
-        self._folded = [(copies[conv], own[conv], own[norm]) for conv, norm in pairs.items()]
-        self._slopes = [
-            (copies[name], module)
-            for name, module in own.items()
-            if type(module) in (nn.PReLU, plain.PReLU)
-            and module.num_parameters == 1
-            and not _hooked(module)
-        ]
-        replaced = {*pairs, *pairs.values()}
-        self._same = [(copies[name], own[name]) for name in own if name not in replaced]
+        self.exact = not self._pairs and kind.precision == "float32" and laid_out
+        copies = dict(self.model.named_modules())
+        self._slopes = [name for name, module in copies.items() if _has_one_slope(module)]
         # The copy's layers change their class, so that they do under each name that they have.
-        for norm in pairs.values():
+        for norm in self._pairs.values():
             copies[norm].__class__ = nn.Identity
-        for leaky, _ in self._slopes:
-            leaky.__class__, leaky.inplace = nn.LeakyReLU, False
-        for fast, conv, _ in self._folded:
+        for name in self._slopes:
+            copies[name].__class__, copies[name].inplace = nn.LeakyReLU, False
+        for conv in self._pairs:
             # New ones, not written into: the old ones may be another layer's as well.
-            fast.weight = nn.Parameter(cast("Tensor", conv.weight).detach().clone())
-            fast.bias = nn.Parameter(fast.weight.new_zeros(len(fast.weight)))
-        self._fold()
+            weight = cast("Tensor", copies[conv].weight).detach().clone()
+            copies[conv].weight = nn.Parameter(weight)
+            copies[conv].bias = nn.Parameter(weight.new_zeros(len(weight)))
+        self._fold(model)
         self.model.requires_grad_(False).to(memory_format=layout)
         if kind.precision == "bfloat16":
             for module in self.model.modules():
@@ -137,40 +130,48 @@ class FastModel:
         """Take the model's present weights; False if its parts are not those that were copied."""
         if structure(model) != self._structure:
             return False
+        copies, folded = dict(self.model.named_modules()), {*self._pairs, *self._pairs.values()}
         with torch.no_grad():
-            for fast, own in self._same:
-                for kind in ("_parameters", "_buffers"):
-                    for name, value in getattr(own, kind).items():
+            for name, own in model.named_modules():
+                for kind in ("_parameters", "_buffers") if name not in folded else ():
+                    for key, value in getattr(own, kind).items():
                         if value is not None:
-                            getattr(fast, kind)[name].copy_(value)
-            self._fold()
+                            getattr(copies[name], kind)[key].copy_(value)
+        self._fold(model)
         return True
 
-    def _fold(self) -> None:
-        for fast, conv, norm in cast(
-            "list[tuple[nn.Conv2d, nn.Conv2d, nn.BatchNorm2d]]", self._folded
-        ):
-            mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+    def _fold(self, model: nn.Module) -> None:
+        """Write the weights and slopes that the copy has instead of the model's."""
+        own, copies = dict(model.named_modules()), dict(self.model.named_modules())
+        for conv, norm in self._pairs.items():
+            source, after = cast("nn.Conv2d", own[conv]), cast("nn.BatchNorm2d", own[norm])
+            mean, variance = cast("Tensor", after.running_mean), cast("Tensor", after.running_var)
             weight, bias = nn.utils.fuse_conv_bn_weights(
-                conv.weight, conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
+                source.weight, source.bias, mean, variance, after.eps, after.weight, after.bias
             )
-            fast.weight.data.copy_(weight.data)
-            cast("Tensor", fast.bias).data.copy_(bias.data)
-        for leaky, prelu in self._slopes:
-            leaky.negative_slope = float(cast("Tensor", prelu.weight))
+            cast("Tensor", copies[conv].weight).data.copy_(weight.data)
+            cast("Tensor", copies[conv].bias).data.copy_(bias.data)
+        for name in self._slopes:
+            copies[name].negative_slope = float(cast("Tensor", own[name].weight).detach())
 
 
 def structure(model: nn.Module) -> list[object]:
-    """What a copy is built from, beside numbers: modules, hooks, and the tensors' places."""
+    """What a copy is built from, beside numbers in tensors: modules, their settings and hooks."""
     found: list[object] = []
     for name, module in model.named_modules():
         tensors = (*module._parameters.items(), *module._buffers.items())
         kinds = [
-            (key, value.device, value.dtype, value.shape)
+            (key, ref(value), value.dtype, value.shape)
             for key, value in tensors
             if value is not None
         ]
-        found.append((name, id(module), _hooked(module), kinds))
+        own = vars(module).items()
+        settings = [
+            (key, value)
+            for key, value in own
+            if isinstance(value, bool | int | float | str | tuple)
+        ]
+        found.append((name, ref(module), _hooked(module), kinds, settings))
     return found
 
 
@@ -257,6 +258,12 @@ def faster_compiled(model: nn.Module, run: Callable[[nn.Module], object]) -> nn.
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
     return compiled if seconds[0] * FASTER < seconds[1] else None
+
+
+def _has_one_slope(module: nn.Module) -> bool:
+    """It is a plain PReLU of one slope, PyTorch's or the package's own."""
+    plain_prelu = type(module) in (nn.PReLU, plain.PReLU)
+    return plain_prelu and cast("nn.PReLU", module).num_parameters == 1 and not _hooked(module)
 
 
 def _hooked(module: nn.Module) -> bool:

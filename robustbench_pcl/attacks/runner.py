@@ -73,6 +73,18 @@ class IterativeAttack(Attack, Generic[S]):
             what is known after the step, and what the pass gave.
         """
 
+    def likely_fooled(self, state: S, after: S, found: Pass) -> Tensor:  # noqa: ARG002
+        """Boolean (N,): which steps so likely fool that the reference model is asked at once.
+
+        Only time depends on it: a pass of the fast model is saved, or one of the reference lost.
+
+        Args:
+            state: before the step.
+            after: after it.
+            found: the pass before it.
+        """
+        return torch.zeros_like(found.blind)
+
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
         """Take all images to their end."""
         rows = torch.arange(len(images), device=images.device)
@@ -202,15 +214,24 @@ class Runner(Generic[S]):
             target.halve_batches()
             source.put(state)
             return
-        target.blind.update(state.chunk.rows[found.blind].tolist())
+        if found.exact:
+            target.blind.update(state.chunk.rows[found.blind].tolist())
+        elif bool(found.blind.any()):  # perhaps the fast model's fault
+            self.again.append(state.chunk[found.blind])
+            seeing = ~found.blind
+            state, after, found = state[seeing], after[seeing], found.take(seeing)
         fooled = torch.zeros_like(found.blind)
         if self.early_stop:
             fooled = state.chunk.goal.reached(decided(found.logits))
         suspects, others = part(Suspect(after, state.adversarial), fooled)
         self.suspects.put(suspects)
         if others is not None:
-            self.go_on(others.state)
-        self.paces.append((time.perf_counter() - began) / len(state))
+            likely = attack.likely_fooled(state, after, found) if self.early_stop else fooled
+            asked, unlikely = part(Suspect(others.state, others.state.adversarial), likely[~fooled])
+            self.suspects.put(asked)
+            if unlikely is not None:
+                self.go_on(unlikely.state)
+        self.paces.append((time.perf_counter() - began) / max(len(state), 1))
 
     def go_on(self, states: S) -> None:
         """Let images wait for their next step, or for their end."""

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from robustbench_pcl.attacks.checks import PROBE, apart
+from robustbench_pcl.attacks.checks import PROBE, apart, spread, weighted_logits
 from robustbench_pcl.attacks.fast_model import (
     EXACT,
     FastModel,
     Kind,
     NotFollowedError,
-    Precision,
     Shortcuts,
     faster_compiled,
 )
@@ -60,6 +59,11 @@ class Pass(NamedTuple):
     exact: bool
     blind: Tensor
 
+    def take(self, rows: Tensor) -> Pass:
+        """That of some images, of a boolean mask (N,)."""
+        values = (self.logits[rows], self.gradient[rows], self.values[rows])
+        return Pass(*values, self.exact, self.blind[rows])
+
 
 @dataclass(eq=False)
 class TargetModel:
@@ -73,15 +77,16 @@ class TargetModel:
         model: maps images to logits.
         shortcuts: those that may be taken.
         say: is told, once, why a shortcut is not taken.
-        copies: fast models that were made before, or why they cannot be; more are put there.
+        copies: fast models that were made before; more are put there.
 
     Attributes:
         model: the reference model, as it was given; every verdict is its own.
         shortcuts: those that are taken; fewer than asked for once one has failed its check.
         fast: the copy that makes gradients; None as long as, or where, the model itself does.
         batch_size: images per pass; no result depends on it.
+        logit_width: the range of an image's logits, the median of a few.
         logit_error: how far a logit margin of the fast model may be from the reference model's, as
-            a share of the logits' range: four times the largest error of a logit that was seen.
+            a share of their range: four times the largest error of a logit that was seen.
         seconds_left: about how long the work that is left takes; 0 where that is not known.
         blind: rows whose gradient was not finite in any pixel, in some pass.
         forward_passes: images passed forward so far.
@@ -91,9 +96,10 @@ class TargetModel:
     model: nn.Module
     shortcuts: Shortcuts = EXACT
     say: Callable[[str], None] = warnings.warn
-    copies: dict[Kind, FastModel | str] = field(default_factory=dict)
+    copies: dict[Kind, FastModel] = field(default_factory=dict)
     fast: FastModel | None = field(default=None, init=False)
     batch_size: int = field(default=BATCH["cpu"], init=False)
+    logit_width: float = field(default=0.0, init=False)
     logit_error: float = field(default=0.0, init=False)
     seconds_left: float = field(default=0.0, init=False)
     blind: set[int] = field(default_factory=set, init=False)
@@ -215,38 +221,46 @@ class TargetModel:
         """
         if not self._wanted:
             return
-        self._wanted, wanted, reason = False, self.shortcuts, ""
-        images, labels = images[:PROBE], labels[:PROBE]
+        wanted, doubt = self.shortcuts, ""
+        few = min(PROBE, self.batch_size)
+        images, labels = images[:few], labels[:few]
         expected = self.differentiate(loss, images, labels)
+        if not bool(expected.gradient.any()):  # saturated: nothing could be compared
+            loss = weighted_logits
+            expected = self.differentiate(loss, images, labels)
         for kind in wanted.tried():
             try:
                 fast = self._copy(kind)
                 found = self._pass(fast.model, loss, images, labels)
             except torch.OutOfMemoryError:
                 raise  # no fault of the fast model's
+            except NotFollowedError as error:
+                doubt = str(error)
+                break
             except Exception as error:  # a layer that a copy, a layout or bfloat16 does not suit
                 words = str(error).splitlines() or [""]
-                reason = words[0]
-                if not isinstance(error, NotFollowedError):
-                    reason = f"{type(error).__name__} in {kind.precision}: {reason}"
-                self.copies[kind] = reason
+                doubt = f"{type(error).__name__} in {kind.precision}: {words[0]}"
                 continue
-            if alike(expected, found, kind.precision):
-                self.fast = fast
-                self.logit_error = 4 * float(apart(expected.logits, found.logits).max())
+            width = float(spread(expected.logits).median())
+            error_share = float(apart(expected.logits, found.logits, width).max())
+            if not error_share <= LOGITS[kind.precision]:
+                doubt = f"in {kind.precision}, its copy's logits are others"
+            elif not agree(expected.gradient, found.gradient, COSINE[kind.precision]):
+                doubt = f"in {kind.precision}, its copy's gradients are others"
+            else:
+                self.fast, self.logit_width, self.logit_error = fast, width, 4 * error_share
                 self.shortcuts = replace(wanted, folded=True, precision=kind.precision)
-                if kind.precision != wanted.precision:
-                    self.say(f"Attacked in float32, more slowly: {reason}.")
-                return
-            reason = f"in {kind.precision}, its copy's gradients are others"
-        self.shortcuts = replace(wanted, folded=False, precision="float32", compiled=False)
-        self.say(f"Attacked without a fast copy, more slowly: {reason}.")
+                break
+        self._wanted = False
+        if self.fast is None:
+            self.shortcuts = replace(wanted, folded=False, precision="float32", compiled=False)
+            self.say(f"Attacked without a fast copy, more slowly: {doubt}.")
+        elif self.shortcuts.precision != wanted.precision:
+            self.say(f"Attacked in float32, more slowly: {doubt}.")
 
     def _copy(self, kind: Kind) -> FastModel:
         """A copy of that kind with the model's present weights; the one there is, if it can."""
         made = self.copies.get(kind)
-        if isinstance(made, str):
-            raise NotFollowedError(made)
         if made is None or not made.follow(self.model):
             made = self.copies[kind] = FastModel(self.model, kind)
         return made
@@ -280,7 +294,7 @@ class TargetModel:
         if self.exact or self.fast is None:
             return torch.ones(len(images), dtype=torch.bool, device=images.device)
         found = self.logits(images, self.fast.model)
-        return apart(logits, found) <= LOGITS[self.shortcuts.precision]
+        return apart(logits, found, self.logit_width) <= LOGITS[self.shortcuts.precision]
 
     def compile_if_faster(self, loss: Loss, images: Tensor, labels: Tensor) -> None:
         """Compile the fast model, once; the compiled one stays if it was measured faster.
@@ -295,8 +309,15 @@ class TargetModel:
             return
         self.shortcuts = replace(self.shortcuts, compiled=False)
         run = partial(self._pass, loss=loss, images=images, labels=labels)
-        self._compiled = faster_compiled(self.fast.model, run)
-        self._compiled_size = len(images)
+        compiled = faster_compiled(self.fast.model, run)
+        if compiled is None:
+            return
+        expected, found = run(self.fast.model), run(compiled)
+        same = apart(expected.logits, found.logits, self.logit_width) <= LOGITS["float32"]
+        if bool(same.all()) and agree(expected.gradient, found.gradient, COSINE["bfloat16"]):
+            self._compiled, self._compiled_size = compiled, len(images)
+        else:
+            self.say("Attacked without compiling: the compiled model's answers are others.")
 
     def warn_of_blind_images(self, adversarial: Tensor, labels: Tensor) -> Tensor:
         """Say which images withstood only because no attack by gradients could see anything.
@@ -324,12 +345,6 @@ class TargetModel:
 def decided(logits: Tensor) -> Tensor:
     """The classes int64 (N,) of logits (N, K); -1, which no label is, where one is NaN."""
     return logits.argmax(dim=1).masked_fill(logits.isnan().any(dim=1), -1)
-
-
-def alike(expected: Pass, found: Pass, precision: Precision) -> bool:
-    """Whether a pass of a few images says the same as the reference model's, up to rounding."""
-    same = apart(expected.logits, found.logits) <= LOGITS[precision]
-    return bool(same.all()) and agree(expected.gradient, found.gradient, COSINE[precision])
 
 
 def bounded(gradient: Tensor) -> tuple[Tensor, Tensor]:

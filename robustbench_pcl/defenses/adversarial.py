@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from robustbench_pcl.recipe import AdversarialTraining
 
 
-_COPIES: WeakKeyDictionary[SupervisedModel, dict[Kind, FastModel | str]] = WeakKeyDictionary()
+_COPIES: WeakKeyDictionary[SupervisedModel, dict[Kind, FastModel]] = WeakKeyDictionary()
 """The fast models of models in training, which follow their weights from step to step."""
 
 

@@ -161,7 +161,7 @@ class EnsembleDiversity(Defense):
         member_logits = cast("classifier.Ensemble", model.classifier).member_logits(images)
         with torch.autocast(images.device.type, enabled=False):
             member_logits = member_logits.to(images.dtype)
-            prediction = classifier.log_mean_probabilities(member_logits)
+            prediction = classifier.log_mean_probabilities(member_logits, len(member_logits))
             losses = [F.cross_entropy(logits, labels) for logits in member_logits]
             terms = {
                 "cross_entropy": torch.stack(losses).sum(),

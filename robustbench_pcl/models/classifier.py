@@ -195,7 +195,7 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logarithms of the mean probabilities, (N, K), of images (N, C, H, W)."""
-        return log_mean_probabilities(self.member_logits(images))
+        return log_mean_probabilities(self.member_logits(images), len(self.members))
 
     def features(self, images: Tensor) -> tuple[Tensor, dict[int, Tensor]]:
         """What :meth:`forward` gives, and no features: each layer is there once for each member."""
@@ -206,9 +206,9 @@ class Ensemble(nn.Module):
         return torch.stack([member(images) for member in self.members])
 
 
-def log_mean_probabilities(member_logits: Tensor) -> Tensor:
-    """The logarithm of the members' mean softmax, (N, K), of their logits (M, N, K).
+def log_mean_probabilities(member_logits: Tensor, count: int) -> Tensor:
+    """The logarithm of the mean softmax, (N, K), of ``count`` members' logits (count, N, K).
 
     Summed as logarithms: a probability too small for its type is still a finite logarithm.
     """
-    return F.log_softmax(member_logits, dim=2).logsumexp(dim=0) - math.log(len(member_logits))
+    return F.log_softmax(member_logits, dim=2).logsumexp(dim=0) - math.log(count)

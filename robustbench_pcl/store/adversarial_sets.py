@@ -93,7 +93,7 @@ class SetSummary(Description):
     precision: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shard:
     """Consecutive adversarial images.
 

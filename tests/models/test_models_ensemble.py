@@ -65,7 +65,7 @@ def test_every_member_learns(ensemble, images):
 def test_one_certain_member_is_a_third_of_the_vote():
     logits = torch.zeros(MEMBERS, 1, 2)
     logits[0, 0, 0] = 500.0
-    found = log_mean_probabilities(logits)[0].exp().tolist()
+    found = log_mean_probabilities(logits, len(logits))[0].exp().tolist()
     assert found == pytest.approx([2 / 3, 1 / 3])
 
 
@@ -73,7 +73,7 @@ def test_probabilities_too_small_for_float32_keep_their_logarithms():
     logits = torch.zeros(MEMBERS, 1, 2)
     logits[:, 0, 0] = torch.tensor([400.0, 500.0, 600.0])
     logits.requires_grad_(True)
-    found = log_mean_probabilities(logits)
+    found = log_mean_probabilities(logits, len(logits))
     assert found[0].tolist() == pytest.approx([0, -400 - math.log(MEMBERS)])
     found[0, 1].backward()
     assert logits.grad.isfinite().all()
