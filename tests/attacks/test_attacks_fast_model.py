@@ -19,7 +19,7 @@ from attack_models import (
 from attack_toys import random_images, state_of
 from torch import nn
 
-from robustbench_pcl.attacks.fast_model import FastModel, Kind, NotFollowedError
+from robustbench_pcl.attacks.fast_model import FastModel, Kind
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
 from robustbench_pcl.losses.criterion import Criterion
@@ -143,7 +143,6 @@ def test_a_fast_model_is_exact_only_if_it_computes_the_very_same_numbers():
     assert exact == [True, True, True, False, False, False, False]
 
 
-@pytest.mark.xfail(strict=True, raises=UserWarning, reason="a PReLU's slope is not detached")
 def test_a_fast_model_of_weights_that_learn_says_nothing():
     """Made outside an attack, where they are not frozen."""
     torch.set_warn_always(True)
@@ -217,9 +216,6 @@ def test_every_loss_and_rule_is_among_them():
     assert {rule for _, rule in DECIDED} == {"softmax", "nearest"}
 
 
-@pytest.mark.xfail(
-    strict=True, raises=NotFollowedError, reason="log_mean_probabilities asks for a proxy's length"
-)
 def test_all_networks_of_an_ensemble_are_folded():
     model, images = (
         supervised(CROSS_ENTROPY, "softmax", members=2).double(),

@@ -86,9 +86,6 @@ def test_the_call_of_an_attack_halves_batches_too(batches_of):
     assert torch.equal(found, expected)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=OUT_OF_MEMORY, reason="the gradient of PROBE images is tried in one pass"
-)
 def test_a_model_is_tried_on_no_more_images_than_there_is_memory_for(batches_of):
     batches_of(16)
     images, labels = greys(40), torch.zeros(40).long()
@@ -97,9 +94,6 @@ def test_a_model_is_tried_on_no_more_images_than_there_is_memory_for(batches_of)
     assert torch.equal(found, expected)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="who had no memory once has no fast model, silently"
-)
 def test_a_fast_model_for_which_memory_was_too_small_is_made_with_smaller_batches(batches_of):
     batches_of(16)
     case, said = case_of("normed_net"), []
@@ -111,9 +105,6 @@ def test_a_fast_model_for_which_memory_was_too_small_is_made_with_smaller_batche
         assert entered.fast is not None or said
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="who had no memory once has no fast model, silently"
-)
 def test_a_copy_for_which_there_is_no_memory_is_an_error_or_is_said(monkeypatch):
     def too_large(*_given):
         raise OUT_OF_MEMORY("CUDA out of memory")

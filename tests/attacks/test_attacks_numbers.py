@@ -68,20 +68,8 @@ def test_adversarial_images_are_within_eps_to_the_last_bit(name, kind, eps, exac
     assert not torch.equal(made, images) or (kind != torch.float32 and eps == 0.001)
 
 
-EPS_ROUNDED_UP = pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="eps itself is rounded up into the images' type"
-)
-
-
 @pytest.mark.parametrize(
-    "kind",
-    [
-        torch.float16,
-        pytest.param(torch.bfloat16, marks=EPS_ROUNDED_UP),
-        pytest.param(torch.float32, marks=EPS_ROUNDED_UP),
-        torch.float64,
-    ],
-    ids=str,
+    "kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
 )
 def test_a_budget_that_the_images_type_does_not_have_is_kept_too(kind):
     """0.1 is 0.10009765625 in bfloat16 and 0.10000000149 in float32."""
