@@ -102,6 +102,7 @@ class FastModel:
         laid_out = all(value.is_contiguous(memory_format=layout) for value in weights)
         self.model = copy.deepcopy(model).eval()
         self._structure = structure(model)
+        self._parts = [ref(each) for each in _parts(model)]
         self._pairs = conv_norm_pairs(self.model)
         # Only in the same layout are sums in the same order.
         self.exact = not self._pairs and kind.precision == "float32" and laid_out
@@ -128,7 +129,8 @@ class FastModel:
 
     def follow(self, model: nn.Module) -> bool:
         """Take the model's present weights; False if its parts are not those that were copied."""
-        if structure(model) != self._structure:
+        alive = all(part() is not None for part in self._parts)  # else an id may be another's now
+        if not alive or structure(model) != self._structure:
             return False
         copies, folded = dict(self.model.named_modules()), {*self._pairs, *self._pairs.values()}
         with torch.no_grad():
@@ -156,23 +158,29 @@ class FastModel:
 
 
 def structure(model: nn.Module) -> list[object]:
-    """What a copy is built from, beside numbers in tensors: modules, their settings and hooks."""
-    found: list[object] = []
-    for name, module in model.named_modules():
-        tensors = (*module._parameters.items(), *module._buffers.items())
-        kinds = [
-            (key, ref(value), value.dtype, value.shape)
-            for key, value in tensors
-            if value is not None
-        ]
-        own = vars(module).items()
-        settings = [
-            (key, value)
-            for key, value in own
-            if isinstance(value, bool | int | float | str | tuple)
-        ]
-        found.append((name, ref(module), _hooked(module), kinds, settings))
-    return found
+    """What a copy is built from, beside numbers in tensors: which parts, their settings, hooks."""
+    plain_values = bool | int | float | str | None
+    return [
+        *(
+            (id(part), *(getattr(part, key, None) for key in ("dtype", "device", "shape")))
+            for part in _parts(model)
+        ),
+        *(
+            (name, key, value)
+            for name, module in model.named_modules()
+            for key, value in (("hooked", _hooked(module)), *vars(module).items())
+            if isinstance(value, plain_values)
+            or (isinstance(value, tuple) and all(isinstance(each, plain_values) for each in value))
+        ),
+    ]
+
+
+def _parts(model: nn.Module) -> Iterator[nn.Module | Tensor]:
+    """Its modules, and what tensors each of them holds, also where they share one."""
+    for module in model.modules():
+        yield module
+        yield from (value for value in module._parameters.values() if value is not None)
+        yield from (value for value in module._buffers.values() if value is not None)
 
 
 def conv_norm_pairs(model: nn.Module) -> dict[str, str]:
