@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from benchmarks.images import test_images
@@ -82,6 +83,90 @@ class RobustAccuracy:
             difference = Figure(own - reference, " points")
             details = f"{own:.1f} % / {reference:.1f} %"
             yield Row(f"its robust accuracy{way}", "torchattacks", difference, NO_WEAKER, details)
+
+
+SMALL_IMAGES, SMALL_EPS = 128, 0.018
+"""A small job: with that budget, 40 % of the images survive."""
+
+
+@dataclass(frozen=True)
+class SmallJob:
+    """Few images without bfloat16, where setting up counts.
+
+    Attributes:
+        recipe: of the model.
+        goal: how many times as fast.
+    """
+
+    recipe: Recipe
+    goal: Goal
+    title: str = f"PGD-{STEPS} of {SMALL_IMAGES} images, ResNet-110 of which 40 % survive{NO_BF16}"
+
+    def __call__(self, workspace: Workspace, rounds: int) -> Iterator[Row]:
+        """One row."""
+        model = workspace.model(self.recipe)
+        images, labels = test_images(workspace, self.recipe.dataset, SMALL_IMAGES)
+        attack = PGD(eps=SMALL_EPS, steps=STEPS)
+        fast = replace(shortcuts_for(workspace.device), early_stop=True, precision="float32")
+        peer = TorchattacksPGD(layouts(model)[PLAIN], SMALL_EPS, SMALL_IMAGES, STEPS)
+        ways: dict[str, Work] = {
+            "ours": partial(robust, model, attack, images, labels, fast),
+            "theirs": partial(peer, images, labels),
+        }
+        runs = compare(ways, rounds)
+        rates = runs.rates("ours", "theirs", SMALL_IMAGES)
+        left = " / ".join(f"{percent(runs.results[way]):.1f} %" for way in ways)
+        speed = runs.ratio("theirs", "ours")
+        yield Row(self.title, f"torchattacks, {PLAIN}", speed, self.goal, f"{rates}, {left}")
+
+
+CALL_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class PlainCall:
+    """``PGD(eps)(model, images, labels)`` on a model as its author wrote it, and its answers.
+
+    Attributes:
+        recipe: of the model.
+        goal: how many times as fast as torchattacks, every image taking every step.
+        exact_goal: the same with ``exact=True``.
+    """
+
+    recipe: Recipe
+    goal: Goal
+    exact_goal: Goal
+
+    @property
+    def title(self) -> str:
+        """What is measured."""
+        return f"the plain call of PGD-{STEPS}, standard {TITLES[self.recipe.dataset]}"
+
+    def __call__(self, workspace: Workspace, rounds: int) -> Iterator[Row]:
+        """A row for the call, and one for the exact call."""
+        model = layouts(workspace.model(self.recipe))[PLAIN]
+        images, labels = test_images(workspace, self.recipe.dataset, CALL_IMAGES)
+        eps = dataset_spec(self.recipe.dataset).eps
+        peer = fastest_peer(model, images, labels, eps)
+
+        def call(exact: bool) -> Tensor:
+            made = PGD(eps=eps, steps=STEPS)(model, images, labels, exact=exact)
+            with torch.no_grad():
+                return model(made).argmax(dim=1) == labels
+
+        exact_way = ", exact=True"
+        runs = compare(
+            {
+                "": partial(call, False),
+                exact_way: partial(call, True),
+                PLAIN: partial(peer, images, labels),
+            },
+            rounds,
+        )
+        for way, goal in (("", self.goal), (exact_way, self.exact_goal)):
+            rates = f"{runs.rates(way, PLAIN, CALL_IMAGES)} (batches of {peer.batch})"
+            speed = runs.ratio(PLAIN, way)
+            yield Row(self.title + way, f"torchattacks, {PLAIN}", speed, goal, rates)
 
 
 def fastest_peer(

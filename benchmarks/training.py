@@ -124,6 +124,6 @@ ADVERSARIAL = AgainstPlain(
     load_recipe("madry", "cifar10", "paper"),
     "PGD-7 adversarial training, ResNet-110 on CIFAR-10",
     "the same with torchattacks",
-    at_least(2),
+    at_least(4),
     peers_attack,
 )
