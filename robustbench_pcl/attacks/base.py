@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from robustbench_pcl.attacks.checks import check_adversarial, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
+from robustbench_pcl.attacks.rows import Rows
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Configuration, Scalar
 from robustbench_pcl.lazy import torch
@@ -19,37 +20,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Norm = Literal["linf", "l2"]
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Columns with one row per image: tensors, or ``Rows`` again; anything else holds for all."""
-
-    def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))
-
-    def __getitem__(self, rows: Tensor | slice) -> Self:
-        """Those of some images; ``rows`` is an index, a boolean mask or a slice."""
-        columns = {each.name: getattr(self, each.name) for each in fields(self)}
-        chosen = {
-            name: value[rows]
-            for name, value in columns.items()
-            if isinstance(value, Rows | torch.Tensor)
-        }
-        return replace(self, **chosen)
-
-    @classmethod
-    def join(cls, parts: Sequence[Self]) -> Self:
-        """Those of all parts, at least one, in their order."""
-        first, *others = parts
-        joined: dict[str, object] = {}
-        for each in fields(first) if others else ():
-            values = [getattr(part, each.name) for part in parts]
-            if isinstance(values[0], Rows):
-                joined[each.name] = values[0].join(values)
-            elif isinstance(values[0], torch.Tensor):
-                joined[each.name] = torch.cat(values)
-        return replace(first, **joined)
 
 
 @dataclass(frozen=True, eq=False)

@@ -228,18 +228,13 @@ def conv_norm_pairs(model: nn.Module) -> dict[str, str]:
             and name not in read
         )
 
-    pairs = {}
+    pairs, passed_on = {}, (nn.Identity, nn.Dropout)  # in eval mode
     for node in graph.nodes:
         if not alone(node, nn.BatchNorm2d) or parts[str(node.target)].running_var is None:
             continue
-        source = node.args[0]
-        while source.op == "call_module" and type(parts[source.target]) in (
-            nn.Identity,
-            nn.Dropout,
-        ):
-            if len(source.users) > 1:
-                break
-            source = source.args[0]
+        source = node.all_input_nodes[0]
+        while type(parts.get(source.target)) in passed_on and len(source.users) == 1:
+            source = source.all_input_nodes[0]
         if alone(source, nn.Conv2d) and len(source.users) == 1:
             pairs[str(source.target)] = str(node.target)
     return pairs

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
-from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, Rows
+from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal
 from robustbench_pcl.attacks.checks import check_adversarial
+from robustbench_pcl.attacks.rows import Queue, Rows, part
 from robustbench_pcl.attacks.target import Pass, TargetModel, decided
 from robustbench_pcl.configuration import Count
 from robustbench_pcl.lazy import torch
@@ -77,11 +78,6 @@ class IterativeAttack(Attack, Generic[S]):
         """Boolean (N,): which steps so likely fool that the reference model is asked at once.
 
         Only time depends on it: a pass of the fast model is saved, or one of the reference lost.
-
-        Args:
-            state: before the step.
-            after: after it.
-            found: the pass before it.
         """
         return torch.zeros_like(found.blind)
 
@@ -112,45 +108,6 @@ class Suspect(Rows, Generic[S]):
 
     state: S
     images: Tensor
-
-
-R = TypeVar("R", bound=Rows)
-
-
-class Queue(Generic[R]):
-    """Rows that wait.
-
-    Args:
-        source: gives more of them when there are too few.
-    """
-
-    def __init__(self, source: Iterable[R] = ()) -> None:
-        self._waiting: deque[R] = deque()
-        self._source = iter(source)
-
-    def __len__(self) -> int:
-        return sum(len(rows) for rows in self._waiting)
-
-    def put(self, rows: R | None) -> None:
-        """Let them wait; they come first, so that who is together stays so."""
-        if rows is not None:
-            self._waiting.appendleft(rows)
-
-    def fill(self, size: int) -> None:
-        """Draw from the source until that many wait."""
-        while len(self) < size and (more := next(self._source, None)) is not None:
-            self._waiting.append(more)
-
-    def take(self, size: int) -> R:
-        """At most ``size`` of them, at least one; the others go on waiting."""
-        if len(self._waiting[0]) == size:
-            return self._waiting.popleft()
-        joined = self._waiting[0].join(list(self._waiting))
-        self._waiting.clear()
-        if len(joined) <= size:
-            return joined
-        self._waiting.append(joined[size:])
-        return joined[:size]
 
 
 class Runner(Generic[S]):
@@ -219,18 +176,18 @@ class Runner(Generic[S]):
         elif bool(found.blind.any()):  # perhaps the fast model's fault
             self.again.append(state.chunk[found.blind])
             seeing = ~found.blind
-            state, after, found = state[seeing], after[seeing], found.take(seeing)
-        fooled = torch.zeros_like(found.blind)
+            state, after, found = state[seeing], after[seeing], found[seeing]
         if self.early_stop:
             fooled = state.chunk.goal.reached(decided(found.logits))
-        suspects, others = part(Suspect(after, state.adversarial), fooled)
-        self.suspects.put(suspects)
-        if others is not None:
-            likely = attack.likely_fooled(state, after, found) if self.early_stop else fooled
-            asked, unlikely = part(Suspect(others.state, others.state.adversarial), likely[~fooled])
-            self.suspects.put(asked)
-            if unlikely is not None:
-                self.go_on(unlikely.state)
+            going_on = after.step < attack.steps
+            asked = fooled | (going_on & attack.likely_fooled(state, after, found))
+            images = torch.where(fooled[:, None, None, None], state.adversarial, after.adversarial)
+            suspects, others = part(Suspect(after, images), asked)
+            self.suspects.put(suspects)
+            if others is not None:
+                self.go_on(others.state)
+        else:
+            self.go_on(after)
         self.paces.append((time.perf_counter() - began) / max(len(state), 1))
 
     def go_on(self, states: S) -> None:
@@ -268,16 +225,6 @@ class Runner(Generic[S]):
             return done
         self.again.append(states.chunk[apart])
         return done[~apart]
-
-
-def part(rows: R, mask: Tensor) -> tuple[R | None, R | None]:
-    """Those in a boolean mask (N,), and the others; None for nobody, and no copy for all."""
-    count = int(mask.sum())
-    if count == 0:
-        return None, rows
-    if count == len(mask):
-        return rows, None
-    return rows[mask], rows[~mask]
 
 
 def classified(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from robustbench_pcl.attacks.checks import PROBE, apart, spread, weighted_logits
 from robustbench_pcl.attacks.fast_model import (
@@ -18,12 +18,11 @@ from robustbench_pcl.attacks.fast_model import (
     Shortcuts,
     faster_compiled,
 )
+from robustbench_pcl.attacks.rows import Rows
 from robustbench_pcl.errors import InvalidInputError
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from torch import Tensor, nn
 
     Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -34,15 +33,15 @@ BATCH = {"cpu": 128, "cuda": 1000}
 COSINE = {"float32": 0.999, "bfloat16": 0.95}
 """Median cosine between a fast model's gradients and the model's, at least. Trained networks have
 0.98 to 1.00 in bfloat16 (ResNet-110 and conv6, with and without adversarial training); where a
-defence has flattened its loss, rounding makes noise of the gradient, and the fast model is
-dropped."""
-LONG = 600.0
-"""Seconds of work left from which on compiling is tried: it takes 10 to 120."""
+defence has flattened its loss, rounding makes noise of it, and the fast model is dropped."""
 LOGITS = {"float32": 0.01, "bfloat16": 0.2}
 """How far apart their logits may be for any image, as a share of the logits' range."""
+LONG = 600.0
+"""Seconds of work left from which on compiling is tried: it takes 10 to 120."""
 
 
-class Pass(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Pass(Rows):
     """What a pass forward and backward gives.
 
     Attributes:
@@ -58,11 +57,6 @@ class Pass(NamedTuple):
     values: Tensor
     exact: bool
     blind: Tensor
-
-    def take(self, rows: Tensor) -> Pass:
-        """That of some images, of a boolean mask (N,)."""
-        values = (self.logits[rows], self.gradient[rows], self.values[rows])
-        return Pass(*values, self.exact, self.blind[rows])
 
 
 @dataclass(eq=False)
@@ -120,28 +114,22 @@ class TargetModel:
         self._wanted = self.shortcuts.folded or self.shortcuts.precision != "float32"
         self._compiled: nn.Module | None = None
         self._compiled_size = 0
-        self._training = [module for module in self.model.modules() if module.training]
-        self._learning = [value for value in self.model.parameters() if value.requires_grad]
-        self._modes = ExitStack()
-        self._modes.enter_context(torch.inference_mode(False))
-        self._modes.enter_context(torch.no_grad())
-        self._modes.enter_context(torch.autocast(device, enabled=False))
+        self._back = ExitStack()
+        for mode in (torch.inference_mode(False), torch.no_grad()):
+            self._back.enter_context(mode)
+        self._back.enter_context(torch.autocast(device, enabled=False))
+        for module in self.model.modules():
+            if module.training:
+                self._back.callback(setattr, module, "training", True)
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                self._back.callback(parameter.requires_grad_, True)
+                parameter.requires_grad_(False)
         self.model.eval()
-        for parameter in self._learning:
-            parameter.requires_grad_(False)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._modes.close()
-        for module in self._training:
-            module.training = True
-        for parameter in self._learning:
-            parameter.requires_grad_(True)
+    def __exit__(self, *_: object) -> None:
+        self._back.close()
 
     @property
     def exact(self) -> bool:

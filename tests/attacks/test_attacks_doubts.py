@@ -210,7 +210,7 @@ def test_some_images_of_a_pass(rows):
         images, labels = greys(3), torch.zeros(3).long()
         whole = target.differentiate(AttackLoss.margin, images, labels)
     mask = torch.tensor([row in rows for row in range(3)])
-    taken = whole.take(mask)
+    taken = whole[mask]
     assert taken.exact == whole.exact
     for name in ("logits", "gradient", "values", "blind"):
         assert torch.equal(getattr(taken, name), getattr(whole, name)[rows])

@@ -8,8 +8,9 @@ from attack_toys import started
 from torch import Tensor
 
 from robustbench_pcl.attacks import ATTACKS, CW, PGD
-from robustbench_pcl.attacks.base import Chunk, Goal, Rows
-from robustbench_pcl.attacks.runner import Queue, Suspect, part
+from robustbench_pcl.attacks.base import Chunk, Goal
+from robustbench_pcl.attacks.rows import Queue, Rows, part
+from robustbench_pcl.attacks.runner import Suspect
 
 
 @dataclass(frozen=True, eq=False)
