@@ -190,6 +190,18 @@ class Backwards(torch.autograd.Function):
         return gradient.roll(1, dims=0).flip(3)
 
 
+class Reversed(torch.autograd.Function):
+    """Another image's features."""
+
+    @staticmethod
+    def forward(ctx, features):
+        return features.roll(1, dims=0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.roll(-1, dims=0)
+
+
 def test_where_the_loss_has_no_slope_a_copy_of_other_gradients_is_dropped_too():
     model = reduced_otherwise(Backwards)
     labels = (predictions(model, IMAGES) + 1) % 3
@@ -197,8 +209,23 @@ def test_where_the_loss_has_no_slope_a_copy_of_other_gradients_is_dropped_too():
         UserWarning,
         match="Attacked in float32, more slowly: in bfloat16, its copy's gradients are others",
     ):
-        found = attacked(CW(steps=2), model, IMAGES, labels, REDUCED)
-    assert found.shortcuts == replace(REDUCED, precision="float32")
+        found = attacked(CW(steps=2), model, IMAGES, labels, replace(REDUCED, compared=True))
+    assert found.shortcuts == replace(REDUCED, compared=True, precision="float32")
+
+
+def test_in_training_with_bfloat16_a_copy_is_held_to_its_logits_alone():
+    """The gradients of a model that is trained in bfloat16 are as noisy themselves."""
+    model = reduced_otherwise(Backwards)
+    labels = predictions(model, IMAGES)
+    with TargetModel(model, REDUCED) as target:
+        target.prepare(AttackLoss.cross_entropy, IMAGES, labels)
+        assert target.shortcuts.precision == "bfloat16"
+    other = reduced_otherwise(Reversed)
+    with (
+        TargetModel(other, REDUCED) as target,
+        pytest.warns(UserWarning, match="in bfloat16, its copy's logits are others"),
+    ):
+        target.prepare(AttackLoss.cross_entropy, IMAGES, labels)
 
 
 # Passes
