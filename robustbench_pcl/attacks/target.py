@@ -161,7 +161,9 @@ class TargetModel:
             images: float (N, C, H, W).
             exact: pass the reference model, not the fast one.
         """
-        model = self.model if exact or self.fast is None else self.fast.model
+        return self._answers(self.model if exact or self.fast is None else self.fast.model, images)
+
+    def _answers(self, model: nn.Module, images: Tensor) -> Pass:
         logits = self.logits(images, model)
         nothing = torch.zeros_like(logits[:, 0])
         return Pass(logits, images[:, :0], nothing, model is self.model, nothing.bool())
@@ -212,14 +214,18 @@ class TargetModel:
         wanted, doubt = self.shortcuts, ""
         few = min(PROBE, self.batch_size)
         images, labels = images[:few], labels[:few]
-        expected = self.differentiate(loss, images, labels)
-        if not bool(expected.gradient.any()):  # saturated: nothing could be compared
-            loss = weighted_logits
-            expected = self.differentiate(loss, images, labels)
+        # In training logits alone: with bfloat16, the model's own gradients are as noisy.
+        look: Callable[[nn.Module], Pass] = partial(self._answers, images=images)
+        if wanted.compared:
+            look = partial(self._pass, loss=loss, images=images, labels=labels)
+        expected = look(self.model)
+        if wanted.compared and not bool(expected.gradient.any()):  # saturated: nothing to compare
+            look = partial(self._pass, loss=weighted_logits, images=images, labels=labels)
+            expected = look(self.model)
         for kind in wanted.tried():
             try:
                 fast = self._copy(kind)
-                found = self._pass(fast.model, loss, images, labels)
+                found = look(fast.model)
             except torch.OutOfMemoryError:
                 raise  # no fault of the fast model's
             except NotFollowedError as error:
@@ -229,13 +235,13 @@ class TargetModel:
                 words = str(error).splitlines() or [""]
                 doubt = f"{type(error).__name__} in {kind.precision}: {words[0]}"
                 continue
-            # In training with bfloat16, the model's own gradients are as noisy as its copy's.
-            pointing = wanted.compared or kind.precision == "float32"
             width = float(spread(expected.logits).median())
             error_share = float(apart(expected.logits, found.logits, width).max())
             if not error_share <= LOGITS[kind.precision]:
                 doubt = f"in {kind.precision}, its copy's logits are others"
-            elif pointing and not agree(expected.gradient, found.gradient, COSINE[kind.precision]):
+            elif wanted.compared and not agree(
+                expected.gradient, found.gradient, COSINE[kind.precision]
+            ):
                 doubt = f"in {kind.precision}, its copy's gradients are others"
             else:
                 self.fast, self.logit_width, self.logit_error = fast, width, 4 * error_share
