@@ -106,11 +106,13 @@ def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.
     """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode.
 
     Raises:
-        InvalidInputError: some of its logits are not finite.
+        InvalidInputError: its answers cannot be judged, or some of its logits are not finite.
     """
     images = torch.from_numpy(np.array(dataset.test.images[:n]))
     found = []
     with TargetModel(model) as target:  # a batch of floats at a time: memory is flat in n
+        few = torch.from_numpy(np.array(dataset.test.labels[: min(n, PROBE)])).to(device)
+        check_model(target, pixels(images[:PROBE].to(device)), few, gradient=False)
         for batch in torch.split(images, BATCH):
             logits = target.logits(pixels(batch.to(device)))
             check_finite(logits, "clean images")
