@@ -77,7 +77,8 @@ class IterativeAttack(Attack, Generic[S]):
     def likely_fooled(self, state: S, after: S, found: Pass) -> Tensor:  # noqa: ARG002
         """Boolean (N,): which steps so likely fool that the reference model is asked at once.
 
-        Only time depends on it: a pass of the fast model is saved, or one of the reference lost.
+        It saves a pass of the fast model, or costs one of the reference; an image that the fast
+        model would have missed is found.
         """
         return torch.zeros_like(found.blind)
 

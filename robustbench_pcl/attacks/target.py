@@ -329,13 +329,18 @@ class TargetModel:
         rows = torch.tensor(sorted(self.blind), dtype=torch.int64, device=adversarial.device)
         blind = torch.zeros(len(adversarial), dtype=torch.bool, device=adversarial.device)
         if len(rows):
-            blind[rows] = self.logits(adversarial[rows]).argmax(dim=1) == labels[rows]
-        if bool(blind.any()):
+            blind[rows] = decided(self.logits(adversarial[rows])) == labels[rows]
+        self.say_blind(int(blind.sum()), len(blind))
+        self.blind.clear()  # the next attack has its own
+        return blind
+
+    def say_blind(self, count: int, total: int) -> None:
+        """Say that ``count`` of ``total`` images withstood for want of a gradient, if any did."""
+        if count:
             self.say(
-                f"{int(blind.sum())} of {len(blind)} images withstood only because their gradient "
+                f"{count} of {total} images withstood only because their gradient "
                 "was NaN or infinite in every pixel: nothing is known of their robustness."
             )
-        return blind
 
 
 def decided(logits: Tensor) -> Tensor:

@@ -95,9 +95,10 @@ def generate_set(
         seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
         clean = Clean(dataset.test.images, labels, predictions, seeds)
         chunks = shards.chunks(missing, clean, device)
-        stream = attack.stream(target, chunks, left)
-        for count in shards.keep(classified(attack, target, stream)):
+        finished = classified(attack, target, attack.stream(target, chunks, left))
+        for count in shards.keep(finished):
             advance(count, "")
+        target.say_blind(shards.blind, n)
     environment = current_environment(device)
     return finish_set(folder, specification, dataset.test.images, environment)
 
@@ -147,6 +148,7 @@ class Shards:
         target: the model that counts the passes.
         open: shards that are begun and not stored. The class of an image to come is ``PENDING``.
         spent: seconds, and images passed forward and backward, up to the last shard stored.
+        blind: images that withstood, and of which in some pass no gradient was finite.
     """
 
     folder: Path
@@ -154,6 +156,7 @@ class Shards:
     target: TargetModel
     open: list[Shard] = field(default_factory=list)
     spent: tuple[float, int, int] = field(default_factory=lambda: (time.perf_counter(), 0, 0))
+    blind: int = 0
 
     def chunks(self, runs: Iterable[Array], clean: Clean, device: torch.device) -> Iterator[Chunk]:
         """The images that are attacked, a shard begun for each run of consecutive positions."""
@@ -177,6 +180,8 @@ class Shards:
             if done is not None and done.predictions is not None:
                 rows, images = done.chunk.rows.cpu().numpy(), done.images.cpu().numpy()
                 predictions = done.predictions.cpu().numpy()
+                withstood = ~done.chunk.goal.reached(done.predictions)
+                self.blind += len(self.target.blind & {*done.chunk.rows[withstood].tolist()})
                 for shard in self.open:
                     first, last = shard.indices[[0, -1]]
                     here = (rows >= first) & (rows <= last)

@@ -254,6 +254,34 @@ def test_nothing_is_stored_of_a_model_that_cannot_be_judged(
     assert not list(tiny_workspace.paths.adversarial_sets.glob("*"))
 
 
+@pytest.mark.parametrize("mode", ["exact", "fast", "early-stop"])
+def test_images_without_a_gradient_do_not_withstand_without_a_word(
+    tiny_workspace, tiny, mode, monkeypatch
+):
+    """The gradient is 0 times infinity in the brighter half of the images."""
+    model, said = tiny_workspace.model(tiny()), []
+    middle = clean_images(tiny_workspace, N).flatten(1).mean(dim=1).median()
+
+    def without_slope(_module, given, logits):
+        brightness = given[0].flatten(1).mean(dim=1)
+        ones = torch.where(brightness > middle, 0 * brightness, 1).sqrt()
+        return logits + (ones - ones.detach())[:, None]
+
+    class Said(Progress):
+        def say(self, message):
+            said.append(message)
+
+    model.register_forward_hook(without_slope)
+    monkeypatch.setattr(type(tiny_workspace), "model", lambda *_: model)
+    tiny_workspace.progress = Said()
+    found = tiny_workspace.adversarial_set(tiny(), FGSM(eps=EPS), images=N, mode=mode)
+    bright = (clean_images(tiny_workspace, N).flatten(1).mean(dim=1) > middle).numpy()
+    withstood = int((found.source_verdicts() & bright).sum())
+    assert withstood > 0
+    (blind,) = [words for words in said if "withstood" in words]
+    assert blind.startswith(f"{withstood} of {N} images withstood only because their gradient")
+
+
 class Thrown(FGSM):
     """An attack that throws images out of its budget."""
 
