@@ -29,6 +29,11 @@ MODES: tuple[Mode, ...] = ("exact", "fast", "early-stop")
 ID_LENGTH = 12
 
 
+def later(default: Scalar, description: str) -> Any:
+    """A parameter that came later: its default is not dumped, so that older ids stay."""
+    return Field(default, description=description, exclude_if=lambda value: bool(value == default))
+
+
 def digest(content: Any) -> str:
     """The short id of anything JSON can hold: the head of the SHA-256 of its canonical form."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -122,10 +127,10 @@ def explained(error: ValidationError, what: str, cure: str) -> UserError:
 
 
 def parse_eps(text: str | float) -> float:
-    """A perturbation budget in units of pixels scaled to [0, 1].
+    """An L-infinity budget in units of pixels scaled to [0, 1].
 
     Args:
-        text: a number ("0.03") or a fraction ("8/255", "0.5/255").
+        text: as :func:`parse_radius` reads it.
 
     Returns:
         The budget, between 0 and 1.
@@ -133,6 +138,24 @@ def parse_eps(text: str | float) -> float:
     Raises:
         UserError: not a number, negative, NaN or infinite, or above 1 (the usual mistake of
             writing 8 for 8/255).
+    """
+    eps = parse_radius(text)
+    if eps > 1:
+        raise UserError(
+            f"eps {text} is larger than the whole pixel range [0, 1].",
+            f"Did you mean --eps {eps:g}/255?" if eps <= 255 else "Write it as 0.03 or 8/255.",
+        )
+    return eps
+
+
+def parse_radius(text: str | float) -> float:
+    """A perturbation budget in any norm, in units of pixels scaled to [0, 1].
+
+    Args:
+        text: a number ("0.03") or a fraction ("8/255", "0.5/255").
+
+    Raises:
+        UserError: not a number, negative, NaN or infinite.
     """
     try:
         eps = _quotient(text) if isinstance(text, str) else float(text)
@@ -142,11 +165,6 @@ def parse_eps(text: str | float) -> float:
         raise UserError(f"eps {text!r} is not a number.", "Write it as 0.03 or 8/255.")
     if eps < 0:
         raise UserError(f"eps {text} is negative.", "A budget is at least 0: write --eps 8/255.")
-    if eps > 1:
-        raise UserError(
-            f"eps {text} is larger than the whole pixel range [0, 1].",
-            f"Did you mean --eps {eps:g}/255?" if eps <= 255 else "Write it as 0.03 or 8/255.",
-        )
     return eps
 
 
@@ -159,6 +177,8 @@ def _quotient(text: str) -> float:
 
 Eps = Annotated[float, BeforeValidator(parse_eps), Field(ge=0, le=1)]
 """A perturbation budget in pixels of [0, 1]; ``"8/255"`` is read too."""
+Radius = Annotated[float, BeforeValidator(parse_radius), Field(ge=0)]
+"""A perturbation budget in any norm, in pixels of [0, 1]: an L2 budget may be above 1."""
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from robustbench_pcl.attacks.checks import check_adversarial, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
+from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.attacks.rows import Rows
-from robustbench_pcl.attacks.target import TargetModel
-from robustbench_pcl.configuration import Configuration, Scalar
+from robustbench_pcl.attacks.target import TargetModel, decided
+from robustbench_pcl.configuration import Configuration, Scalar, later, parse_eps
 from robustbench_pcl.lazy import torch
 from robustbench_pcl.registry import ConfigurationFamily
 
@@ -39,6 +42,11 @@ class Goal(Rows):
     def reached(self, predictions: Tensor) -> Tensor:
         """Boolean (N,): whose predicted class, int64 (N,), is what the attacker wants."""
         return (predictions == self.labels) == self.targeted
+
+    def margin(self, logits: Tensor) -> Tensor:
+        """How far logits (N, K) are beyond what the attacker wants, (N,): positive if reached."""
+        margin = logit_margin(logits, self.labels)
+        return -margin if self.targeted else margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +75,41 @@ class Finished(Rows):
         images: float (N, C, H, W) in [0, 1], adversarial.
         predictions: int64 (N,), the reference model's classes of them, -1 for logits with a NaN;
             None where they are not known.
+        margins: float (N,), its logit margins there, as ``Goal.margin`` has them; None likewise.
     """
 
     chunk: Chunk
     images: Tensor
     predictions: Tensor | None = None
+    margins: Tensor | None = None
+
+    @property
+    def fooled(self) -> Tensor:
+        """Boolean (N,): which of them are what the attacker wants; they are judged."""
+        assert self.predictions is not None
+        return self.chunk.goal.reached(self.predictions)
+
+    def judged(self, logits: Tensor) -> Self:
+        """The same with the verdicts that follow from the reference model's logits (N, K)."""
+        margins = self.chunk.goal.margin(logits)
+        return replace(self, predictions=decided(logits), margins=margins)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the attacks that an attack is made of; each takes only who withstood those before.
+
+    Attributes:
+        attack: a single attack, the only stage of itself.
+        title: what people read while it runs and beside whom it felled.
+        seed: added to each image's seed, so that restarts start elsewhere.
+        share: of those that are left, the ones that came nearest to being fooled; 1 for all.
+    """
+
+    attack: Attack
+    title: str
+    seed: int = 0
+    share: float = 1.0
 
 
 class Attack(Configuration):
@@ -83,15 +121,22 @@ class Attack(Configuration):
 
     Attributes:
         title: how papers call it, where that is not the name of the class.
-        norm: of the perturbation that it bounds or minimises.
         early_stop: where only the verdict is asked, an image may leave at its first fooling.
         needs_gradient: it cannot attack a model through which no gradient reaches the pixels.
     """
 
     title: ClassVar[str] = ""
-    norm: ClassVar[Norm]
     early_stop: ClassVar[bool] = False
     needs_gradient: ClassVar[bool] = True
+
+    norm: Norm = later("linf", "of the perturbation that it bounds or minimises: linf or l2")
+
+    @model_validator(mode="after")
+    def _within_the_pixels(self) -> Self:
+        """Refuse an L-infinity budget above 1, which is 8 written for 8/255."""
+        if self.norm == "linf" and "eps" in type(self).model_fields:
+            parse_eps(getattr(self, "eps"))  # noqa: B009 - a member's field
+        return self
 
     def __call__(
         self,
@@ -132,6 +177,14 @@ class Attack(Configuration):
             check_adversarial(adversarial, images, self)
             target.warn_of_blind_images(adversarial, labels)
             return adversarial
+
+    def stages(self, classes: int) -> tuple[Stage, ...]:  # noqa: ARG002 - for members
+        """The single attacks that it is made of, in their order; by default itself.
+
+        Args:
+            classes: how many the model has: there are that many targets less one.
+        """
+        return (Stage(self, self.label),)
 
     @abstractmethod
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
@@ -190,13 +243,18 @@ def attack_label(dump: Mapping[str, Scalar]) -> str:
             be of a plugin that is not loaded: then all parameters are named.
     """
     name = str(dump["name"])
-    title, defaults = name, {}
+    title, defaults = name, dict[str, Scalar]()
     if name in ATTACKS:
         member = ATTACKS[name]
-        title, defaults = member.title or member.__name__, member.model_fields
+        steps = {key: dump[key] for key in ("steps",) if key in dump and key in member.model_fields}
+        title = member.title or member.__name__
+        # What follows from the number of steps is not worth a word.
+        defaults = member.complete(steps).dump() | {
+            key: member.model_fields[key].default for key in steps
+        }
     words: dict[str, str] = {}
     for key, value in dump.items():
-        unchanged = key in defaults and value == defaults[key].default
+        unchanged = key in defaults and value == defaults[key]
         if key == "name" or (unchanged and key not in BUDGETS):
             continue
         shown = str(value)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from robustbench_pcl.attacks.base import Chunk, Goal, Norm
+from robustbench_pcl.attacks.base import Chunk, Goal
 from robustbench_pcl.attacks.checks import spread
 from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import Pass, TargetModel, decided
-from robustbench_pcl.configuration import Count, Positive
+from robustbench_pcl.configuration import Count, Positive, later
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
@@ -85,10 +85,10 @@ class CW(IterativeAttack[SearchState]):
     """
 
     title: ClassVar[str] = "C&W"
-    norm: ClassVar[Norm] = "l2"
     reference_share: ClassVar[float] = 0.4
 
     name: Literal["cw"] = "cw"
+    norm: Literal["l2"] = later("l2", "of the perturbation that it minimises")
     c: Positive = Field(1.0, description="weight of the classification term f")
     steps: Count = Field(1000, description="Adam steps for each c")
     learning_rate: Positive = Field(0.01, description="of Adam")
@@ -97,7 +97,7 @@ class CW(IterativeAttack[SearchState]):
         0, description="further values of c, for each image"
     )
 
-    def initialise(self, chunk: Chunk) -> SearchState:
+    def initialise(self, target: TargetModel, chunk: Chunk) -> SearchState:  # noqa: ARG002
         """At the image, with no success yet."""
         images = chunk.images
         nowhere = torch.full_like(chunk.rows, torch.inf, dtype=images.dtype)

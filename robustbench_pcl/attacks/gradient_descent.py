@@ -1,20 +1,22 @@
-"""FGSM, BIM, MIM and PGD: steps along the sign of a loss's gradient inside an L-infinity ball.
+"""FGSM, BIM, MIM and PGD: steps along a loss's gradient, or its sign, inside a ball.
 
 Section 5, Eq. 16 to 19, 22 and 23, with the parameters of Table 2.
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from robustbench_pcl.attacks.base import Chunk, Norm
+from robustbench_pcl.attacks.balls import Ball, ball
+from robustbench_pcl.attacks.base import Chunk, Stage
 from robustbench_pcl.attacks.losses import AttackLoss, logit_margin
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import Pass, TargetModel
-from robustbench_pcl.configuration import Count, Eps, Positive
+from robustbench_pcl.configuration import Count, Positive, Radius, later
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
@@ -32,20 +34,16 @@ class DescentState(State):
     """What an attack by gradient descent knows, one row per image.
 
     Attributes:
-        eps: float (N, 1, 1, 1), budgets.
-        low: float (N, C, H, W), lower end of the ball and of [0, 1].
-        high: float (N, C, H, W), its upper end.
-        direction: float (N, C, H, W), whose sign the last step followed; zero before the first.
+        ball: in which they stay.
+        direction: float (N, C, H, W), which the last step followed; zero before the first.
     """
 
-    eps: Tensor
-    low: Tensor
-    high: Tensor
+    ball: Ball
     direction: Tensor
 
 
 class GradientDescent(IterativeAttack[DescentState]):
-    """Steps along the sign of the loss's gradient inside an L-infinity ball.
+    """Steps along the loss's gradient inside a ball: along its sign where that is L-infinity.
 
     A member says where it starts and what it makes of the gradient.
 
@@ -53,46 +51,61 @@ class GradientDescent(IterativeAttack[DescentState]):
         random_start: it starts at a random point of the ball, not at the image.
     """
 
-    norm: ClassVar[Norm] = "linf"
     early_stop: ClassVar[bool] = True
     random_start: ClassVar[bool] = False
 
-    eps: Eps = Field(8 / 255, description="largest change of a pixel, in [0, 1]")
+    eps: Radius = Field(8 / 255, description="largest perturbation, in pixels of [0, 1]")
     steps: Count = Field(10, description="gradient steps")
     relative_step_size: Positive = Field(0.1, description="step size, as a share of eps")
     loss: AttackLoss = Field(
         AttackLoss.cross_entropy, description="cross-entropy, margin, or joint (adaptive)"
     )
+    restarts: Count = later(1, "starts, each for the images that withstood those before")
 
-    def initialise(self, chunk: Chunk) -> DescentState:
-        """At the image, or at a uniformly random point of the ball."""
-        images = chunk.images
-        budgets = torch.full_like(chunk.rows, self.eps, dtype=torch.float64)
-        if chunk.goal.eps is not None:
-            budgets = chunk.goal.eps
-        low, high = linf_ball(images, budgets[:, None, None, None])
-        eps = budgets[:, None, None, None].to(images)
-        start = images
-        if self.random_start:
-            start = (images + eps * uniform_noise(images, chunk.seeds)).clamp(low, high)
+    def stages(self, classes: int) -> tuple[Stage, ...]:  # noqa: ARG002 - the same for all
+        """One for each start, from a point of its own."""
+        if self.restarts == 1:
+            return (Stage(self, self.label),)
+        once = self.changed(restarts=1)
+        return tuple(
+            Stage(once, f"{once.label}, start {start + 1} of {self.restarts}", start)
+            for start in range(self.restarts)
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_far_in_all(cls, given: Any) -> Any:
+        """With other steps than the default's, a step size that is not given goes as far in all.
+
+        PGD's is 2.5 eps / steps then, as is usual since Madry et al. (2017); BIM's and MIM's
+        eps / steps.
+        """
+        size, steps = (cls.model_fields[name].default for name in ("relative_step_size", "steps"))
+        if isinstance(given, dict) and "steps" in given and "relative_step_size" not in given:
+            with contextlib.suppress(ValueError, TypeError, ZeroDivisionError):  # refused later
+                return {**given, "relative_step_size": size * steps / int(given["steps"])}
+        return given
+
+    def initialise(self, target: TargetModel, chunk: Chunk) -> DescentState:  # noqa: ARG002
+        """At the image, or at a random point of the ball."""
+        inside = ball(chunk, self.norm, self.eps)
         return DescentState(
             chunk=chunk,
             step=torch.zeros_like(chunk.rows),
-            adversarial=start,
-            eps=eps,
-            low=low,
-            high=high,
-            direction=torch.zeros_like(images),
+            adversarial=inside.random(chunk.seeds) if self.random_start else chunk.images,
+            ball=inside,
+            direction=torch.zeros_like(chunk.images),
         )
 
     def step(self, target: TargetModel, state: DescentState) -> tuple[DescentState, Pass]:
-        """The gradient, a step along the sign of its direction, back into the ball."""
+        """The gradient, a step along its direction, back into the ball."""
         goal = state.chunk.goal
         found = target.differentiate(self.loss, state.adversarial, goal.labels, exact=state.exact)
         gradient = -found.gradient if goal.targeted else found.gradient
         direction = self.direction(gradient, state.direction)
-        moved = state.adversarial + self.relative_step_size * state.eps * direction.sign()
-        projected = moved.clamp(state.low, state.high)
+        inside = state.ball
+        size = self.step_sizes(state.step)[:, None, None, None].to(direction) * inside.eps
+        projected = inside.project(state.adversarial + size * inside.steepest(direction))
         after = replace(state, adversarial=projected, direction=direction, step=state.step + 1)
         return after, found
 
@@ -110,8 +123,12 @@ class GradientDescent(IterativeAttack[DescentState]):
         trust = torch.where(state.step == 0, *TRUST)
         return logit_margin(found.logits, goal.labels) + trust * growth > 0
 
+    def step_sizes(self, step: Tensor) -> Tensor:
+        """The size of steps number ``step``, int64 (N,), from 0, as shares of eps, float (N,)."""
+        return torch.full_like(step, self.relative_step_size, dtype=torch.float64)
+
     def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:  # noqa: ARG002 - for members
-        """The direction (N, C, H, W) whose sign is followed; by default the gradient itself.
+        """The direction (N, C, H, W) that is followed; by default the gradient itself.
 
         Args:
             gradient: of what is to grow, float (N, C, H, W), finite.
@@ -153,27 +170,3 @@ class PGD(GradientDescent):
     name: Literal["pgd"] = "pgd"
     random_start: ClassVar[bool] = True
     relative_step_size: Positive = Field(0.25, description="step size, as a share of eps")
-
-
-def linf_ball(images: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
-    """The ends of the ball of radius ``eps`` (N, 1, 1, 1) around images, and of [0, 1].
-
-    Rounded inwards: no pixel between them is further than eps from its image's, in any precision.
-    """
-    step = torch.finfo(images.dtype).eps  # at least the distance between neighbours below 1
-    centre, radius = images.double(), eps.double()
-    lowest, highest = (centre - radius).clamp_min(0), (centre + radius).clamp_max(1)
-    low, high = lowest.to(images), highest.to(images)
-    low = torch.where(low.double() < lowest, torch.minimum(low + step, images), low)
-    high = torch.where(high.double() > highest, torch.maximum(high - step, images), high)
-    return low, high
-
-
-def uniform_noise(images: Tensor, seeds: Tensor) -> Tensor:
-    """Uniform in [-1, 1], of the images' shape; each image's from its own seed, on any device."""
-    source = torch.Generator()
-    drawn = [
-        torch.rand(images.shape[1:], generator=source.manual_seed(seed), dtype=images.dtype)
-        for seed in seeds.tolist()
-    ]
-    return (torch.stack(drawn) * 2 - 1).to(images.device)

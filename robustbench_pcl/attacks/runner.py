@@ -63,7 +63,7 @@ class IterativeAttack(Attack, Generic[S]):
     steps: Count
 
     @abstractmethod
-    def initialise(self, chunk: Chunk) -> S:
+    def initialise(self, target: TargetModel, chunk: Chunk) -> S:
         """What is known of images before the first step."""
 
     @abstractmethod
@@ -131,7 +131,7 @@ class Runner(Generic[S]):
     ) -> None:
         self.attack, self.target, self.left = attack, target, total
         self.early_stop = attack.early_stop and target.shortcuts.early_stop
-        self.ready = Queue(attack.initialise(chunk) for chunk in chunks if len(chunk))
+        self.ready = Queue(attack.initialise(target, chunk) for chunk in chunks if len(chunk))
         self.late: Queue[S] = Queue()  # go on on the reference model
         self.suspects: Queue[Suspect[S]] = Queue()  # wait for its verdict
         self.ended: Queue[S] = Queue()  # have taken all steps
@@ -203,13 +203,13 @@ class Runner(Generic[S]):
 
     def judge(self, suspects: Suspect[S]) -> Finished:
         """Those that fool the reference model are done; the others go on."""
-        predictions = decided(self.target.logits(suspects.images))
-        fooled = suspects.state.chunk.goal.reached(predictions)
+        done = Finished(suspects.state.chunk, suspects.images)
+        done = done.judged(self.target.logits(done.images))
+        fooled = done.fooled
         _, others = part(suspects.state, fooled)
         if others is not None:
             self.go_on(others)
-        chunk = suspects.state.chunk[fooled]
-        return Finished(chunk, suspects.images[fooled], predictions[fooled])
+        return done[fooled]
 
     def end(self, states: S) -> Finished:
         """Those on which both models answer alike, or that fool the reference model, are done."""
@@ -217,8 +217,8 @@ class Runner(Generic[S]):
         if not self.early_stop and (target.exact or not target.shortcuts.compared):
             return done
         logits = target.logits(done.images)
-        done = replace(done, predictions=decided(logits))
-        doubted = ~states.chunk.goal.reached(decided(logits))
+        done = done.judged(logits)
+        doubted = ~done.fooled
         apart = doubted.clone()
         if bool(doubted.any()):
             apart[doubted] = ~target.agrees(done.images[doubted], logits[doubted])
@@ -246,4 +246,4 @@ def classified(
                 unknown.put(done)
         while len(unknown) >= target.batch_size or (unknown and done is None):
             some = unknown.take(target.batch_size)
-            yield replace(some, predictions=decided(target.logits(some.images)))
+            yield some.judged(target.logits(some.images))

@@ -208,7 +208,7 @@ class ListAttacks:
         from robustbench_pcl.attacks import ATTACKS
 
         rows = [
-            {"name": name, "norm": attack.norm, "what": first_line(attack)}
+            {"name": name, "norm": attack().norm, "what": first_line(attack)}
             for name, attack in ((name, ATTACKS[name]) for name in ATTACKS)
         ]
         print_rows(rows, self.form)

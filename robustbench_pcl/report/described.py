@@ -97,7 +97,8 @@ def attack_settings() -> DescribedTable:
         ),
         columns=("Attack", "Parameters", "Norm"),
         rows=tuple(
-            (_label(name), ", ".join(_defaults(name)), NORMS[ATTACKS[name].norm]) for name in names
+            (_label(name), ", ".join(_defaults(name)), NORMS[ATTACKS[name]().norm])
+            for name in names
         ),
         footnotes=tuple(
             f"{_label(name)} at {scale} scale: {', '.join(map(_value, changed, changed.values()))}."

@@ -17,7 +17,7 @@ from robustbench_pcl.attacks.target import TargetModel
 EVERY = list(ATTACKS)
 SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], GradientDescent)]
 EARLY_STOP = Shortcuts(early_stop=True)
-L2_ATTACKS = [name for name in ATTACKS if ATTACKS[name].norm == "l2"]
+L2_ATTACKS = [name for name in ATTACKS if ATTACKS[name]().norm == "l2"]
 
 
 def generator(seed: int = 0) -> torch.Generator:

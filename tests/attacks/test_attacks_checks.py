@@ -271,7 +271,7 @@ def test_one_image_has_no_company(given):
 def test_a_model_without_a_slope_may_be_attacked_without_gradients(given):
     class White(Attack):
         name: str = "white"
-        norm = "linf"
+        norm: str = "linf"
         needs_gradient = False
 
         def perturb(self, target, images, goal, seeds):

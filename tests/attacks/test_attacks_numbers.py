@@ -7,9 +7,9 @@ from attack_toys import EARLY_STOP, attacked, generator, predictions, random_ima
 from torch import nn
 
 from robustbench_pcl.attacks import ATTACKS, BIM, FGSM, PGD
+from robustbench_pcl.attacks.balls import linf_ball, uniform_noise
 from robustbench_pcl.attacks.base import Chunk, Goal
 from robustbench_pcl.attacks.checks import apart
-from robustbench_pcl.attacks.gradient_descent import linf_ball, uniform_noise
 from robustbench_pcl.attacks.target import TargetModel, bounded, decided
 
 INF, NAN = float("inf"), float("nan")

@@ -12,9 +12,9 @@ from attack_toys import attacked, predictions
 from torch import Tensor
 
 from robustbench_pcl.attacks import PGD
+from robustbench_pcl.attacks.balls import linf_ball, uniform_noise
 from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts
-from robustbench_pcl.attacks.gradient_descent import linf_ball, uniform_noise
 from robustbench_pcl.attacks.losses import AttackLoss, logit_margin
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 
@@ -42,12 +42,12 @@ class AutoPGD(IterativeAttack[Momentum]):
     """Steps with momentum from the best point, halved when they do not pay; restarts."""
 
     name: str = "sketch-apgd"
-    norm = "linf"
+    norm: str = "linf"
     early_stop = True
     steps: int = 12
     each: int = 6
 
-    def initialise(self, chunk):
+    def initialise(self, target, chunk):
         eps = torch.full_like(chunk.rows, EPS, dtype=chunk.images.dtype)
         low, high = linf_ball(chunk.images, per_image(eps))
         start = self.start(chunk.images, chunk.seeds, low, high)
@@ -97,12 +97,12 @@ class RandomSearch(IterativeAttack[Search]):
     """Stripes of +-eps, kept where the margin grows; no gradient is asked for."""
 
     name: str = "sketch-square"
-    norm = "linf"
+    norm: str = "linf"
     early_stop = True
     needs_gradient = False
     steps: int = 40
 
-    def initialise(self, chunk):
+    def initialise(self, target, chunk):
         eps = torch.full_like(chunk.rows, EPS, dtype=chunk.images.dtype)
         low, high = linf_ball(chunk.images, per_image(eps))
         worst = torch.full_like(eps, -torch.inf)
@@ -140,10 +140,10 @@ class NearestTarget(IterativeAttack[Boundary]):
     """Projections onto each class's linearised boundary in turn: a target per image."""
 
     name: str = "sketch-fab"
-    norm = "l2"
+    norm: str = "l2"
     steps: int = 12
 
-    def initialise(self, chunk):
+    def initialise(self, target, chunk):
         far = torch.full_like(chunk.rows, torch.inf, dtype=chunk.images.dtype)
         none = torch.zeros_like(chunk.rows)
         other = (chunk.goal.labels + 1) % 5

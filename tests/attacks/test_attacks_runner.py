@@ -123,11 +123,11 @@ class Brighter(IterativeAttack[State]):
     """Steps towards white, whatever the gradient."""
 
     name: str = "brighter"
-    norm = "linf"
+    norm: str = "linf"
     early_stop = True
     steps: int = 10
 
-    def initialise(self, chunk):
+    def initialise(self, target, chunk):
         return State(chunk, torch.zeros_like(chunk.rows), chunk.images)
 
     def step(self, target, state):
@@ -141,7 +141,7 @@ class White(Attack):
     """White images, without a step."""
 
     name: str = "white"
-    norm = "linf"
+    norm: str = "linf"
 
     def perturb(self, target, images, goal, seeds):
         return torch.ones_like(images)

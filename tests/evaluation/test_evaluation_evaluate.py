@@ -152,7 +152,7 @@ def test_images_are_left_as_they_were(linear):
 class Whiten(Attack):
     """A member of the family may do no more than make images."""
 
-    norm: ClassVar = "linf"
+    norm: str = "linf"
     needs_gradient: ClassVar[bool] = False
     name: Literal["whiten"] = "whiten"
 

@@ -7,7 +7,7 @@ import functools
 import json
 import subprocess
 import sys
-from typing import ClassVar, Literal
+from typing import Literal
 
 import pytest
 import torch
@@ -65,7 +65,7 @@ def test_table_2_is_the_papers():
 class Wobble(Attack):
     """An attack of somebody else's."""
 
-    norm: ClassVar[Norm] = "linf"
+    norm: Norm = "linf"
     name: Literal["wobble"] = "wobble"
     eps: Eps = Field(default=8 / 255, description="budget")
     relative_step_size: float = Field(default=0.3, description="step size, as a share of eps")
