@@ -208,8 +208,8 @@ class ListAttacks:
         from robustbench_pcl.attacks import ATTACKS
 
         rows = [
-            {"name": name, "norm": attack().norm, "what": first_line(attack)}
-            for name, attack in ((name, ATTACKS[name]) for name in ATTACKS)
+            {"name": name, "norm": ATTACKS.configure(name).norm, "what": first_line(ATTACKS[name])}
+            for name in ATTACKS
         ]
         print_rows(rows, self.form)
 
@@ -231,9 +231,8 @@ class ShowAttack(Sized):
         from robustbench_pcl.recipes.load import load_attack
 
         attack = load_attack(self.name, self.dataset, self.size)
-        complete = attack.dump()
         rows = [
-            {"parameter": name, "default": complete[name], "what": what}
+            {"parameter": name, "default": getattr(attack, name), "what": what}
             for name, (_, what) in attack.parameters().items()
         ]
         where = f"{dataset_spec(self.dataset).title}, scale {self.size}"

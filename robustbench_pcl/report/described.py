@@ -45,8 +45,9 @@ NOTATION = {
 }
 """Parameters that the paper has a sign for, in its order."""
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
-ELSEWHERE = ("eps", "c", "loss")
-"""What the tables of results give: budgets, and what is maximised."""
+ELSEWHERE = ("eps", "c", "loss", "norm", "restarts")
+"""What the tables of results give: budgets, and what is maximised; what stands beside; and starts,
+of which the paper's attacks have one."""
 ARROW = "→"
 
 
@@ -97,7 +98,7 @@ def attack_settings() -> DescribedTable:
         ),
         columns=("Attack", "Parameters", "Norm"),
         rows=tuple(
-            (_label(name), ", ".join(_defaults(name)), NORMS[ATTACKS[name]().norm])
+            (_label(name), ", ".join(_defaults(name)), NORMS[ATTACKS.configure(name).norm])
             for name in names
         ),
         footnotes=tuple(

@@ -17,7 +17,7 @@ from robustbench_pcl.attacks.target import TargetModel
 EVERY = list(ATTACKS)
 SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], GradientDescent)]
 EARLY_STOP = Shortcuts(early_stop=True)
-L2_ATTACKS = [name for name in ATTACKS if ATTACKS[name]().norm == "l2"]
+L2_ATTACKS = [name for name in ATTACKS if ATTACKS.configure(name).norm == "l2"]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -281,7 +281,9 @@ def started(
 ) -> State:
     """What an attack knows of images before its first step."""
     seeds = draw_seeds(len(images), generator(seed))
-    return attack.initialise(Chunk(torch.arange(len(images)), images, Goal(labels, **goal), seeds))
+    chunk = Chunk(torch.arange(len(images)), images, Goal(labels, **goal), seeds)
+    with TargetModel(nn.Flatten()) as target:  # its pixels are its logits
+        return attack.initialise(target, chunk)
 
 
 def state_of(model: nn.Module) -> list[object]:

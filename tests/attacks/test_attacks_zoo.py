@@ -33,7 +33,7 @@ OTHERS: tuple[Callable[[float], Attack], ...] = (
 
 
 def pgd(eps: float) -> Attack:
-    return PGD(eps=eps, steps=4)
+    return PGD(eps=eps, steps=4, relative_step_size=0.25)
 
 
 def attack_on(name: str, other: bool) -> Attack:
