@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Goal, draw_seeds
 from robustbench_pcl.attacks.fast_model import Shortcuts
-from robustbench_pcl.attacks.runner import classified
+from robustbench_pcl.attacks.stages import classified
 from robustbench_pcl.attacks.target import TargetModel
 
 

@@ -225,6 +225,7 @@ ATTACKS: ConfigurationFamily[Attack] = ConfigurationFamily("attack", {})
 PARAMETERS = {
     "loss": "{}",
     "steps": "{}",
+    "norm": "{}",
     "relative_step_size": "step {} eps",
     "search_steps": "{} search steps",
 }
@@ -271,6 +272,13 @@ def attack_label(dump: Mapping[str, Scalar]) -> str:
         title += f" on {words.pop('loss')}"
     budgets = [words.pop(key) for key in BUDGETS if key in words]
     return ", ".join([title, *budgets, *words.values()])
+
+
+def norm_of(dump: Mapping[str, Scalar]) -> Norm:
+    """The norm of an attack as it is stored, also where its plugin is not loaded."""
+    name = str(dump["name"])
+    default = ATTACKS[name].model_fields["norm"].default if name in ATTACKS else "linf"
+    return "l2" if dump.get("norm", default) == "l2" else "linf"
 
 
 def draw_seeds(count: int, generator: torch.Generator) -> Tensor:

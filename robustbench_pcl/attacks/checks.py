@@ -101,7 +101,7 @@ def check_model(
     """
     few = images[:PROBE]
     logits = _logits(_answer(target, few), len(few))
-    classes = logits.shape[1]
+    target.classes = classes = logits.shape[1]
     for name, value in (("labels", labels), ("targets", targets)):
         if value is not None and int(value.max()) >= classes:
             raise InvalidInputError(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal
-from robustbench_pcl.attacks.checks import check_adversarial
 from robustbench_pcl.attacks.rows import Queue, Rows, part
+from robustbench_pcl.attacks.stages import run_all
 from robustbench_pcl.attacks.target import Pass, TargetModel, decided
 from robustbench_pcl.configuration import Count
 from robustbench_pcl.lazy import torch
@@ -84,6 +83,9 @@ class IterativeAttack(Attack, Generic[S]):
 
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
         """Take all images to their end."""
+        if len(self.stages(target.classes)) > 1:
+            adversarial, _ = run_all(self, target, images, goal, seeds)
+            return adversarial
         rows = torch.arange(len(images), device=images.device)
         adversarial = torch.empty_like(images)
         chunks = iter([Chunk(rows, images, goal, seeds)])
@@ -226,24 +228,3 @@ class Runner(Generic[S]):
             return done
         self.again.append(states.chunk[apart])
         return done[~apart]
-
-
-def classified(
-    attack: Attack, target: TargetModel, stream: Iterable[Finished]
-) -> Iterator[Finished]:
-    """Finished images, checked, and those whose class is not known classified in full batches.
-
-    Raises:
-        InvalidInputError: the attack gave what it must not give.
-    """
-    unknown: Queue[Finished] = Queue()
-    for done in chain(stream, (None,)):
-        if done is not None:
-            check_adversarial(done.images, done.chunk.images, attack)
-            if done.predictions is not None:
-                yield done
-            else:
-                unknown.put(done)
-        while len(unknown) >= target.batch_size or (unknown and done is None):
-            some = unknown.take(target.batch_size)
-            yield some.judged(target.logits(some.images))

@@ -78,6 +78,7 @@ class TargetModel:
         shortcuts: those that are taken; fewer than asked for once one has failed its check.
         fast: the copy that makes gradients; None as long as, or where, the model itself does.
         batch_size: images per pass; no result depends on it.
+        classes: how many the model has; 0 before it is checked.
         logit_width: the range of an image's logits, the median of a few.
         logit_error: how far a logit margin of the fast model may be from the reference model's, as
             a share of their range: four times the largest error of a logit that was seen.
@@ -93,6 +94,7 @@ class TargetModel:
     copies: dict[Kind, FastModel] = field(default_factory=dict)
     fast: FastModel | None = field(default=None, init=False)
     batch_size: int = field(default=BATCH["cpu"], init=False)
+    classes: int = field(default=0, init=False)
     logit_width: float = field(default=0.0, init=False)
     logit_error: float = field(default=0.0, init=False)
     seconds_left: float = field(default=0.0, init=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import Attack, Chunk, Goal, draw_seeds
+from robustbench_pcl.attacks.base import Attack, Goal, draw_seeds
 from robustbench_pcl.attacks.checks import check_finite, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
-from robustbench_pcl.attacks.runner import classified
+from robustbench_pcl.attacks.stages import WITHSTOOD, run_all
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.errors import InvalidInputError, UserError
 from robustbench_pcl.store.records import wilson
@@ -42,6 +42,8 @@ class Evaluation:
         robust: boolean (N,), so it is under every attack.
         adversarial: float (N, C, H, W), for each image the first that fooled the model; where none
             did, the last attack's; the clean one where that is wrong already.
+        felled_by: for each image the attack, or its stage, that fooled the model first; "clean"
+            where the model is wrong already, "" where it is robust.
         blind: boolean (N,), robust, but in some pass its gradient was NaN or infinite in every
             pixel, so that nothing is known of its robustness.
         forward_passes: images passed forward.
@@ -53,6 +55,7 @@ class Evaluation:
     clean: Tensor
     robust: Tensor
     adversarial: Tensor
+    felled_by: tuple[str, ...]
     blind: Tensor
     forward_passes: int
     backward_passes: int
@@ -69,6 +72,10 @@ class Evaluation:
     def _shown(self) -> pd.DataFrame:
         shown = self.table[["attack", "accuracy", "low", "high", "n"]].round(1)
         return shown.rename(columns={"accuracy": "accuracy %", "low": "95 % low", "high": "high"})
+
+
+WRONG = "clean"
+"""What stands for the attack that felled an image which is wrong already."""
 
 
 class Cost(NamedTuple):
@@ -89,22 +96,6 @@ class Cost(NamedTuple):
 
 
 NOTHING = Cost(0.0, 0, 0)
-
-
-class Batch(NamedTuple):
-    """Images to be attacked.
-
-    Attributes:
-        images: float (N, C, H, W) in [0, 1].
-        labels: int64 (N,).
-        seeds: int64 (N,), of the random starts.
-        attacked: boolean (N,), which of them.
-    """
-
-    images: Tensor
-    labels: Tensor
-    seeds: Tensor
-    attacked: Tensor
 
 
 def evaluate(
@@ -153,9 +144,17 @@ def evaluate(
         robust, adversarial = clean.clone(), images.clone()
         unfooled, blind = attacked.clone(), torch.zeros_like(clean)
         rows = [_row("Clean", clean)]
+        felled_by = ["" if right else WRONG for right in clean.tolist()]
         for attack in complete:
             spent = Cost.of(target)
-            made, right = _attacked(target, attack, Batch(images, labels, seeds, attacked))
+            made, verdicts = run_all(attack, target, images, Goal(labels), seeds, attacked)
+            felled = torch.from_numpy(verdicts.felled_by).to(images.device)
+            right = felled == WITHSTOOD
+            titles = [stage.title for stage in attack.stages(target.classes)]
+            felled_by = [
+                before or (titles[number] if number >= 0 else "")
+                for before, number in zip(felled_by, felled.tolist(), strict=True)
+            ]
             blind |= target.warn_of_blind_images(made, labels)
             rows.append(_row(attack.label, right, Cost.of(target).since(spent)))
             adversarial[unfooled] = made[unfooled]
@@ -167,6 +166,7 @@ def evaluate(
             clean=clean,
             robust=robust,
             adversarial=adversarial,
+            felled_by=tuple(felled_by),
             blind=blind & robust,
             forward_passes=target.forward_passes,
             backward_passes=target.backward_passes,
@@ -193,27 +193,6 @@ def _within(attack: Attack | str, eps: float | None) -> Attack:
             f"Give it at most that: {type(attack).__name__}(eps={eps:g}).",
         )
     return attack
-
-
-def _attacked(target: TargetModel, attack: Attack, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) under an attack, and boolean (N,) whether their class is their label.
-
-    Those that are not attacked are clean, and their class is not asked for: False.
-    """
-    made, predictions = batch.images.clone(), torch.full_like(batch.labels, -1)
-    rows = torch.nonzero(batch.attacked)[:, 0]
-
-    def chunks() -> Iterator[Chunk]:
-        for some in torch.split(rows, target.batch_size):
-            goal = Goal(batch.labels[some])
-            yield Chunk(some, batch.images[some], goal, batch.seeds[some])
-
-    stream = attack.stream(target, chunks(), len(rows))
-    for done in classified(attack, target, stream):
-        assert done.predictions is not None  # they are classified
-        made[done.chunk.rows] = done.images
-        predictions[done.chunk.rows] = done.predictions
-    return made, predictions == batch.labels
 
 
 def _row(attack: str, correct: Tensor, cost: Cost = NOTHING) -> tuple[str | float, ...]:

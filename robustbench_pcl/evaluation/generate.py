@@ -1,43 +1,43 @@
-"""Making a stored adversarial set, shard by shard."""
+"""Making a stored adversarial set, stage by stage and part by part."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, draw_seeds
+from robustbench_pcl.attacks.base import Attack, Chunk, Goal, Stage, draw_seeds
 from robustbench_pcl.attacks.checks import PROBE, check_finite, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
-from robustbench_pcl.attacks.runner import classified
+from robustbench_pcl.attacks.stages import Found, Verdicts, run_stage
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.batches import pixels
-from robustbench_pcl.data.dataset import Dataset
+from robustbench_pcl.data.dataset import Dataset, Split
 from robustbench_pcl.environment import current_environment
-from robustbench_pcl.progress import Progress
+from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.store.adversarial_sets import (
     AdversarialSet,
+    Draft,
     SetSpecification,
-    Shard,
     finish_set,
-    save_shard,
-    stored_shards,
 )
 from robustbench_pcl.store.atomic import require_writable
+from robustbench_pcl.store.parts import Part, load_parts, save_part
 
-SHARD = 256
-"""Images in a shard: what a crash can lose, beside those that are being attacked."""
+PART = 128
+"""Images in a part: what a crash can lose, beside those that are being attacked."""
 BATCH = 256
 """Images that are classified at once."""
 PENDING = -2
 """The class of an image that is still to be attacked; -1 is that of logits with a NaN."""
+BACKWARD = 2
+"""A pass backward in passes forward."""
 
 Array = np.ndarray[Any, Any]
 
@@ -67,8 +67,8 @@ def generate_set(
             wrong are left as they are. None to attack all.
     """
     require_writable(folder)
-    n, identity = specification.n, specification.id
-    labels = np.array(dataset.test.labels[:n])
+    n, test = specification.n, dataset.test
+    labels = np.array(test.labels[:n])
     predictions = np.full(n, PENDING)
     if clean_predictions is not None:
         predictions = np.where(clean_predictions == labels, PENDING, clean_predictions)
@@ -76,31 +76,30 @@ def generate_set(
     if specification.mode != "exact":
         early_stop = specification.mode == "early-stop"
         shortcuts = replace(shortcuts_for(device), early_stop=early_stop)
-    stored = stored_shards(folder, identity)
-    runs = [np.arange(start, min(start + SHARD, n)) for start in range(0, n, SHARD)]
-    missing = [run for run in runs if stored.get(int(run[0])) != len(run)]
-    left = sum(int((predictions[run] == PENDING).sum()) for run in missing)
+    seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
     title = f"{attack.label} on {specification.source.recipe.name}"
     with (
         progress.task(title, n) as advance,
         TargetModel(model, shortcuts, progress.say) as target,
     ):
-        advance(n - left, "")
-        first = np.flatnonzero(predictions == PENDING)[:PROBE]
-        if left:
-            some = torch.from_numpy(np.array(dataset.test.images[first])).to(device)
-            known = torch.from_numpy(labels[first]).to(device)
-            check_model(target, pixels(some), known, gradient=attack.needs_gradient)
-        shards = Shards(folder, identity, target)
-        seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
-        clean = Clean(dataset.test.images, labels, predictions, seeds)
-        chunks = shards.chunks(missing, clean, device)
-        finished = classified(attack, target, attack.stream(target, chunks, left))
-        for count in shards.keep(finished):
-            advance(count, "")
-        target.say_blind(shards.blind, n)
+        clean = Clean(test, seeds, target, device)
+        probe = np.flatnonzero(predictions == PENDING)[:PROBE]
+        few = clean.batch(probe if len(probe) else np.arange(min(n, PROBE)))
+        check_model(target, *few, gradient=attack.needs_gradient)
+        stages = attack.stages(target.classes)
+        journal = Journal(folder, specification.id, target, predictions)
+        shown = Shown(stages, n, advance)
+        for number, stage in enumerate(stages):
+            journal.begin(number, stage)
+            shown(number, journal.verdicts)
+            for found in run_stage(number, stage, target, clean.chunks, journal.verdicts):
+                journal.keep(found)
+                shown(number, journal.verdicts)
+            journal.store()
+        draft = journal.draft(stages, labels)
+        target.say_blind(int(draft.blind.sum()), n)
     environment = current_environment(device)
-    return finish_set(folder, specification, dataset.test.images, environment)
+    return finish_set(folder, specification, draft, test.images, environment)
 
 
 def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.device) -> Array:
@@ -121,84 +120,179 @@ def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.
     return torch.cat(found).numpy()
 
 
-class Clean(NamedTuple):
-    """What is known of the clean images.
+@dataclass(frozen=True, eq=False)
+class Clean:
+    """The clean images, some at a time.
 
     Attributes:
-        images: uint8 (>= n, C, H, W).
-        labels: int64 (n,).
-        predictions: int64 (n,), the source's classes of images that are not to be attacked;
-            ``PENDING`` for those that are.
+        split: all of them.
         seeds: int64 (n,), of the random starts.
+        target: says how many are passed at once.
+        device: where they go.
     """
 
-    images: Array
-    labels: Array
-    predictions: Array
+    split: Split
     seeds: Tensor
+    target: TargetModel
+    device: torch.device
+
+    def batch(self, rows: Array) -> tuple[Tensor, Tensor]:
+        """Images float (N, C, H, W) in [0, 1] and their labels, by their positions, ascending."""
+        images = torch.from_numpy(np.array(self.split.images[rows])).to(self.device)
+        return pixels(images), torch.from_numpy(np.array(self.split.labels[rows])).to(self.device)
+
+    def chunks(self, rows: Array, seed: int) -> Iterator[Chunk]:
+        """Those at some positions, with ``seed`` added to each one's own."""
+        size = self.target.batch_size
+        for some in np.split(rows, range(size, len(rows), size)):
+            images, labels = self.batch(some)
+            where = torch.from_numpy(some)
+            seeds = (self.seeds[where] + seed).to(self.device)
+            yield Chunk(where.to(self.device), images, Goal(labels), seeds)
 
 
 @dataclass(eq=False)
-class Shards:
-    """Shards that fill up in any order; each is stored once it is whole, with what it has cost.
+class Journal:
+    """What is known of each image, stored part by part.
 
-    Attributes:
+    Args:
         folder: of the stored sets.
         identity: of the set.
         target: the model that counts the passes.
-        open: shards that are begun and not stored. The class of an image to come is ``PENDING``.
-        spent: seconds, and images passed forward and backward, up to the last shard stored.
-        blind: images that withstood, and of which in some pass no gradient was finite.
+        predictions: int64 (N,), the source's classes of images that are not attacked, ``PENDING``
+            for those that are; then those of the best adversarial images.
+
+    Attributes:
+        verdicts: what the stages have found.
+        parts: those that are stored.
+        blind: boolean (N,), whose gradient was not finite in any pixel, in some pass.
+        part: int64 (N,), the number of the part that holds an image; -1 for a clean one.
+        position: int64 (N,), where it is among the part's images.
+        open: what is found and not stored.
+        spent: seconds, and images passed forward and backward, up to the last part stored.
+        stored: the parts of an interrupted run.
     """
 
     folder: Path
     identity: str
     target: TargetModel
-    open: list[Shard] = field(default_factory=list)
-    spent: tuple[float, int, int] = field(default_factory=lambda: (time.perf_counter(), 0, 0))
-    blind: int = 0
+    predictions: Array
+    verdicts: Verdicts = field(init=False)
+    parts: list[Part] = field(default_factory=list, init=False)
+    blind: Array = field(init=False)
+    part: Array = field(init=False)
+    position: Array = field(init=False)
+    open: list[Found] = field(default_factory=list, init=False)
+    spent: tuple[float, int, int] = field(init=False)
+    stored: list[Part] = field(init=False)
 
-    def chunks(self, runs: Iterable[Array], clean: Clean, device: torch.device) -> Iterator[Chunk]:
-        """The images that are attacked, a shard begun for each run of consecutive positions."""
-        for run in runs:
-            images = clean.images[run].astype(np.float32) / 255
-            labels, predictions = clean.labels[run], clean.predictions[run]
-            self.open.append(Shard(images, run, labels, predictions, 0.0, 0, 0))
-            attacked = predictions == PENDING
-            rows = torch.from_numpy(run[attacked])
-            goal = Goal(torch.from_numpy(labels[attacked]).to(device))
-            wanted = torch.from_numpy(images[attacked]).to(device)  # a copy
-            yield Chunk(rows.to(device), wanted, goal, clean.seeds[rows].to(device))
+    def __post_init__(self) -> None:
+        self.verdicts = Verdicts(self.predictions == PENDING)
+        self.part, self.position = np.full((2, len(self.predictions)), -1)
+        self.blind = np.zeros(len(self.predictions), dtype=bool)
+        self.spent = (time.perf_counter(), 0, 0)
+        self.stored = load_parts(self.folder, self.identity)
 
-    def keep(self, stream: Iterable[Finished]) -> Iterator[int]:
-        """Put classified images in their places, and store each shard once it is whole.
+    def begin(self, number: int, stage: Stage) -> None:
+        """Begin a stage, or take it up where an interrupted run left it."""
+        self.verdicts.begin(stage.share)
+        for part in self.stored:
+            if part.stage == number:
+                new = self.verdicts.waiting[part.indices]
+                rows = part.indices[new]
+                self.verdicts.put(number, rows, part.fooled[new], part.margins[new])
+                self._note(part, new)
 
-        Yields:
-            How many images were put, once what is whole is stored.
+    def keep(self, found: Found) -> None:
+        """Take what a stage has found; it is stored once there is enough of it."""
+        self.open.append(found)
+        if sum(len(each.finished) for each in self.open) >= PART:
+            self.store()
+
+    def store(self) -> None:
+        """Store what is found and not stored, with what it has cost."""
+        if not self.open:
+            return
+        finished = self.open[0].finished.join([found.finished for found in self.open])
+        better = np.concatenate([found.better for found in self.open])
+        assert finished.predictions is not None  # they are judged
+        assert finished.margins is not None
+        rows = finished.chunk.rows.cpu().numpy()
+        before, target = self.spent, self.target
+        self.spent = (time.perf_counter(), target.forward_passes, target.backward_passes)
+        part = Part(
+            stage=self.open[0].number,
+            indices=rows,
+            predictions=finished.predictions.cpu().numpy(),
+            margins=finished.margins.double().cpu().numpy(),
+            fooled=finished.fooled.cpu().numpy(),
+            better=better,
+            blind=np.isin(rows, list(target.blind)),
+            images=finished.images.float().cpu().numpy()[better],
+            seconds=self.spent[0] - before[0],
+            forward_passes=self.spent[1] - before[1],
+            backward_passes=self.spent[2] - before[2],
+            precision=target.shortcuts.precision,
+        )
+        stored = save_part(self.folder, self.identity, part)
+        self._note(stored, np.ones(len(rows), dtype=bool))
+        self.open.clear()
+
+    def _note(self, part: Part, new: Array) -> None:
+        """Remember where images are; ``new``, boolean (N,), says which of a part's count."""
+        rows, kept = part.indices[new & part.better], np.cumsum(part.better) - 1
+        self.part[rows] = len(self.parts)
+        self.position[rows] = kept[new & part.better]
+        self.predictions[rows] = part.predictions[new & part.better]
+        self.blind[part.indices[new]] |= part.blind[new]
+        self.parts.append(part)
+
+    def draft(self, stages: Sequence[Stage], labels: Array) -> Draft:
+        """The set, ready to be joined.
+
+        Args:
+            stages: all of them, done.
+            labels: int64 (N,).
         """
-        for done in chain(stream, (None,)):  # at the end, shards of which nothing was attacked
-            if done is not None and done.predictions is not None:
-                rows, images = done.chunk.rows.cpu().numpy(), done.images.cpu().numpy()
-                predictions = done.predictions.cpu().numpy()
-                withstood = ~done.chunk.goal.reached(done.predictions)
-                self.blind += len(self.target.blind & {*done.chunk.rows[withstood].tolist()})
-                for shard in self.open:
-                    first, last = shard.indices[[0, -1]]
-                    here = (rows >= first) & (rows <= last)
-                    shard.images[rows[here] - first] = images[here]
-                    shard.predictions[rows[here] - first] = predictions[here]
-            for shard in [shard for shard in self.open if (shard.predictions != PENDING).all()]:
-                before = self.spent
-                target = self.target
-                self.spent = (time.perf_counter(), target.forward_passes, target.backward_passes)
-                whole = replace(
-                    shard,
-                    seconds=self.spent[0] - before[0],
-                    forward_passes=self.spent[1] - before[1],
-                    backward_passes=self.spent[2] - before[2],
-                    precision=target.shortcuts.precision,
-                )
-                save_shard(self.folder, self.identity, whole)
-                self.open.remove(shard)
-            if done is not None:
-                yield len(done)
+        withstood = np.isin(np.arange(len(labels)), self.verdicts.left)
+        return Draft(
+            stages=tuple(stage.title for stage in stages),
+            labels=labels,
+            predictions=self.predictions,
+            felled_by=self.verdicts.felled_by,
+            blind=self.blind & withstood,
+            parts=self.parts,
+            part=self.part,
+            position=self.position,
+        )
+
+
+class Shown:
+    """How far a run is: which stage, how many withstand, and what is done of all there is to do.
+
+    Args:
+        stages: all of them.
+        total: what is done in the end: the number of images.
+        advance: is told what is done.
+    """
+
+    def __init__(self, stages: Sequence[Stage], total: int, advance: Advance) -> None:
+        costs = [_cost(stage.attack) for stage in stages]
+        self.stages, self.total, self.advance, self.done = stages, total, advance, 0.0
+        self.ahead = [sum(costs[number:]) / sum(costs) for number in range(len(costs) + 1)]
+
+    def __call__(self, number: int, verdicts: Verdicts) -> None:
+        """Show what is known in a stage: who is felled has nothing before him."""
+        left, waiting = len(verdicts.left), int(verdicts.waiting.sum())
+        ahead = waiting * self.ahead[number] + (left - waiting) * self.ahead[number + 1]
+        words = ""
+        if len(self.stages) > 1:
+            words = f"{number + 1}/{len(self.stages)} {self.stages[number].title}, {left} withstand"
+        done = self.total - ahead
+        self.advance(done - self.done, words)
+        self.done = done
+
+
+def _cost(attack: Attack) -> float:
+    """About how much an image costs, in passes forward."""
+    return getattr(attack, "steps", 1) * (1 + BACKWARD * attack.needs_gradient)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pandas as pd
 
-from robustbench_pcl.attacks.base import attack_label
+from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent
@@ -68,7 +68,8 @@ COLUMNS = (
     Column("source_recipe", "object", "the source's recipe, complete; None if clean"),
     Column("white_box", "bool", "whether the images were made on the model that is measured"),
     Column("attack", "object", f'with what is not its default, as papers write it; "{CLEAN}"'),
-    Column("eps", "float64", "L-infinity budget in pixels of [0, 1]; NaN where there is none"),
+    Column("eps", "float64", "budget in pixels of [0, 1]; NaN where there is none"),
+    Column("norm", "object", "of the attack: linf or l2; None if clean"),
     Column("parameters", "object", "the attack's name and every parameter; None if clean"),
     Column("mode", "object", "how images were made: exact, fast or early-stop"),
     Column("precision", "object", "of the attack's gradients; answers are always float32's"),
@@ -82,7 +83,15 @@ COLUMNS = (
     Column("correct_8bit", "Int64", "correct after rounding pixels to 8 bits; NA if unknown"),
     Column("verdicts", "object", "one bit per image in order, 1 for correct, as hexadecimal"),
     Column("largest_linf", "float64", "largest L-infinity perturbation, pixels of [0, 1]"),
+    Column("largest_l2", "float64", "largest L2 perturbation, pixels of [0, 1]; NaN if unknown"),
     Column("mean_l2", "float64", "mean L2 perturbation, pixels of [0, 1]"),
+    Column("stages", "object", "titles of the attack's stages; empty if made on another model"),
+    Column(
+        "felled_by",
+        "object",
+        "two hexadecimal digits per image: 00 withstood, 01 wrong when clean, 02 + k felled by "
+        "stage k; empty if unknown",
+    ),
     Column("seconds", "float64", "taken to make the adversarial images"),
     Column("forward_passes", "int64", "images passed forward to make them"),
     Column("backward_passes", "int64", "images passed backward to make them"),
@@ -280,6 +289,7 @@ def measurement_frame(measurements: Sequence[Measurement]) -> pd.DataFrame:
             "white_box": source is not None and source.key == record.target.key,
             "attack": attack_label(attack) if attack else CLEAN,
             "eps": attack.get("eps") if attack else None,
+            "norm": norm_of(attack) if attack else None,
             "parameters": attack,
             "attack_seed": record.seed,
             "accuracy": per_cent(record.accuracy),

@@ -1,16 +1,15 @@
-"""Adversarial sets: HDF5, written shard by shard so that nothing finished is ever lost.
+"""Adversarial sets: HDF5, joined from parts so that nothing finished is ever lost.
 
-A shard is a small file of its own (``<id>.parts/000512.h5``), written whole and renamed into
-place; the finished set joins them into ``<id>.h5``. Images are float32: an 8-bit file would change
-the models' answers (a perturbation of 8/255 is eight grey levels).
+Images are float32: an 8-bit file would change the models' answers (a perturbation of 8/255 is eight
+grey levels).
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +20,15 @@ import numpy as np
 
 from robustbench_pcl.configuration import ID_LENGTH, Count, Description, Dump, Mode, digest
 from robustbench_pcl.environment import Environment
-from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.atomic import replacing
+from robustbench_pcl.store.parts import UNREADABLE, Part, damaged
 from robustbench_pcl.store.records import FORMAT, DataRecord, ModelRecord, other_format
 
 Array = np.ndarray[Any, Any]
 CHUNK = 32
 FIELDS = ("images", "indices", "labels", "predictions")
-UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError)
-"""What h5py raises on a damaged file: it depends on which byte is wrong."""
+BLOCK = 512
+"""Images that are joined at a time: memory is flat in their number."""
 
 
 class SetSpecification(Description):
@@ -73,7 +72,9 @@ class SetSummary(Description):
 
     Attributes:
         largest_linf: largest L-infinity perturbation, in pixels of [0, 1].
+        largest_l2: largest L2 perturbation; None in sets that were made before it was kept.
         mean_l2: mean L2 perturbation, in pixels of [0, 1].
+        blind: images that withstood, but in some pass no pixel's gradient was finite.
         seconds: that the attack took.
         forward_passes: images passed forward.
         backward_passes: images passed backward.
@@ -84,7 +85,9 @@ class SetSummary(Description):
     """
 
     largest_linf: float
+    largest_l2: float | None = None
     mean_l2: float
+    blind: int = 0
     seconds: float
     forward_passes: int
     backward_passes: int
@@ -94,28 +97,28 @@ class SetSummary(Description):
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
-    """Consecutive adversarial images.
+class Draft:
+    """A set whose images are all done, each in one of the parts.
 
     Attributes:
-        images: float32 (N, C, H, W) in [0, 1].
-        indices: int64 (N,), positions in the clean split.
+        stages: the titles of the attack's stages.
         labels: int64 (N,), true classes.
         predictions: int64 (N,), the source's classes of the adversarial images.
-        seconds: that they took.
-        forward_passes: images passed forward.
-        backward_passes: images passed backward.
-        precision: of the gradients.
+        felled_by: int64 (N,), the stage that felled each; see :meth:`AdversarialSet.felled_by`.
+        blind: boolean (N,), withstood, but in some pass no pixel's gradient was finite.
+        parts: which the images are taken from.
+        part: int64 (N,), the number of each image's part, -1 for a clean image.
+        position: int64 (N,), its position there.
     """
 
-    images: Array
-    indices: Array
+    stages: tuple[str, ...]
     labels: Array
     predictions: Array
-    seconds: float
-    forward_passes: int
-    backward_passes: int
-    precision: str = "float32"
+    felled_by: Array
+    blind: Array
+    parts: Sequence[Part]
+    part: Array
+    position: Array
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,14 @@ class AdversarialSet:
         path: its file.
         spec: what it was made from.
         summary: what is known of it.
+        stages: the titles of the attack's stages; empty in sets that were made before there were
+            stages.
     """
 
     path: Path
     spec: SetSpecification
     summary: SetSummary
+    stages: tuple[str, ...] = ()
 
     def batches(self, size: int) -> Iterator[tuple[Array, Array]]:
         """Yield (images float32 (B, C, H, W), labels int64 (B,)) in the set's order.
@@ -144,7 +150,7 @@ class AdversarialSet:
                 with h5py.File(self.path, "r") as file:
                     batch = file["images"][start:stop], file["labels"][start:stop]
             except UNREADABLE as error:
-                raise _damaged(self.path, error) from error
+                raise damaged(self.path, error) from error
             yield batch
 
     def source_verdicts(self) -> Array:
@@ -157,7 +163,23 @@ class AdversarialSet:
             with h5py.File(self.path, "r") as file:
                 return np.asarray(file["predictions"][:] == file["labels"][:])
         except UNREADABLE as error:
-            raise _damaged(self.path, error) from error
+            raise damaged(self.path, error) from error
+
+    def felled_by(self) -> Array:
+        """Which stage felled each image, int64 (N,): a position in ``stages``, -1 or -2.
+
+        -1: it withstood all of them; -2: the source had it wrong already, so it was not attacked.
+
+        Raises:
+            UserError: a part of the file cannot be read or does not match its checksum.
+        """
+        if not self.stages:
+            return np.where(self.source_verdicts(), -1, 0)
+        try:
+            with h5py.File(self.path, "r") as file:
+                return np.asarray(file["felled_by"][:])
+        except UNREADABLE as error:
+            raise damaged(self.path, error) from error
 
     def verify(self) -> None:
         """Compare the stored pixels with their digest.
@@ -169,7 +191,7 @@ class AdversarialSet:
         for images, _ in self.batches(512):
             total.update(images.tobytes())
         if total.hexdigest()[:ID_LENGTH] != self.summary.images_digest:
-            raise _damaged(self.path, "its pixels do not match their digest")
+            raise damaged(self.path, "its pixels do not match their digest")
 
 
 def find_set(folder: Path, identity: str) -> AdversarialSet | None:
@@ -191,58 +213,37 @@ def open_set(path: Path) -> AdversarialSet:
     try:
         with h5py.File(path, "r") as file:
             if not file.attrs.get("complete", False):
-                raise _damaged(path, "it was never finished")
+                raise damaged(path, "it was never finished")
             if file.attrs.get("format") != FORMAT:
                 raise other_format(path, file.attrs.get("format"))
             spec = SetSpecification.model_validate_json(file.attrs["spec"])
             summary = SetSummary.model_validate_json(file.attrs["summary"])
+            stages = tuple(map(str, json.loads(file.attrs.get("stages", "[]"))))
             if any(name not in file or len(file[name]) != spec.n for name in FIELDS):
-                raise _damaged(path, "a part of it is missing")
+                raise damaged(path, "a part of it is missing")
     except UNREADABLE as error:  # pydantic's ValidationError is a ValueError
-        raise _damaged(path, error) from error
-    return AdversarialSet(path, spec, summary)
-
-
-def save_shard(folder: Path, identity: str, shard: Shard) -> None:
-    """Store consecutive images under the position of their first one.
-
-    Raises:
-        UserError: the disk does not take it.
-    """
-    path = folder / f"{identity}.parts" / f"{int(shard.indices[0]):08d}.h5"
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        for name in FIELDS:
-            file[name] = getattr(shard, name)
-        file.attrs["precision"] = shard.precision
-        file.attrs["cost"] = [shard.seconds, shard.forward_passes, shard.backward_passes]
-
-
-def stored_shards(folder: Path, identity: str) -> dict[int, int]:
-    """First index -> number of images, of the shards that are already there and can be read."""
-    found = {}
-    for path in sorted(folder.glob(f"{identity}.parts/[0-9]*.h5")):
-        with contextlib.suppress(*UNREADABLE), h5py.File(path, "r") as file:
-            found[int(path.stem)] = len(file["labels"])
-    return found
+        raise damaged(path, error) from error
+    return AdversarialSet(path, spec, summary, stages)
 
 
 def finish_set(
-    folder: Path, spec: SetSpecification, clean: Array, environment: Environment
+    folder: Path, spec: SetSpecification, draft: Draft, clean: Array, environment: Environment
 ) -> AdversarialSet:
-    """Join the shards into the finished set and measure the perturbations.
+    """Join the parts into the finished set and measure the perturbations.
 
     Args:
         folder: of the sets.
         spec: what the set is made from.
+        draft: where each image is, and what is known of it.
         clean: uint8 (>= n, C, H, W), the clean split.
         environment: where the set was made.
 
     Raises:
-        UserError: the disk does not take it, or a shard is damaged.
+        UserError: the disk does not take it, or a part is damaged.
     """
-    path, parts = folder / f"{spec.id}.h5", folder / f"{spec.id}.parts"
+    path = folder / f"{spec.id}.h5"
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.create_dataset(
+        images = file.create_dataset(
             "images",
             (spec.n, *clean.shape[1:]),
             dtype="f4",
@@ -250,57 +251,47 @@ def finish_set(
             compression="gzip",
             compression_opts=1,  # measured: no shuffle filter, which makes float noise larger
         )
-        for name in FIELDS[1:]:
-            file.create_dataset(name, (spec.n,), dtype="i8", fletcher32=True)
-        summary = _join(parts, file, clean[: spec.n], environment)
+        columns = {name: getattr(draft, name) for name in ("labels", "predictions", "felled_by")}
+        for name, values in {"indices": np.arange(spec.n), **columns}.items():
+            file.create_dataset(name, data=values, dtype="i8", fletcher32=True)
+        summary = _join(images, draft, clean[: spec.n], environment)
         file.attrs["format"] = FORMAT
+        file.attrs["stages"] = json.dumps(draft.stages)
         file.attrs["spec"] = spec.model_dump_json()
         file.attrs["summary"] = summary.model_dump_json()
         file.attrs["complete"] = True
-    shutil.rmtree(parts, ignore_errors=True)
-    return AdversarialSet(path, spec, summary)
+    shutil.rmtree(folder / f"{spec.id}.parts", ignore_errors=True)
+    return AdversarialSet(path, spec, summary, draft.stages)
 
 
-def _join(parts: Path, file: h5py.File, clean: Array, environment: Environment) -> SetSummary:
-    """Copy the shards in ``parts`` into a set's file, one after the other, and sum them up."""
-    joined, largest, squared, cost, content = 0, 0.0, 0.0, np.zeros(3), hashlib.sha256()
-    precisions: set[str] = set()
-    for path in sorted(parts.glob("[0-9]*.h5")):
-        if int(path.stem) != joined:
-            continue  # left over from a run with smaller shards
-        try:
-            with h5py.File(path, "r") as shard:
-                arrays = {name: shard[name][:] for name in FIELDS}
-                cost += shard.attrs["cost"]
-                precisions.add(str(shard.attrs["precision"]))
-        except UNREADABLE as error:
-            raise _damaged(path, error) from error
-        images = arrays["images"]
-        rows = slice(joined, joined + len(images))
-        joined = rows.stop
-        for name, array in arrays.items():
-            file[name][rows] = array
-        content.update(images.tobytes())
-        flat = (images - clean[rows].astype(np.float32) / 255).reshape(len(images), -1)
-        largest = max(largest, float(np.abs(flat).max()))
-        squared += float(np.sqrt((flat.astype(np.float64) ** 2).sum(axis=1)).sum())
-    if joined != len(clean):
-        raise RuntimeError(f"{joined} of {len(clean)} images are there")
+def _join(images: h5py.Dataset, draft: Draft, clean: Array, environment: Environment) -> SetSummary:
+    """Copy the parts' images into a set's file, some after the other, and sum them up."""
+    largest, total, content = np.zeros(2), 0.0, hashlib.sha256()
+    for start in range(0, len(clean), BLOCK):
+        rows = slice(start, start + BLOCK)
+        block = clean[rows].astype(np.float32) / 255
+        pixels = block.copy()
+        for number in np.unique(draft.part[rows][draft.part[rows] >= 0]):
+            here = np.flatnonzero(draft.part[rows] == number)
+            order = np.argsort(draft.position[rows][here])
+            positions = draft.position[rows][here][order]
+            pixels[here[order]] = draft.parts[number].read_images(positions)
+        images[rows] = pixels
+        content.update(pixels.tobytes())
+        change = (pixels - block).reshape(len(block), -1)
+        lengths = np.sqrt((change.astype(np.float64) ** 2).sum(axis=1))
+        largest = np.maximum(largest, [np.abs(change).max(), lengths.max()])
+        total += float(lengths.sum())
+    parts = draft.parts
     return SetSummary(
-        largest_linf=largest,
-        mean_l2=squared / joined,
-        seconds=float(cost[0]),
-        forward_passes=int(cost[1]),
-        backward_passes=int(cost[2]),
+        largest_linf=float(largest[0]),
+        largest_l2=float(largest[1]),
+        mean_l2=total / len(clean),
+        blind=int(draft.blind.sum()),
+        seconds=sum(part.seconds for part in parts),
+        forward_passes=sum(part.forward_passes for part in parts),
+        backward_passes=sum(part.backward_passes for part in parts),
         environment=environment,
         images_digest=content.hexdigest()[:ID_LENGTH],
-        precision=" and ".join(sorted(precisions)),
-    )
-
-
-def _damaged(path: Path, why: Exception | str) -> UserError:
-    reason = (str(why).splitlines() or [type(why).__name__])[0]
-    return UserError(
-        f"{path} is not a whole adversarial set: {reason}.",
-        f"Move it away (mv {path.name} {path.name}.bad) and run the command again to make it.",
+        precision=" and ".join(sorted({part.precision for part in parts})) or "float32",
     )

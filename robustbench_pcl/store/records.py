@@ -94,6 +94,7 @@ class Measurement(Description):
             target, the others if the last one did.
         precision: of the attack's gradients; classes are always float32's.
         largest_linf: largest L-infinity perturbation in the set, in pixels of [0, 1].
+        largest_l2: largest L2 perturbation in the set; None where it was not kept.
         mean_l2: mean L2 perturbation in the set, in pixels of [0, 1].
         n: images measured.
         correct: images classified as their label.
@@ -101,6 +102,9 @@ class Measurement(Description):
             "early-stop".
         interval: 95 % Wilson interval of the accuracy, as fractions.
         verdicts: one bit per image in the set's order, 1 for correct, packed, as hexadecimal.
+        stages: the titles of the attack's stages, where the set was made on the target.
+        felled_by: two hexadecimal digits per image in the set's order: 00 withstood, 01 was wrong
+            when clean, 02 + k was felled by stage k; "" where that is not known.
         seconds: that the attack took, on ``environment``'s device.
         forward_passes: images passed forward by the attack, the source's classes included.
         backward_passes: images passed backward by the attack.
@@ -119,12 +123,15 @@ class Measurement(Description):
     mode: Mode = "exact"
     precision: str = "float32"
     largest_linf: float = 0.0
+    largest_l2: float | None = None
     mean_l2: float = 0.0
     n: int
     correct: int
     correct_8bit: int | None = None
     interval: tuple[float, float]
     verdicts: str
+    stages: tuple[str, ...] = ()
+    felled_by: str = ""
     seconds: float
     forward_passes: int
     backward_passes: int

@@ -1,0 +1,190 @@
+"""Attacks made of several: each stage takes who withstood those before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, Stage
+from robustbench_pcl.attacks.checks import check_adversarial
+from robustbench_pcl.attacks.rows import Queue
+from robustbench_pcl.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustbench_pcl.attacks.target import TargetModel
+
+WITHSTOOD, WRONG = -1, -2
+"""What stands for a stage where none has felled an image: it withstood all, or was wrong before."""
+FEWEST = 100
+"""Images that a stage takes at least, however small its share is."""
+
+Rows = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(eq=False)
+class Verdicts:
+    """What stages have found up to now, one row per image.
+
+    Which images a stage takes follows from the stages before it alone, so that a run that was
+    interrupted comes to the same.
+
+    Args:
+        attacked: boolean (N,), which images are attacked at all.
+
+    Attributes:
+        felled_by: int64 (N,), the number of the stage that felled an image, or ``WITHSTOOD``, or
+            ``WRONG`` where it is not attacked.
+        margins: float64 (N,), how near each came to being fooled, as ``Goal.margin`` has it.
+        waiting: boolean (N,), who is still to go through the present stage.
+    """
+
+    attacked: Mask
+    felled_by: Rows = field(init=False)
+    margins: Floats = field(init=False)
+    waiting: Mask = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.felled_by = np.where(self.attacked, WITHSTOOD, WRONG)
+        self.margins = np.full(len(self.attacked), -np.inf)
+        self.waiting = np.zeros(len(self.attacked), dtype=bool)
+
+    @property
+    def left(self) -> Rows:
+        """The numbers of those that have withstood up to now."""
+        return np.flatnonzero(self.felled_by == WITHSTOOD)
+
+    def begin(self, share: float) -> None:
+        """Let those wait that a stage takes: a share of those left, the nearest to being fooled."""
+        left = self.left
+        if share < 1:
+            count = max(FEWEST, int(np.ceil(share * len(left))))
+            nearest = np.argsort(-self.margins[left], kind="stable")[:count]
+            left = np.sort(left[nearest])
+        self.waiting[:] = False
+        self.waiting[left] = True
+
+    def put(self, number: int, rows: Rows, fooled: Mask, margins: Floats) -> Mask:
+        """Note what a stage has found.
+
+        Args:
+            number: of the stage.
+            rows: int64 (M,), which images.
+            fooled: boolean (M,).
+            margins: float64 (M,).
+
+        Returns:
+            boolean (M,): whose image is the best up to now.
+        """
+        better = fooled | ~(margins <= self.margins[rows])
+        self.felled_by[rows[fooled]] = number
+        self.margins[rows] = np.fmax(margins, self.margins[rows])
+        self.waiting[rows] = False
+        return better
+
+
+class Found(NamedTuple):
+    """Images that have been through a stage.
+
+    Attributes:
+        number: of the stage.
+        finished: they, judged.
+        better: boolean (N,), whose image is the best of all stages up to now.
+    """
+
+    number: int
+    finished: Finished
+    better: Mask
+
+
+def run_stage(
+    number: int,
+    stage: Stage,
+    target: TargetModel,
+    chunks_of: Callable[[Rows, int], Iterator[Chunk]],
+    verdicts: Verdicts,
+) -> Iterator[Found]:
+    """Take all that wait through a stage, in any order.
+
+    Args:
+        number: of the stage.
+        stage: it.
+        target: the model, entered.
+        chunks_of: images by their numbers, as many at a time as suits, with this added to seeds.
+        verdicts: up to now; what is found is noted there.
+    """
+    rows = np.flatnonzero(verdicts.waiting)
+    stream = stage.attack.stream(target, chunks_of(rows, stage.seed), len(rows))
+    for done in classified(stage.attack, target, stream):
+        margins = done.margins
+        assert margins is not None  # they are classified
+        where, fooled = done.chunk.rows.cpu().numpy(), done.fooled.cpu().numpy()
+        better = verdicts.put(number, where, fooled, margins.double().cpu().numpy())
+        yield Found(number, done, better)
+
+
+def run_all(  # noqa: PLR0917
+    attack: Attack,
+    target: TargetModel,
+    images: Tensor,
+    goal: Goal,
+    seeds: Tensor,
+    attacked: Tensor | None = None,
+) -> tuple[Tensor, Verdicts]:
+    """Take images that are in memory through all stages.
+
+    Args:
+        attack: of one stage or more.
+        target: the model, entered and checked.
+        images: float (N, C, H, W) in [0, 1].
+        goal: what to do to each.
+        seeds: int64 (N,), one per image.
+        attacked: boolean (N,), which of them; None for all.
+
+    Returns:
+        for each image the first that fooled, or else the one that came nearest to it; the clean one
+        where that is not attacked; and the verdicts.
+    """
+    taken = np.ones(len(images), dtype=bool) if attacked is None else attacked.cpu().numpy()
+    made, verdicts = images.clone(), Verdicts(taken)
+
+    def chunks_of(rows: Rows, seed: int) -> Iterator[Chunk]:
+        for some in torch.split(torch.from_numpy(rows).to(images.device), target.batch_size):
+            yield Chunk(some, images[some], goal[some], seeds[some] + seed)
+
+    for number, stage in enumerate(attack.stages(target.classes)):
+        verdicts.begin(stage.share)
+        for found in run_stage(number, stage, target, chunks_of, verdicts):
+            better = torch.from_numpy(found.better).to(images.device)
+            done = found.finished[better]
+            made[done.chunk.rows] = done.images
+    return made, verdicts
+
+
+def classified(
+    attack: Attack, target: TargetModel, stream: Iterable[Finished]
+) -> Iterator[Finished]:
+    """Finished images, checked, and those whose class is not known classified in full batches.
+
+    Raises:
+        InvalidInputError: the attack gave what it must not give.
+    """
+    unknown: Queue[Finished] = Queue()
+    for done in chain(stream, (None,)):
+        if done is not None:
+            check_adversarial(done.images, done.chunk.images, attack)
+            if done.predictions is not None:
+                yield done
+            else:
+                unknown.put(done)
+        while len(unknown) >= target.batch_size or (unknown and done is None):
+            some = unknown.take(target.batch_size)
+            yield some.judged(target.logits(some.images))
