@@ -14,9 +14,10 @@ from benchmarks.table import Figure, Row, at_most
 from benchmarks.targets import TITLES, standard
 from robustbench_pcl.attacks.gradient_descent import PGD
 from robustbench_pcl.data.datasets import dataset_spec
-from robustbench_pcl.evaluation.generate import SHARD
+from robustbench_pcl.evaluation.generate import PART
 from robustbench_pcl.pipeline.workspace import Workspace
-from robustbench_pcl.store.adversarial_sets import AdversarialSet, Shard, finish_set, save_shard
+from robustbench_pcl.store.adversarial_sets import AdversarialSet, Draft, finish_set
+from robustbench_pcl.store.parts import Part, save_part
 
 IMAGES = 1_000
 TITLE = f"writing an adversarial set, {TITLES['fmnist']}"
@@ -24,7 +25,7 @@ ATTACK = PGD(eps=dataset_spec("fmnist").eps, steps=10)
 
 
 def writing(workspace: Workspace, rounds: int) -> Iterator[Row]:
-    """Storing the shards and joining them, against the whole run on conv6."""
+    """Storing the parts and joining them, against the whole run on conv6."""
     recipe = standard("fmnist")
     checkpoint = workspace.train(recipe)
     clean = workspace.dataset(recipe.dataset).test.images
@@ -38,12 +39,23 @@ def writing(workspace: Workspace, rounds: int) -> Iterator[Row]:
             return other.adversarial_set(recipe, ATTACK, images=IMAGES)
 
         stored = generate()
-        shards = list(_shards(stored))
+        parts = list(_parts(stored))
+        labels = np.array(workspace.dataset(recipe.dataset).test.labels[:IMAGES])
+        rows = np.arange(IMAGES)
 
         def write() -> None:
-            for shard in shards:
-                save_shard(written, stored.spec.id, shard)
-            finish_set(written, stored.spec, clean, stored.summary.environment)
+            kept = [save_part(written, stored.spec.id, part) for part in parts]
+            draft = Draft(
+                stages=stored.stages,
+                labels=labels,
+                predictions=labels,
+                felled_by=stored.felled_by(),
+                blind=rows < 0,
+                parts=kept,
+                part=rows // PART,
+                position=rows % PART,
+            )
+            finish_set(written, stored.spec, draft, clean, stored.summary.environment)
 
         runs = compare({"writing": write, "run": generate}, rounds)
     share = runs.ratio("writing", "run")
@@ -53,8 +65,9 @@ def writing(workspace: Workspace, rounds: int) -> Iterator[Row]:
     yield Row(TITLE, "making it by PGD-10", figure, at_most(3, " %"), details)
 
 
-def _shards(stored: AdversarialSet) -> Iterator[Shard]:
+def _parts(stored: AdversarialSet) -> Iterator[Part]:
     done = 0
-    for images, labels in stored.batches(SHARD):
+    for images, labels in stored.batches(PART):
         indices = np.arange(done, done := done + len(labels))
-        yield Shard(images, indices, labels, labels, 0.0, 0, 0)
+        every = indices >= 0
+        yield Part(0, indices, labels, labels * 1.0, every, every, ~every, images)

@@ -122,6 +122,8 @@ def run_stage(
         verdicts: up to now; what is found is noted there.
     """
     rows = np.flatnonzero(verdicts.waiting)
+    if not len(rows):
+        return
     stream = stage.attack.stream(target, chunks_of(rows, stage.seed), len(rows))
     for done in classified(stage.attack, target, stream):
         margins = done.margins

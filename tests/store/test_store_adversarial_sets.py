@@ -1,4 +1,4 @@
-"""Adversarial sets: shards that are never lost, sets that are whole, damage that is found."""
+"""Adversarial sets: parts that are never lost, sets that are whole, damage that is found."""
 
 import itertools
 from typing import Literal
@@ -6,21 +6,20 @@ from typing import Literal
 import h5py
 import numpy as np
 import pytest
-from store_artefacts import HERE, PGD, SET, adversarial_images, clean_images
+from store_artefacts import HERE, PGD, SET, adversarial_images, clean_images, part_of
 
 from robustbench_pcl.configuration import Configuration, Positive
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store import adversarial_sets
 from robustbench_pcl.store.adversarial_sets import (
     FIELDS,
+    Draft,
     SetSpecification,
-    Shard,
     find_set,
     finish_set,
     open_set,
-    save_shard,
-    stored_shards,
 )
+from robustbench_pcl.store.parts import load_parts, save_part
 
 N = SET.n
 CONTENT = adversarial_images()
@@ -29,21 +28,43 @@ CLEAN = clean_images()
 
 @pytest.fixture
 def save(tmp_path):
-    """Save the shards between some positions."""
+    """Save the parts between some positions; where each image is, ready to be joined."""
 
-    def save_between(*positions, precision="float32"):
-        for start, stop in itertools.pairwise(positions):
-            part = {name: array[start:stop] for name, array in CONTENT.items()}
-            cost = {"seconds": 1.5, "forward_passes": 10, "backward_passes": stop - start}
-            save_shard(tmp_path, SET.id, Shard(**part, **cost, precision=precision))
+    def save_between(*positions, **changes):
+        parts = [
+            save_part(
+                tmp_path,
+                SET.id,
+                part_of(
+                    {name: array[start:stop] for name, array in CONTENT.items()},
+                    backward_passes=stop - start,
+                    **changes,
+                ),
+            )
+            for start, stop in itertools.pairwise(positions)
+        ]
+        places = [
+            (number, row) for number, part in enumerate(parts) for row in range(len(part.indices))
+        ]
+        number, row = np.array(places).T
+        felled_by = np.where(CONTENT["predictions"] != CONTENT["labels"], 0, -1)
+        return Draft(
+            stages=("PGD",),
+            labels=CONTENT["labels"],
+            predictions=CONTENT["predictions"],
+            felled_by=felled_by,
+            blind=np.arange(N) < 3,
+            parts=parts,
+            part=number,
+            position=row,
+        )
 
     return save_between
 
 
 @pytest.fixture
 def finished(tmp_path, save):
-    save(0, 20, 40, N)
-    return finish_set(tmp_path, SET, CLEAN, HERE)
+    return finish_set(tmp_path, SET, save(0, 20, 40, N), CLEAN, HERE)
 
 
 def stored(path):
@@ -64,6 +85,7 @@ def test_the_summary_follows_from_the_images(finished):
     change = (CONTENT["images"] - CLEAN[:N].astype(np.float32) / 255).reshape(N, -1)
     summary = finished.summary
     assert summary.largest_linf == np.abs(change).max()
+    assert summary.largest_l2 == pytest.approx(np.linalg.norm(change, axis=1).max(), rel=1e-6)
     assert summary.mean_l2 == pytest.approx(np.linalg.norm(change, axis=1).mean(), rel=1e-6)
     assert (summary.seconds, summary.forward_passes, summary.backward_passes) == (4.5, 30, N)
     assert summary.environment == HERE
@@ -81,47 +103,71 @@ def test_batches_cover_the_set_in_order(finished, size):
     np.testing.assert_array_equal(np.concatenate(labels), CONTENT["labels"])
 
 
-def test_shards_are_found_again(tmp_path, save):
-    assert stored_shards(tmp_path, SET.id) == {}
-    save(0, 20, 40)
-    assert stored_shards(tmp_path, SET.id) == {0: 20, 20: 20}
-    assert find_set(tmp_path, SET.id) is None
-    assert stored_shards(tmp_path, "another") == {}
-
-
-def test_a_damaged_shard_counts_as_missing(tmp_path, save):
-    save(0, 20, 40)
-    path = tmp_path / f"{SET.id}.parts" / "00000020.h5"
-    path.write_bytes(path.read_bytes()[:-100])
-    assert stored_shards(tmp_path, SET.id) == {0: 20}
-
-
-def test_left_over_shards_of_another_size_do_no_harm(tmp_path, save):
-    save(0, 10, 20, 30, 40, N)
-    save(0, 30, N)
-    found = finish_set(tmp_path, SET, CLEAN, HERE)
-    found.verify()
-    assert found.summary.seconds == 3
-    for name, array in stored(found.path).items():
-        np.testing.assert_array_equal(array, CONTENT[name])
-
-
-def test_a_set_with_a_hole_is_not_finished(tmp_path, save):
-    save(0, 20)
-    save(40, N)
-    with pytest.raises(RuntimeError, match="20 of 50"):
-        finish_set(tmp_path, SET, CLEAN, HERE)
-    assert find_set(tmp_path, SET.id) is None
-    assert stored_shards(tmp_path, SET.id) == {0: 20, 40: 10}  # nothing is lost
-
-
-def test_a_shard_with_damaged_images_is_named(tmp_path, save):
+def test_parts_are_found_again(tmp_path, save):
+    assert load_parts(tmp_path, SET.id) == []
     save(0, 20, N)
-    path = tmp_path / f"{SET.id}.parts" / "00000020.h5"
-    with h5py.File(path, "r+") as file:
+    found = load_parts(tmp_path, SET.id)
+    assert [len(part.indices) for part in found] == [20, 30]
+    for part in found:
+        rows = part.indices
+        np.testing.assert_array_equal(part.predictions, CONTENT["predictions"][rows])
+        images = part.read_images(np.arange(len(rows)))
+        np.testing.assert_array_equal(images, CONTENT["images"][rows])
+    assert find_set(tmp_path, SET.id) is None
+    assert load_parts(tmp_path, "another") == []
+
+
+def test_a_damaged_part_counts_as_missing(tmp_path, save):
+    save(0, 20, 40)
+    path = tmp_path / f"{SET.id}.parts" / "part-000001.h5"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert [part.indices[0] for part in load_parts(tmp_path, SET.id)] == [0]
+    save(20, 40)  # behind those that are there, also the damaged one
+    assert sorted(each.name for each in path.parent.iterdir())[-1] == "part-000002.h5"
+
+
+def test_images_are_taken_from_wherever_they_are(tmp_path, save):
+    """Later stages hold some again; what is not in any part is the clean image."""
+    draft = save(0, 20, 40, N)
+    rows = np.array([3, 25, 41])
+    again = {name: array[rows] for name, array in CONTENT.items()}
+    again["images"] = 1 - again["images"]
+    better = np.array([True, False, True])
+    part = part_of(again, stage=1, better=better, images=again["images"][better])
+    draft.parts.append(save_part(tmp_path, SET.id, part))
+    draft.part[[3, 41]], draft.position[[3, 41]] = 3, [0, 1]
+    draft.part[7] = -1
+    found = finish_set(tmp_path, SET, draft, CLEAN, HERE)
+    expected = CONTENT["images"].copy()
+    expected[[3, 41]] = 1 - expected[[3, 41]]
+    expected[7] = CLEAN[7].astype(np.float32) / 255
+    np.testing.assert_array_equal(stored(found.path)["images"], expected)
+    found.verify()
+
+
+def test_a_part_with_damaged_images_is_named(tmp_path, save):
+    draft = save(0, 20, N)
+    with h5py.File(tmp_path / f"{SET.id}.parts" / "part-000001.h5", "r+") as file:
         del file["images"]
-    with pytest.raises(UserError, match=r"00000020\.h5 is not a whole"):
-        finish_set(tmp_path, SET, CLEAN, HERE)
+    with pytest.raises(UserError, match=r"part-000001\.h5 is not a whole"):
+        finish_set(tmp_path, SET, draft, CLEAN, HERE)
+    assert find_set(tmp_path, SET.id) is None
+    assert len(load_parts(tmp_path, SET.id)) == 1  # the other one is not lost
+
+
+def test_what_felled_each_image_is_kept(finished):
+    again = open_set(finished.path)
+    assert again.stages == ("PGD",)
+    np.testing.assert_array_equal(again.felled_by() == -1, again.source_verdicts())
+    assert again.summary.blind == 3
+
+
+def test_a_set_from_before_stages_has_one(finished):
+    with h5py.File(finished.path, "r+") as file:
+        del file["felled_by"], file.attrs["stages"]
+    again = open_set(finished.path)
+    assert again.stages == ()
+    np.testing.assert_array_equal(again.felled_by() == -1, again.source_verdicts())
 
 
 def change(path, **changes):
@@ -233,9 +279,10 @@ def test_the_id_is_computed_once(monkeypatch):
 
 
 @pytest.mark.parametrize("second", ["bfloat16", "float32"])
-def test_the_precision_of_the_gradients_is_kept_shard_by_shard(tmp_path, save, second):
-    save(0, 20, precision="bfloat16")
-    save(20, N, precision=second)
-    finish_set(tmp_path, SET, CLEAN, HERE)
+def test_the_precision_of_the_gradients_is_kept_part_by_part(tmp_path, save, second):
+    draft = save(0, N, precision="bfloat16")
+    content = {name: array[:5] for name, array in CONTENT.items()}
+    draft.parts.append(save_part(tmp_path, SET.id, part_of(content, precision=second)))
+    finish_set(tmp_path, SET, draft, CLEAN, HERE)
     expected = " and ".join(sorted({"bfloat16", second}))
     assert find_set(tmp_path, SET.id).summary.precision == expected

@@ -124,18 +124,19 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.store.adversarial_sets import Shard, save_shard
 from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.checkpoints import save_arrays
+from robustbench_pcl.store.parts import Part, save_part
 
 folder = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 noise, rows = np.random.default_rng(0).random((64, 1, 28, 28), np.float32), np.arange(64)
-shard = Shard(noise, rows, rows, rows, 1.0, 1, 1)
+every = rows >= 0
+part = Part(0, rows, rows, rows * 1.0, every, every, ~every, noise)
 for write in (
     lambda: write_bytes(folder / "record.json", bytes(100_000)),
     lambda: save_arrays(folder / "model.safetensors", {"noise": noise}, {}),
-    lambda: save_shard(folder, "set", shard),
+    lambda: save_part(folder, "set", part),
 ):
     try:
         write()
