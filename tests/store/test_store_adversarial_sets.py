@@ -43,10 +43,9 @@ def save(tmp_path):
             )
             for start, stop in itertools.pairwise(positions)
         ]
-        places = [
-            (number, row) for number, part in enumerate(parts) for row in range(len(part.indices))
-        ]
-        number, row = np.array(places).T
+        sizes = [len(part.indices) for part in parts]
+        number = np.repeat(np.arange(len(parts)), sizes)
+        row = np.concatenate([np.arange(size) for size in sizes])
         felled_by = np.where(CONTENT["predictions"] != CONTENT["labels"], 0, -1)
         return Draft(
             stages=("PGD",),
