@@ -30,6 +30,10 @@ class InvalidInputError(UserError, ValueError):
     """Images, labels or a model that no attack can be made on."""
 
 
+class RandomisedModelError(InvalidInputError):
+    """A model that answers differently when it is asked twice."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a family, with the nearest names first.
 

@@ -13,9 +13,10 @@ from pydantic import model_validator
 from robustbench_pcl.attacks.checks import check_adversarial, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.losses import logit_margin
+from robustbench_pcl.attacks.passes import decided
 from robustbench_pcl.attacks.rows import Rows
-from robustbench_pcl.attacks.target import TargetModel, decided
-from robustbench_pcl.configuration import Configuration, Scalar, later, parse_eps
+from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.configuration import Configuration, Count, Scalar, later, parse_eps
 from robustbench_pcl.lazy import torch
 from robustbench_pcl.registry import ConfigurationFamily
 
@@ -130,6 +131,7 @@ class Attack(Configuration):
     needs_gradient: ClassVar[bool] = True
 
     norm: Norm = later("linf", "of the perturbation that it bounds or minimises: linf or l2")
+    forwards: Count = later(1, "passes whose mean is an answer of a randomised model")
 
     @model_validator(mode="after")
     def _within_the_pixels(self) -> Self:
@@ -170,7 +172,8 @@ class Attack(Configuration):
         if not len(images):
             return images.clone()
         seeds = draw_seeds(len(images), generator or torch.Generator().manual_seed(0))
-        with TargetModel(model, EXACT if exact else shortcuts_for(images.device)) as target:
+        shortcuts = EXACT if exact else shortcuts_for(images.device)
+        with TargetModel(model, shortcuts, forwards=self.forwards) as target:
             check_model(target, images, labels, targets, gradient=self.needs_gradient)
             goal = Goal((labels if targets is None else targets).clone(), targets is not None)
             adversarial = self.perturb(target, images, goal, seeds.to(images.device))

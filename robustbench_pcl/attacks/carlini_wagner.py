@@ -11,8 +11,9 @@ from pydantic import Field
 from robustbench_pcl.attacks.base import Chunk, Goal
 from robustbench_pcl.attacks.checks import spread
 from robustbench_pcl.attacks.losses import logit_margin
+from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import Pass, TargetModel, decided
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count, Positive, later
 from robustbench_pcl.lazy import torch
 

@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 from robustbench_pcl.attacks.balls import Ball, ball
 from robustbench_pcl.attacks.base import Chunk, Stage
 from robustbench_pcl.attacks.losses import AttackLoss, logit_margin
+from robustbench_pcl.attacks.passes import Pass
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import Pass, TargetModel
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count, Positive, Radius, later
 from robustbench_pcl.lazy import torch
 

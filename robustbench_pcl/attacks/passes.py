@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,19 @@ class Pass(Rows):
     values: Tensor
     exact: bool
     blind: Tensor
+
+
+def mean_of(passes: Sequence[Pass]) -> Pass:
+    """The mean of several passes of the same images through a randomised model.
+
+    Athalye et al. (2018), "expectation over transformation".
+    """
+    logits, gradient, values = (
+        torch.stack([getattr(each, name) for each in passes]).mean(dim=0)
+        for name in ("logits", "gradient", "values")
+    )
+    blind = torch.stack([each.blind for each in passes]).all(dim=0)
+    return Pass(logits, gradient, values, passes[0].exact, blind)
 
 
 def decided(logits: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal
+from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.rows import Queue, Rows, part
 from robustbench_pcl.attacks.stages import run_all
-from robustbench_pcl.attacks.target import Pass, TargetModel, decided
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count
 from robustbench_pcl.lazy import torch
 

@@ -18,9 +18,7 @@ from robustbench_pcl.attacks.fast_model import (
     Shortcuts,
     faster_compiled,
 )
-from robustbench_pcl.attacks.passes import Pass as Pass
-from robustbench_pcl.attacks.passes import agree, bounded
-from robustbench_pcl.attacks.passes import decided as decided
+from robustbench_pcl.attacks.passes import Pass, agree, bounded, decided, mean_of
 from robustbench_pcl.errors import InvalidInputError
 from robustbench_pcl.lazy import torch
 
@@ -55,6 +53,8 @@ class TargetModel:
         shortcuts: those that may be taken.
         say: is told, once, why a shortcut is not taken.
         copies: fast models that were made before; more are put there.
+        forwards: passes whose mean is an answer, and a gradient, of a randomised model; its random
+            numbers start from the same seed then, and it has no fast copy.
 
     Attributes:
         model: the reference model, as it was given; every verdict is its own.
@@ -75,6 +75,7 @@ class TargetModel:
     shortcuts: Shortcuts = EXACT
     say: Callable[[str], None] = warnings.warn
     copies: dict[Kind, FastModel] = field(default_factory=dict)
+    forwards: int = 1
     fast: FastModel | None = field(default=None, init=False)
     batch_size: int = field(default=BATCH["cpu"], init=False)
     classes: int = field(default=0, init=False)
@@ -96,12 +97,16 @@ class TargetModel:
         value = next(self.model.parameters(), None)
         device = value.device.type if value is not None else "cpu"
         self.batch_size = BATCH.get(device, BATCH["cpu"])
-        self._wanted = self.shortcuts.folded or self.shortcuts.precision != "float32"
+        shortened = self.shortcuts.folded or self.shortcuts.precision != "float32"
+        self._wanted = shortened and self.forwards == 1
         self._compiled: nn.Module | None = None
         self._compiled_size = 0
         self._back = ExitStack()
         for mode in (torch.inference_mode(False), torch.no_grad()):
             self._back.enter_context(mode)
+        if self.forwards > 1:
+            self._back.enter_context(torch.random.fork_rng())
+            torch.manual_seed(0)
         self._back.enter_context(torch.autocast(device, enabled=False))
         for module in self.model.modules():
             if module.training:
@@ -131,12 +136,13 @@ class TargetModel:
         while done < len(images):
             batch = images[done : done + self.batch_size]
             try:
-                found.append((model or self.model)(batch.clone()))
+                answers = [(model or self.model)(batch.clone()) for _ in range(self.forwards)]
             except torch.OutOfMemoryError:
                 self.halve_batches()
                 continue
+            found.append(answers[0] if self.forwards == 1 else torch.stack(answers).mean(dim=0))
             done += len(batch)
-            self.forward_passes += len(batch)
+            self.forward_passes += len(batch) * self.forwards
         return torch.cat(found) if len(found) > 1 else found[0]
 
     def query(self, images: Tensor, *, exact: bool = True) -> Pass:
@@ -173,7 +179,8 @@ class TargetModel:
             model = self.fast.model
             if self._compiled is not None and len(images) == self._compiled_size:
                 model = self._compiled
-        return self._pass(model, loss, images, labels)
+        passes = [self._pass(model, loss, images, labels) for _ in range(self.forwards)]
+        return passes[0] if self.forwards == 1 else mean_of(passes)
 
     def _pass(self, model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> Pass:
         self.forward_passes += len(images)

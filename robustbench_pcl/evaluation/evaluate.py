@@ -134,7 +134,8 @@ def evaluate(
     complete = [_within(attack, eps) for attack in given]
     seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed)).to(images.device)
     fast = replace(shortcuts_for(images.device), early_stop=True)
-    with TargetModel(model, EXACT if exact else fast) as target:
+    forwards = max(attack.forwards for attack in complete)
+    with TargetModel(model, EXACT if exact else fast, forwards=forwards) as target:
         needed = any(attack.needs_gradient for attack in complete)
         check_model(target, images, labels, gradient=needed)
         logits = target.logits(images)

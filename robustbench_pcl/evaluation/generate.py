@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset, Split
 from robustbench_pcl.environment import current_environment
+from robustbench_pcl.errors import RandomisedModelError
 from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.store.adversarial_sets import (
     AdversarialSet,
@@ -34,6 +36,8 @@ PART = 128
 """Images in a part: what a crash can lose, beside those that are being attacked."""
 BATCH = 256
 """Images that are classified at once."""
+FORWARDS = 20
+"""Passes of a randomised model whose mean is its answer, as many as AutoAttack's "rand" makes."""
 PENDING = -2
 """The class of an image that is still to be attacked; -1 is that of logits with a NaN."""
 BACKWARD = 2
@@ -80,7 +84,7 @@ def generate_set(
     title = f"{attack.label} on {specification.source.recipe.name}"
     with (
         progress.task(title, n) as advance,
-        TargetModel(model, shortcuts, progress.say) as target,
+        TargetModel(model, shortcuts, progress.say, forwards=attack.forwards) as target,
     ):
         clean = Clean(test, seeds, target, device)
         probe = np.flatnonzero(predictions == PENDING)[:PROBE]
@@ -110,14 +114,36 @@ def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.
     """
     images = torch.from_numpy(np.array(dataset.test.images[:n]))
     found = []
-    with TargetModel(model) as target:  # a batch of floats at a time: memory is flat in n
-        few = torch.from_numpy(np.array(dataset.test.labels[: min(n, PROBE)])).to(device)
-        check_model(target, pixels(images[:PROBE].to(device)), few, gradient=False)
+    few = torch.from_numpy(np.array(dataset.test.labels[: min(n, PROBE)])).to(device)
+    with judging(model, pixels(images[:PROBE].to(device)), few) as target:
+        # A batch of floats at a time: memory is flat in n.
         for batch in torch.split(images, BATCH):
             logits = target.logits(pixels(batch.to(device)))
             check_finite(logits, "clean images")
             found.append(logits.argmax(dim=1).cpu())
     return torch.cat(found).numpy()
+
+
+@contextmanager
+def judging(model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[TargetModel]:
+    """A model whose answers can be counted; a randomised one's are the mean of ``FORWARDS``.
+
+    Args:
+        model: to be judged.
+        images: float (N, C, H, W) in [0, 1], some on which it is tried.
+        labels: int64 (N,).
+
+    Raises:
+        InvalidInputError: its answers cannot be judged.
+    """
+    forwards = 1
+    try:
+        with TargetModel(model) as target:
+            check_model(target, images, labels, gradient=False)
+    except RandomisedModelError:
+        forwards = FORWARDS
+    with TargetModel(model, forwards=forwards) as target:
+        yield target
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.attacks.checks import check_model
+from robustbench_pcl.attacks.passes import decided
 from robustbench_pcl.attacks.stages import WITHSTOOD, WRONG
-from robustbench_pcl.attacks.target import TargetModel, decided
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
-from robustbench_pcl.evaluation.generate import BATCH
+from robustbench_pcl.evaluation.generate import BATCH, judging
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.records import Measurement, ModelRecord, now, wilson
 
@@ -110,10 +110,10 @@ def judge(model: nn.Module, batches: Iterable[Batch]) -> Array:
         InvalidInputError: the model's answers to the first of them cannot be judged.
     """
     verdicts: list[Tensor] = []
-    with TargetModel(model) as target:
-        for images, labels in batches:
-            if not verdicts:
-                check_model(target, images, labels, gradient=False)
+    source = iter(batches)
+    first = next(source)
+    with judging(model, *first) as target:
+        for images, labels in chain([first], source):
             verdicts.append((decided(target.logits(images)) == labels).cpu())
     return torch.cat(verdicts).numpy()
 

@@ -87,6 +87,7 @@ CHANGES = {
     "search_steps": 2,
     "norm": "l2",
     "restarts": 3,
+    "forwards": 2,
 }
 
 

@@ -10,7 +10,8 @@ from robustbench_pcl.attacks import ATTACKS, BIM, FGSM, PGD
 from robustbench_pcl.attacks.balls import linf_ball, uniform_noise
 from robustbench_pcl.attacks.base import Chunk, Goal
 from robustbench_pcl.attacks.checks import apart
-from robustbench_pcl.attacks.target import TargetModel, bounded, decided
+from robustbench_pcl.attacks.passes import bounded, decided
+from robustbench_pcl.attacks.target import TargetModel
 
 INF, NAN = float("inf"), float("nan")
 NARROW = [torch.float16, torch.bfloat16, torch.float32]

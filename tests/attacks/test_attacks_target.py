@@ -29,7 +29,8 @@ from torch import nn
 
 from robustbench_pcl.attacks import BIM, CW, PGD
 from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts, shortcuts_for
-from robustbench_pcl.attacks.target import COSINE, PROBE, TargetModel, agree
+from robustbench_pcl.attacks.passes import agree
+from robustbench_pcl.attacks.target import COSINE, PROBE, TargetModel
 
 ALL = Shortcuts(folded=True, precision="bfloat16", early_stop=True, compiled=True)
 FLOAT32 = replace(ALL, precision="float32")
