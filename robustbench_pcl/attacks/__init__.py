@@ -15,9 +15,11 @@ from robustbench_pcl.attacks.base import ATTACKS as ATTACKS
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.auto_pgd import APGD, APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW
+    from robustbench_pcl.attacks.fab import FAB
     from robustbench_pcl.attacks.gradient_descent import BIM, FGSM, MIM, PGD
+    from robustbench_pcl.attacks.square import Square
 
-__all__ = ["APGD", "APGDT", "ATTACKS", "BIM", "CW", "FGSM", "MIM", "PGD"]
+__all__ = ["APGD", "APGDT", "ATTACKS", "BIM", "CW", "FAB", "FGSM", "MIM", "PGD", "Square"]
 
 ATTACKS.members.update(
     {
@@ -28,6 +30,8 @@ ATTACKS.members.update(
         "pgd": "robustbench_pcl.attacks.gradient_descent:PGD",
         "apgd": "robustbench_pcl.attacks.auto_pgd:APGD",
         "apgd-t": "robustbench_pcl.attacks.auto_pgd:APGDT",
+        "fab": "robustbench_pcl.attacks.fab:FAB",
+        "square": "robustbench_pcl.attacks.square:Square",
     }
 )
 
