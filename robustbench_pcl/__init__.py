@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.auto_pgd import APGD as APGD
     from robustbench_pcl.attacks.auto_pgd import APGDT as APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW as CW
+    from robustbench_pcl.attacks.ensembles import AutoAttack as AutoAttack
+    from robustbench_pcl.attacks.ensembles import Strongest as Strongest
     from robustbench_pcl.attacks.fab import FAB as FAB
     from robustbench_pcl.attacks.gradient_descent import BIM as BIM
     from robustbench_pcl.attacks.gradient_descent import FGSM as FGSM
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "APGD": "attacks.auto_pgd",
     "APGDT": "attacks.auto_pgd",
+    "AutoAttack": "attacks.ensembles",
     "BIM": "attacks.gradient_descent",
     "CW": "attacks.carlini_wagner",
     "FAB": "attacks.fab",
@@ -40,6 +43,7 @@ _MODULES = {
     "MIM": "attacks.gradient_descent",
     "PGD": "attacks.gradient_descent",
     "Square": "attacks.square",
+    "Strongest": "attacks.ensembles",
     "Evaluation": "evaluation.evaluate",
     "Workspace": "pipeline.workspace",
     "evaluate": "evaluation.evaluate",
@@ -58,8 +62,10 @@ __all__ = [
     "FGSM",
     "MIM",
     "PGD",
+    "AutoAttack",
     "Evaluation",
     "Square",
+    "Strongest",
     "Workspace",
     "__version__",
     "evaluate",

@@ -15,11 +15,25 @@ from robustbench_pcl.attacks.base import ATTACKS as ATTACKS
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.auto_pgd import APGD, APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW
+    from robustbench_pcl.attacks.ensembles import AutoAttack, Strongest
     from robustbench_pcl.attacks.fab import FAB
     from robustbench_pcl.attacks.gradient_descent import BIM, FGSM, MIM, PGD
     from robustbench_pcl.attacks.square import Square
 
-__all__ = ["APGD", "APGDT", "ATTACKS", "BIM", "CW", "FAB", "FGSM", "MIM", "PGD", "Square"]
+__all__ = [
+    "APGD",
+    "APGDT",
+    "ATTACKS",
+    "BIM",
+    "CW",
+    "FAB",
+    "FGSM",
+    "MIM",
+    "PGD",
+    "AutoAttack",
+    "Square",
+    "Strongest",
+]
 
 ATTACKS.members.update(
     {
@@ -32,6 +46,8 @@ ATTACKS.members.update(
         "apgd-t": "robustbench_pcl.attacks.auto_pgd:APGDT",
         "fab": "robustbench_pcl.attacks.fab:FAB",
         "square": "robustbench_pcl.attacks.square:Square",
+        "auto": "robustbench_pcl.attacks.ensembles:AutoAttack",
+        "strongest": "robustbench_pcl.attacks.ensembles:Strongest",
     }
 )
 

@@ -105,12 +105,18 @@ class Stage:
         title: what people read while it runs and beside whom it felled.
         seed: added to each image's seed, so that restarts start elsewhere.
         share: of those that are left, the ones that came nearest to being fooled; 1 for all.
+        most: so many of them at most.
+        after_success: it is run only if the stage before has felled an image.
+        needs: name of a loss that the model has to carry; "" for none.
     """
 
     attack: Attack
     title: str
     seed: int = 0
     share: float = 1.0
+    most: int | None = None
+    after_success: bool = False
+    needs: str = ""
 
 
 def starts(once: Attack, count: int) -> tuple[Stage, ...]:

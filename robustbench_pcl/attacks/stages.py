@@ -62,11 +62,14 @@ class Verdicts:
         """The numbers of those that have withstood up to now."""
         return np.flatnonzero(self.felled_by == WITHSTOOD)
 
-    def begin(self, share: float) -> None:
-        """Let those wait that a stage takes: a share of those left, the nearest to being fooled."""
+    def begin(self, number: int, stage: Stage) -> None:
+        """Let those wait that a stage takes: of those left, the nearest to being fooled."""
         left = self.left
-        if share < 1:
-            count = max(FEWEST, int(np.ceil(share * len(left))))
+        if stage.after_success and not (self.felled_by == number - 1).any():
+            left = left[:0]
+        count = max(FEWEST, int(np.ceil(stage.share * len(left))))
+        count = min(count, stage.most or count)
+        if count < len(left):
             nearest = np.argsort(-self.margins[left], kind="stable")[:count]
             left = np.sort(left[nearest])
         self.waiting[:] = False
@@ -103,6 +106,13 @@ class Found(NamedTuple):
     number: int
     finished: Finished
     better: Mask
+
+
+def stages_on(attack: Attack, target: TargetModel) -> list[Stage]:
+    """The stages of an attack that can be run on a model which is checked."""
+    carried = getattr(target.model, "carried_losses", ())
+    stages = attack.stages(target.classes)
+    return [stage for stage in stages if not stage.needs or stage.needs in carried]
 
 
 def run_stage(
@@ -162,8 +172,8 @@ def run_all(  # noqa: PLR0917
         for some in torch.split(torch.from_numpy(rows).to(images.device), target.batch_size):
             yield Chunk(some, images[some], goal[some], seeds[some] + seed)
 
-    for number, stage in enumerate(attack.stages(target.classes)):
-        verdicts.begin(stage.share)
+    for number, stage in enumerate(stages_on(attack, target)):
+        verdicts.begin(number, stage)
         for found in run_stage(number, stage, target, chunks_of, verdicts):
             better = torch.from_numpy(found.better).to(images.device)
             done = found.finished[better]

@@ -15,7 +15,7 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import Attack, Goal, draw_seeds
 from robustbench_pcl.attacks.checks import check_finite, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
-from robustbench_pcl.attacks.stages import WITHSTOOD, run_all
+from robustbench_pcl.attacks.stages import WITHSTOOD, run_all, stages_on
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.errors import InvalidInputError, UserError
 from robustbench_pcl.store.records import wilson
@@ -151,7 +151,7 @@ def evaluate(
             made, verdicts = run_all(attack, target, images, Goal(labels), seeds, attacked)
             felled = torch.from_numpy(verdicts.felled_by).to(images.device)
             right = felled == WITHSTOOD
-            titles = [stage.title for stage in attack.stages(target.classes)]
+            titles = [stage.title for stage in stages_on(attack, target)]
             felled_by = [
                 before or (titles[number] if number >= 0 else "")
                 for before, number in zip(felled_by, felled.tolist(), strict=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from robustbench_pcl.attacks.base import Attack, Chunk, Goal, Stage, draw_seeds
 from robustbench_pcl.attacks.checks import PROBE, check_finite, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
-from robustbench_pcl.attacks.stages import Found, Verdicts, run_stage
+from robustbench_pcl.attacks.stages import Found, Verdicts, run_stage, stages_on
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset, Split
@@ -90,7 +90,7 @@ def generate_set(
         probe = np.flatnonzero(predictions == PENDING)[:PROBE]
         few = clean.batch(probe if len(probe) else np.arange(min(n, PROBE)))
         check_model(target, *few, gradient=attack.needs_gradient)
-        stages = attack.stages(target.classes)
+        stages = stages_on(attack, target)
         journal = Journal(folder, specification.id, target, predictions)
         shown = Shown(stages, n, advance)
         for number, stage in enumerate(stages):
@@ -221,7 +221,7 @@ class Journal:
 
     def begin(self, number: int, stage: Stage) -> None:
         """Begin a stage, or take it up where an interrupted run left it."""
-        self.verdicts.begin(stage.share)
+        self.verdicts.begin(number, stage)
         for part in self.stored:
             if part.stage == number:
                 new = self.verdicts.waiting[part.indices]
