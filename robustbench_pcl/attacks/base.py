@@ -244,6 +244,7 @@ PARAMETERS = {
     "loss": "{}",
     "steps": "{}",
     "norm": "{}",
+    "rank": "target {}",
     "relative_step_size": "step {} eps",
     "search_steps": "{} search steps",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from robustbench_pcl.attacks.auto_pgd import APGD, APGDT
-from robustbench_pcl.attacks.base import Attack, Goal, Stage
+from robustbench_pcl.attacks.base import Attack, Goal, Stage, attack_label
 from robustbench_pcl.attacks.fab import FAB
 from robustbench_pcl.attacks.gradient_descent import PGD
 from robustbench_pcl.attacks.losses import AttackLoss
@@ -27,6 +28,9 @@ RANDOM_FORWARDS = 20
 SAMPLE, SAMPLE_QUERIES = 200, 1000
 """Of those that withstand all gradients, how many are searched without them first, and how long."""
 
+COMMON = ("eps", "norm", "forwards", "order", "targets", "relative_step_size", "schedule")
+"""Parameters that go without saying in a stage's title."""
+
 
 class Ensemble(Attack):
     """Attacks one after the other; each takes who withstood those before.
@@ -38,6 +42,14 @@ class Ensemble(Attack):
 
     eps: Radius = Field(8 / 255, description="largest perturbation, in pixels of [0, 1]")
 
+    def stages(self, classes: int) -> tuple[Stage, ...]:
+        """Those of its attacks, without what all of them have in common in their titles."""
+        return tuple(map(_shortened, self.sequence(classes)))
+
+    @abstractmethod
+    def sequence(self, classes: int) -> Iterator[Stage]:
+        """Its stages in their order; see :meth:`Attack.stages`."""
+
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
         """For each image the first that fooled, or else the one that came nearest to it."""
         adversarial, _ = run_all(self, target, images, goal, seeds)
@@ -47,6 +59,13 @@ class Ensemble(Attack):
     def shared(self) -> dict[str, Any]:
         """What all its attacks have in common."""
         return {"eps": self.eps, "norm": self.norm, "forwards": self.forwards}
+
+
+def _shortened(stage: Stage) -> Stage:
+    """With a title that says only what tells it from the others."""
+    attack = stage.attack
+    own = attack_label({key: value for key, value in attack.dump().items() if key not in COMMON})
+    return replace(stage, title=own + stage.title.removeprefix(attack.label))
 
 
 class AutoAttack(Ensemble):
@@ -72,7 +91,7 @@ class AutoAttack(Ensemble):
             return {"forwards": RANDOM_FORWARDS, **given}
         return given
 
-    def stages(self, classes: int) -> tuple[Stage, ...]:
+    def sequence(self, classes: int) -> Iterator[Stage]:
         """Those of its attacks."""
         own = self.shared
         first, second = APGD(**own), APGD(**own, loss=AttackLoss.dlr)
@@ -83,7 +102,7 @@ class AutoAttack(Ensemble):
             "plus": (first.changed(**more), second.changed(**more), search, targeted, boundary),
             "rand": (first, second),
         }[self.version]
-        return tuple(chain.from_iterable(attack.stages(classes) for attack in attacks))
+        return chain.from_iterable(attack.stages(classes) for attack in attacks)
 
 
 class Strongest(Ensemble):
@@ -107,14 +126,13 @@ class Strongest(Ensemble):
     )
     margin_targets: Count = later(3, "wrong classes that APGD-T on the margin attacks")
 
-    def stages(self, classes: int) -> tuple[Stage, ...]:
+    def sequence(self, classes: int) -> Iterator[Stage]:
         """Those of its attacks, as far as the budget goes."""
-        found = [*self._sieve(classes)]
+        yield from self._sieve(classes)
         if self.budget != "quick":
-            found += self._targeted(classes)
-            found += self._other_surfaces(classes)
-            found += self._search(classes)
-        return tuple(found)
+            yield from self._targeted(classes)
+            yield from self._other_surfaces(classes)
+            yield from self._search(classes)
 
     def _sieve(self, classes: int) -> Iterator[Stage]:
         """Cheap steps that fell nearly all who can be felled."""
