@@ -145,14 +145,18 @@ def model_figure(budgets: Sequence[Budget]) -> PageFigure:
         )
     return PageFigure(
         title=f"{names}: accuracy against the attack's budget",
-        drawing=sweep([_model_sweep(group) for group in groups.values()]),
+        drawing=sweep([model_sweep(group) for group in groups.values()]),
         caption=f"White-box attacks; bands: {percent('95')} intervals. Worst case: an image counts "
         "only if it withstands every stored attack within the budget.",
     )
 
 
-def _model_sweep(budgets: Sequence[Budget]) -> Sweep:
-    """The curves of one model on the same images, from the clean accuracy on."""
+def model_sweep(budgets: Sequence[Budget]) -> Sweep:
+    """The curves of one model on the same images, from the clean accuracy on.
+
+    Args:
+        budgets: of one norm, rising.
+    """
     first = budgets[0]
     clean = first.clean
     start = [] if clean is None else [Point(0.0, clean.accuracy, (clean.low, clean.high))]

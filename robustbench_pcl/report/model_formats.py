@@ -34,8 +34,8 @@ CAPTION = (
 )
 PAIRED = (
     "The same images under the same attacks: accuracy in per cent, and the images that only the "
-    "first and only the second model has right. p: two-sided, by the exact McNemar test; small if "
-    "equally good models would seldom differ as much."
+    "first and only the second model has right. p: two-sided, by the exact McNemar test, each by "
+    "itself; small if equally good models would seldom differ as much."
 )
 NARROW = {
     "Accuracy": "Accu- racy",
@@ -127,8 +127,7 @@ def compared_lines(comparison: Comparison) -> Iterator[Line]:
     """A comparison as its readers see it, under :data:`COMPARED`."""
     for pair in comparison.pairs:
         accuracies = map(show_measured, pair.accuracies)
-        p = f"{pair.p:.3f}" if pair.p >= 0.001 else "< 0.001"
-        yield (pair.label, *accuracies, *map(str, pair.only), p)
+        yield (pair.label, *accuracies, *map(str, pair.only), f"{pair.p:.2g}")
 
 
 def _passes(number: float) -> str:

@@ -63,7 +63,7 @@ class AttackResult:
     @property
     def stages(self) -> dict[str, int]:
         """How many images each stage of a sequence felled; nothing of a single attack."""
-        if len(self.record.stages) < 2:
+        if len(self.record.stages) < 2 or not self.record.felled_by:
             return {}
         codes = Counter(bytes.fromhex(self.record.felled_by))
         return {stage: codes[FIRST_STAGE + place] for place, stage in enumerate(self.record.stages)}
@@ -152,12 +152,17 @@ class Budget:
         """What a reader of the numbers has to know, one sentence or two each."""
         if not self.attacks:
             command = f"pclbench attack {self.model.target} --dataset {self.model.dataset}"
-            yield f"Not attacked yet. Do it with: {command} --scale {self.model.scale}"
+            yield f"Not attacked yet: {command} --scale {self.model.scale}"
             return
         for each in self.attacks:
             if each.stages:
-                felled = listed(f"{stage} {count}" for stage, count in each.stages.items())
-                yield f"Felled by the stages of {each.label}, one after the other: {felled}."
+                felled = [f"{stage} {count}" for stage, count in each.stages.items() if count]
+                idle = [stage for stage, count in each.stages.items() if not count]
+                yield (
+                    f"Felled by the stages of {each.label}, one after the other: "
+                    f"{listed(felled)}{'; ' * bool(felled and idle)}"
+                    f"{'none by ' * bool(idle)}{listed(idle)}."
+                )
         yield self._estimate()
         early = [each.label for each in self.attacks if each.record.mode == "early-stop"]
         if early:
@@ -169,7 +174,7 @@ class Budget:
         """What is estimated to be still fellable, in words."""
         left = int(self.withstood.sum())
         if self.missed is None:
-            return "How many more images could be felled is estimated from two attacks on."
+            return "How many more images could be felled is estimated once there are two attacks."
         if not left:
             return "No image withstood."
         return (

@@ -86,7 +86,7 @@ def full_page(
     else:
         asked = [] if numbers else attacked_models(evidence, datasets, scale, seed)
     described = [described_table(number) for number in numbers or TITLES if number in TITLES]
-    commands = _commands(tables, figures)
+    commands = _commands(tables, figures, models)
     return page([*tables, *described], figures, commands, models=asked, interval=interval)
 
 
@@ -176,7 +176,10 @@ def _environments(sections: Sequence[Section]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _commands(tables: Sequence[Table], figures: Sequence[PageFigure]) -> list[str]:
+def _commands(
+    tables: Sequence[Table], figures: Sequence[PageFigure], models: Sequence[str]
+) -> list[str]:
+    named = "".join(f" --model {name}" for name in models)
     return [
         *(
             f"pclbench run --table {table.number} --dataset {section.dataset}"
@@ -185,5 +188,5 @@ def _commands(tables: Sequence[Table], figures: Sequence[PageFigure]) -> list[st
             for section in table.sections
         ),
         *(command for figure in figures for command in figure.commands),
-        "pclbench report --page --output report.html",
+        f"pclbench report --page{named} --output report.html",
     ]

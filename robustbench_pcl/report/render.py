@@ -42,7 +42,6 @@ _LATEX = {
     "–": "--",
     MINUS: "$-$",
     "→": r"$\rightarrow$",
-    "<": "$<$",
     "∞": r"$\infty$",
     "ℓ": r"$\ell$",
     "α": r"$\alpha$",
