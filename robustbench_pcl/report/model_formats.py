@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,7 @@ COMPARED = ("Attack", "First", "Second", "Only first", "Only second", "p")
 CAPTION = (
     "Accuracy in per cent, with its Wilson interval. Only it: images that no other attack here "
     "felled. Optimality: of the images felled by any attack, the share that this one felled, in "
-    "per cent. Passes: images through the model, forward and backward, for each image attacked. "
+    "per cent. Passes: images through the model, forward and backward, for each image. "
     "Worst case (envelope): an image counts only if it withstands every attack stored within the "
     "budget, those of smaller budgets and on other models among them. Early stop: each image left "
     "the attack at its first fooling."
@@ -70,6 +71,7 @@ def render_models(budgets: Sequence[Budget], form: str) -> str:
                 "notes": list(notes(budgets)),
             }
             text = json.dumps(content, indent=2, ensure_ascii=False)
+            # One line for each image, not one for each attack that felled it.
             return re.sub(r"\[[\d,\s]+\]", lambda list_: "".join(list_[0].split()), text) + "\n"
         case "md" | "latex" | "html":
             return fill(
@@ -162,27 +164,19 @@ def _listed(sentences: Iterable[str]) -> str:
 
 def _grid(heads: Line, rows: Iterable[Line]) -> str:
     """Rows for a terminal, numbers on the right; long names of attacks take several lines."""
-    broken = ["\n".join(NARROW.get(head, head).split(" ")) for head in heads]
-    table = [broken, *map(list, rows)]
+    broken = tuple(NARROW.get(head, head).replace(" ", "\n") for head in heads)
+    table = [broken, *rows]
     widths = [
-        max(len(line) for cell in column for line in cell.split("\n"))
+        max(len(part) for entry in column for part in entry.split("\n"))
         for column in zip(*table, strict=True)
     ]
     widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths[1:]))
     printed = []
-    for number, (name, *cells) in enumerate(table):
-        parts = [textwrap.wrap(name, widths[0]), *(cell.split("\n") for cell in cells)]
-        height = max(map(len, parts))
-        for level in range(height):
-            # A heading of one line stands on the last one; numbers beside the first of a name.
-            at = [level - (height - len(part)) * (number == 0) for part in parts]
-            shown = [
-                part[i] if 0 <= i < len(part) else "" for part, i in zip(parts, at, strict=True)
-            ]
-            padded = [shown[0].ljust(widths[0]), *map(str.rjust, shown[1:], widths[1:])]
+    for row in (broken, tuple("─" * width for width in widths), *table[1:]):
+        cells = [textwrap.wrap(row[0], widths[0]), *(entry.split("\n") for entry in row[1:])]
+        for name, *numbers in zip_longest(*cells, fillvalue=""):
+            padded = [name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]
             printed.append("  ".join(padded).rstrip())
-        if number == 0:
-            printed.append("  ".join("─" * width for width in widths))
     return "\n".join(printed)
 
 

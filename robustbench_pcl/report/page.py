@@ -82,7 +82,9 @@ def full_page(
     figures = [*table_figures(tables), *figures, *training_figures(tables, evidence, seed)]
     if models:
         asked = [stored_budgets(evidence, models, datasets, scale, seed)]
-        figures += [model_figure(each) for each in asked if any(one.attacks for one in each)]
+        figures += [
+            model_figure(each) for each in asked if any(one.eps is not None for one in each)
+        ]
     else:
         asked = [] if numbers else attacked_models(evidence, datasets, scale, seed)
     described = [described_table(number) for number in numbers or TITLES if number in TITLES]
