@@ -170,7 +170,9 @@ def model_sweep(budgets: Sequence[Budget]) -> Sweep:
             if record.white_box and (record.norm, record.eps) == (budget.norm, eps):
                 point = Point(eps, record.accuracy, (record.low, record.high))
                 points.setdefault(each.label, [*start]).append(point)
-    curves = [Curve(label, tuple(points[label])) for label in sorted(points)]
+    lowest = {label: found[-1].accuracy for label, found in points.items()}
+    order = sorted(points, key=lambda label: (-lowest[label], label))  # as the lines end
+    curves = [Curve(label, tuple(points[label])) for label in order]
     if any(len(budget.attacks) > 1 for budget in budgets):
         curves.append(Curve("Worst case", tuple(worst)))
     known = first.norm == "linf" and first.model.dataset in DATASETS

@@ -307,10 +307,12 @@ def _rising(budget: tuple[str, float | None]) -> tuple[object, ...]:
 
 def _is_within(row: Record, norm: str, eps: float | None) -> bool:
     """Whether all of an attack's images lie within a budget; None is that of no budget at all."""
-    if (row.norm, own_eps(row)) == (norm, eps):
-        return True
+    own = own_eps(row)
+    if eps is None:
+        return row.norm == norm and own is None
     largest = row.largest_linf if norm == "linf" else row.largest_l2
-    return eps is not None and bool(largest <= eps + ROUNDING)
+    bounded = row.norm == norm and own is not None and own <= eps
+    return bounded or bool(largest <= eps + ROUNDING)
 
 
 def _attack_results(

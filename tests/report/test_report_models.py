@@ -128,6 +128,16 @@ def test_images_of_another_size_or_beyond_the_budget_do_not_mix():
     assert len(budgets(*few, other)) == 2
 
 
+def test_an_attack_in_another_norm_counts_where_its_images_lie_within_the_budget():
+    euclidean = {"name": "cw", "c": 1.0}
+    near = on(OURS, "1101", euclidean, largest_linf=0.03, largest_l2=0.9)
+    far = on(OURS, "0001", {**euclidean, "c": 9.0}, largest_linf=0.04, largest_l2=1.1)
+    inside, minimal = budgets(on(OURS, "1110", PGD), near, far)
+    assert list(cells(inside)) == ["C&W, c 1", "PGD", "Worst case"]
+    assert cells(inside)["Worst case"][0] == "50.0"
+    assert list(cells(minimal)) == ["C&W, c 1", "C&W, c 9", "Worst case"]
+
+
 def test_of_two_ways_to_run_an_attack_the_complete_one_is_shown_and_both_count():
     (budget,) = budgets(
         on(OURS, "11111"), on(OURS, "00111", PGD), on(OURS, "10011", PGD, mode="early-stop")
