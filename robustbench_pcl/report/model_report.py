@@ -336,19 +336,22 @@ def _attack_results(
     verdicts = np.stack(
         [np.all([unpacked(r) for r in group], axis=0) for group in methods.values()]
     )
-    counted = verdicts if right is None else verdicts[:, right]
-    labels = [_label(row, norm, eps) for row in chosen]
-    doubled = Counter(labels)
+    judged = verdicts if right is None else verdicts[:, right]
     results = [
         AttackResult(
-            label=label if doubled[label] == 1 else f"{label}, seed {row.attack_seed}",
+            label=label,
             record=row,
             verdicts=own,
             felled_alone=int(alone),
             optimality=None if math.isnan(share) else per_cent(float(share)),
         )
         for label, row, own, alone, share in zip(
-            labels, chosen, verdicts, felled_alone(counted), optimality(counted), strict=True
+            _labels(chosen, norm, eps),
+            chosen,
+            verdicts,
+            felled_alone(judged),
+            optimality(judged),
+            strict=True,
         )
     ]
     yield from sorted(results, key=lambda each: (-each.record.accuracy, each.label))
@@ -360,11 +363,25 @@ def method(row: Record) -> tuple[str, int]:
     return json.dumps(parameters, sort_keys=True), row.attack_seed
 
 
+def _labels(rows: Sequence[Record], norm: str, eps: float | None) -> Iterator[str]:
+    """Attacks by name, namesakes with their seeds and the weights their images were made on."""
+    labels = [_label(row, norm, eps) for row in rows]
+    count = Counter(labels)
+    for label, row in zip(labels, rows, strict=True):
+        made_on = f", weights {row.source_model[:DIGEST]}" if _is_transferred(row) else ""
+        yield label if count[label] == 1 else f"{label}, seed {row.attack_seed}{made_on}"
+
+
 def _label(row: Record, norm: str, eps: float | None) -> str:
     """An attack without what its section says already, and the model of images from elsewhere."""
     said = ("norm",) * (row.norm == norm) + ("eps",) * ((row.norm, own_eps(row)) == (norm, eps))
     label = attack_label({k: value for k, value in row.parameters.items() if k not in said})
-    return label if row.white_box or not row.source else f"{label} from {row.source}"
+    return f"{label} from {row.source}" if _is_transferred(row) else label
+
+
+def _is_transferred(row: Record) -> bool:
+    """Whether images were made on another model, which is known."""
+    return bool(row.source and not row.white_box)
 
 
 def unpacked(row: Record) -> Array:

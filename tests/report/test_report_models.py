@@ -171,6 +171,18 @@ def test_namesakes_are_told_apart():
     assert names == [f"ours (weights {OURS.weights[:8]})", "ours (weights 01234567)"]
 
 
+def test_attacks_of_one_name_are_told_apart():
+    sources = [make_model("softmax", weights=digit * 12) for digit in "ab"]
+    transferred = [on(OURS, "10", FGSM, source) for source in sources]
+    (budget,) = budgets(*transferred, on(OURS, "11", PGD), on(OURS, "11", PGD, id="b", seed=1))
+    assert [each.label for each in budget.attacks] == [
+        "PGD, seed 0",
+        "PGD, seed 1",
+        "FGSM from softmax, seed 0, weights aaaaaaaa",
+        "FGSM from softmax, seed 0, weights bbbbbbbb",
+    ]
+
+
 def test_two_models_are_compared_on_the_same_images_under_the_same_attacks():
     mine, theirs = "1" * 18 + "00", "1" * 8 + "0" * 11 + "1"
     records = [
