@@ -21,7 +21,7 @@ from robustbench_pcl.report.figure_sections import (
     figure_sections,
 )
 from robustbench_pcl.report.formatting import listed, percent
-from robustbench_pcl.report.model_report import Budget
+from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.plots import (
     Bar,
     Drawing,

@@ -10,12 +10,8 @@ import numpy as np
 
 from robustbench_pcl.evaluation.statistics import Array, mcnemar
 from robustbench_pcl.report.formatting import per_cent
-from robustbench_pcl.report.model_report import (
-    Budget,
-    method,
-    own_eps,
-    unpacked,
-)
+from robustbench_pcl.report.model_report import method, own_eps
+from robustbench_pcl.report.model_section import Budget, unpacked
 from robustbench_pcl.report.results import Record
 
 

@@ -16,7 +16,7 @@ from tabulate import tabulate
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.formatting import listed, show_interval, show_measured
 from robustbench_pcl.report.model_comparison import Comparison, comparisons
-from robustbench_pcl.report.model_report import AttackResult, Budget
+from robustbench_pcl.report.model_section import AttackResult, Budget
 from robustbench_pcl.report.render import FORMATS, Verbatim, escape_markdown, fill
 from robustbench_pcl.report.text import WIDTH
 

@@ -22,7 +22,8 @@ from robustbench_pcl.report.figures import (
 )
 from robustbench_pcl.report.formatting import show_budget
 from robustbench_pcl.report.model_formats import render_models, title
-from robustbench_pcl.report.model_report import Budget, attacked_models, stored_budgets
+from robustbench_pcl.report.model_report import attacked_models, stored_budgets
+from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import Evidence
 from robustbench_pcl.report.table import Section, Table, report_table
