@@ -144,13 +144,8 @@ class Budget:
             return
         for each in self.attacks:
             if each.stages:
-                felled = [f"{stage} {count}" for stage, count in each.stages.items() if count]
-                idle = [stage for stage, count in each.stages.items() if not count]
-                yield (
-                    f"Felled by the stages of {each.label}, one after the other: "
-                    f"{listed(felled)}{'; ' * bool(felled and idle)}"
-                    f"{'none by ' * bool(idle)}{listed(idle)}."
-                )
+                by = [f"{count or 'none'} by {stage}" for stage, count in each.stages.items()]
+                yield f"Felled by the stages of {each.label}, in their order: {'; '.join(by)}."
         yield self._estimate()
         early = [each.label for each in self.attacks if each.record.mode == "early-stop"]
         if early:

@@ -156,7 +156,7 @@ def test_a_sequence_says_what_each_stage_felled():
     )
     assert budget.attacks[0].stages == dict(zip(stages, (2, 0, 1), strict=True))
     text = " ".join(budget.notes())
-    assert "one after the other: APGD on cross-entropy 2 and Square 1; none by FAB." in text
+    assert "in their order: 2 by APGD on cross-entropy; none by FAB; 1 by Square." in text
     assert "Early stop: " in text
 
 
