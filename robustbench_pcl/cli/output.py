@@ -17,7 +17,7 @@ from robustbench_pcl.cli.choices import Format
 
 if TYPE_CHECKING:
     from robustbench_pcl.report.described import DescribedTable
-    from robustbench_pcl.report.figures import ReportFigure
+    from robustbench_pcl.report.figures import PageFigure, ReportFigure
     from robustbench_pcl.report.table import Table
     from robustbench_pcl.store.records import Measurement
 
@@ -211,7 +211,7 @@ def print_tables(
     write("\n".join(written), output)
 
 
-def write_figure(figure: ReportFigure, output: Path | None) -> None:
+def write_figure(figure: ReportFigure | PageFigure, output: Path | None) -> None:
     """Print a figure as SVG, or write it as the file's name says; its caption is for the person."""
     from robustbench_pcl.errors import UserError
 

@@ -1,8 +1,9 @@
 """``pclbench report``: the paper's tables and figures, measured beside published."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,23 +12,40 @@ from robustbench_pcl.cli.options import FormatOption, Home
 from robustbench_pcl.cli.output import print_rows, print_tables, say, write, write_figure
 from robustbench_pcl.errors import UserError
 
+if TYPE_CHECKING:
+    from robustbench_pcl.report.results import Evidence
+
+OVER_EPS = "eps"
+"""The figure of models' accuracy against the budget, which is not the paper's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Home):
     """Show what was measured beside what the paper prints.
 
     Nothing is trained or attacked: what is missing is shown as missing, with the command that
-    measures it. Tables 1, 2 and 10 describe the code itself. Without --table, --figure and --page,
-    list what there is and how much of it is measured.
+    measures it. Tables 1, 2 and 10 describe the code itself. --model shows all that is stored of a
+    model, budget by budget, and compares two. Without any of these, list what there is and how
+    much of it is measured.
     """
 
     table: Annotated[
         int | None, typer.Option(help="Number of a table in the paper.", show_default=False)
     ] = None
     figure: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Number of a figure in the paper, as SVG, or PNG by --output's name.",
+            metavar="NUMBER|EPS",
+            help="A figure in the paper, or the models' accuracy over eps; SVG, or PNG by "
+            "--output's name.",
+            show_default=False,
+        ),
+    ] = None
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="A model of your own or a recipe; may be repeated.",
             show_default=False,
         ),
     ] = None
@@ -72,6 +90,12 @@ class Report(Home):
             what = "The page is HTML" if self.page else "A figure is a picture"
             cure = "Leave --format out; the end of --output's name says .svg or .png."
             raise UserError(f"{what}, not {self.form}.", cure)
+        if self.figure == OVER_EPS and not self.model:
+            cure = "Name a model: pclbench report --figure eps --model ours."
+            raise UserError("A figure over eps is of one model or some.", cure)
+        if self.figure not in (None, OVER_EPS) and self.model:
+            cure = f"Leave --model out, or write --figure {OVER_EPS}."
+            raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed is not None or self.interval:
                 raise UserError(
@@ -102,16 +126,25 @@ class Report(Home):
 
             numbers = [] if self.table is None else [self.table]
             page = full_page(
-                evidence, numbers, names, scale=scale, seed=self.seed, interval=self.interval
+                evidence,
+                numbers,
+                names,
+                models=self.model or [],
+                scale=scale,
+                seed=self.seed,
+                interval=self.interval,
             )
             write(page, self.output)
         elif self.table is not None:
             table = report_table(self.table, evidence, names, scale, self.seed)
             print_tables([table], self.form, interval=self.interval, output=self.output)
+        elif self.model:
+            self._show_models(evidence, self.model)
         elif self.figure is not None:
             from robustbench_pcl.report.figures import report_figure
 
-            drawn = report_figure(self.figure, evidence, names, scale=scale, seed=self.seed)
+            number = read_figure(self.figure)
+            drawn = report_figure(number, evidence, names, scale=scale, seed=self.seed)
             write_figure(drawn, self.output)
         elif self.output is not None:
             cure = "Name one with --table 3, or ask for --page."
@@ -124,3 +157,29 @@ class Report(Home):
                 write(overview_text(lines))
             else:
                 print_rows(lines, self.form)
+
+    def _show_models(self, evidence: "Evidence", models: Sequence[str]) -> None:
+        """Print or write all that is stored of some models, or draw it over eps."""
+        from robustbench_pcl.report.figures import model_figure
+        from robustbench_pcl.report.model_formats import render_models
+        from robustbench_pcl.report.model_report import stored_budgets
+
+        scale = read_scale(self.scale)
+        budgets = stored_budgets(evidence, models, self.dataset or [], scale, self.seed)
+        if self.figure is None:
+            write(render_models(budgets, self.form.value), self.output)
+        else:
+            write_figure(model_figure(budgets), self.output)
+
+
+def read_figure(text: str) -> int:
+    """The number of a figure in the paper.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return int(text)
+    except ValueError as error:
+        cure = f"Write --figure 7, or --figure {OVER_EPS} --model NAME."
+        raise UserError(f"{text!r} is no figure's number.", cure) from error

@@ -82,13 +82,13 @@ class Sweep(NamedTuple):
 
     Attributes:
         title: over the plot.
-        standard: the data set's standard budget, in pixels of [0, 1].
-        curves: the first is the single-step attack.
+        standard: the data set's standard budget, in pixels of [0, 1]; None to show none.
+        curves: the first of a paper's figure is the single-step attack.
         command: measures what is missing; "" if nothing is.
     """
 
     title: str
-    standard: float
+    standard: float | None
     curves: tuple[Curve, ...]
     command: str = ""
 

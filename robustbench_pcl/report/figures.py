@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FIGURES, paper_figure
 from robustbench_pcl.paper.tables import published
-from robustbench_pcl.report.figure_sections import Block, FigureSection, Sweep, figure_sections
+from robustbench_pcl.report.figure_sections import (
+    Block,
+    Curve,
+    FigureSection,
+    Point,
+    Sweep,
+    figure_sections,
+)
 from robustbench_pcl.report.formatting import listed, percent
+from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.plots import (
     Bar,
     Drawing,
@@ -111,6 +121,67 @@ class PageFigure(NamedTuple):
     drawing: Drawing
     caption: str
     commands: tuple[str, ...] = ()
+
+
+def model_figure(budgets: Sequence[Budget]) -> PageFigure:
+    """Accuracy over eps under each white-box attack and in the worst case, a plot per model.
+
+    Args:
+        budgets: everything stored about the models.
+
+    Raises:
+        UserError: no attack on them has a budget.
+    """
+    groups: dict[tuple[object, ...], list[Budget]] = defaultdict(list)
+    for each in budgets:
+        if each.eps is not None:
+            groups[each.model.model, each.model.data, each.model.n, each.norm].append(each)
+    names = listed(dict.fromkeys(each.model.target for each in budgets))
+    if not groups:
+        name = budgets[0].model.target
+        raise UserError(
+            f"No attack with a budget is stored of {names}.",
+            f"Measure some: pclbench attack {name} --eps 2/255 --eps 4/255 --eps 8/255",
+        )
+    return PageFigure(
+        title=f"{names}: accuracy against the attack's budget",
+        drawing=sweep([model_sweep(group) for group in groups.values()]),
+        caption=f"White-box attacks; bands: {percent('95')} intervals. Worst case: an image counts "
+        "only if it withstands every stored attack within the budget.",
+    )
+
+
+def model_sweep(budgets: Sequence[Budget]) -> Sweep:
+    """The curves of one model on the same images, from the clean accuracy on.
+
+    Args:
+        budgets: of one norm, rising.
+    """
+    first = budgets[0]
+    clean = first.clean
+    start = [] if clean is None else [Point(0.0, clean.accuracy, (clean.low, clean.high))]
+    points: dict[str, list[Point]] = {}
+    worst = [*start]
+    for budget in budgets:
+        eps = budget.eps or 0.0
+        worst.append(Point(eps, *budget.worst_case))
+        for each in budget.attacks:
+            record = each.record
+            if record.white_box and (record.norm, record.eps) == (budget.norm, eps):
+                point = Point(eps, record.accuracy, (record.low, record.high))
+                points.setdefault(each.label, [*start]).append(point)
+    lowest = {label: found[-1].accuracy for label, found in points.items()}
+    order = sorted(points, key=lambda label: (-lowest[label], label))  # as the lines end
+    curves = [Curve(label, tuple(points[label])) for label in order]
+    if any(len(budget.attacks) > 1 for budget in budgets):
+        curves.append(Curve("Worst case", tuple(worst)))
+    known = first.norm == "linf" and first.model.dataset in DATASETS
+    standard = DATASETS[first.model.dataset].eps if known else None
+    return Sweep(
+        f"{first.name} on {first.title}, {first.threat}, n = {first.model.n}",
+        standard,
+        tuple(curves),
+    )
 
 
 def paper_figures(

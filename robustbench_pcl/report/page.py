@@ -15,11 +15,15 @@ from robustbench_pcl.paper.tables import published_numbers
 from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
 from robustbench_pcl.report.figures import (
     PageFigure,
+    model_figure,
     paper_figures,
     table_figures,
     training_figures,
 )
 from robustbench_pcl.report.formatting import show_budget
+from robustbench_pcl.report.model_formats import render_models, title
+from robustbench_pcl.report.model_report import attacked_models, stored_budgets
+from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import Evidence
 from robustbench_pcl.report.table import Section, Table, report_table
@@ -45,6 +49,7 @@ def full_page(
     numbers: Sequence[int] = (),
     datasets: Sequence[str] = (),
     *,
+    models: Sequence[str] = (),
     scale: Scale | None = None,
     seed: int | None = None,
     interval: bool = False,
@@ -56,12 +61,15 @@ def full_page(
         numbers: of the paper's tables; by default all with a measurement, or all if none has, and
             the paper's figures with them.
         datasets: sections to show; by default all with a measurement.
+        models: by name, to show everything stored about and to draw over eps; by default what is
+            stored about every model that was attacked, unless tables are named.
         scale: of the recipes; by default the most faithful one measured.
         seed: of the recipes' training; any by default.
         interval: show each measured number's interval.
 
     Raises:
-        UserError: there is no such table or data set, or a file is damaged.
+        UserError: there is no such table or data set, nothing is stored about a model, or a file is
+            damaged.
     """
     tables = [
         report_table(number, evidence, datasets, scale, seed)
@@ -73,8 +81,16 @@ def full_page(
         tables = [t for t in tables if any(s.measured for s in t.sections)] or tables
         figures = list(paper_figures(evidence, datasets, scale=scale, seed=seed))
     figures = [*table_figures(tables), *figures, *training_figures(tables, evidence, seed)]
+    if models:
+        asked = [stored_budgets(evidence, models, datasets, scale, seed)]
+        figures += [
+            model_figure(each) for each in asked if any(one.eps is not None for one in each)
+        ]
+    else:
+        asked = [] if numbers else attacked_models(evidence, datasets, scale, seed)
     described = [described_table(number) for number in numbers or TITLES if number in TITLES]
-    return page([*tables, *described], figures, _commands(tables, figures), interval=interval)
+    commands = _commands(tables, figures, models)
+    return page([*tables, *described], figures, commands, models=asked, interval=interval)
 
 
 def page(
@@ -82,6 +98,7 @@ def page(
     figures: Sequence[PageFigure],
     commands: Sequence[str],
     *,
+    models: Sequence[Sequence[Budget]] = (),
     interval: bool = False,
 ) -> str:
     """The page as HTML, with style and drawings inside it.
@@ -90,6 +107,7 @@ def page(
         tables: from top to bottom.
         figures: shown before the tables.
         commands: reproduce all of it.
+        models: everything stored about a model, or some that are compared, one part each.
         interval: show each measured number's interval.
     """
     sections = [s for table in tables if isinstance(table, Table) for s in table.sections]
@@ -113,6 +131,7 @@ def page(
             }
             for table in tables
         ],
+        models=[{"title": title(part), "html": render_models(part, "html")} for part in models],
         independent=list(_independent({section.dataset for section in sections})),
         environments=_environments(sections),
         commands=commands,
@@ -160,7 +179,10 @@ def _environments(sections: Sequence[Section]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _commands(tables: Sequence[Table], figures: Sequence[PageFigure]) -> list[str]:
+def _commands(
+    tables: Sequence[Table], figures: Sequence[PageFigure], models: Sequence[str]
+) -> list[str]:
+    named = "".join(f" --model {name}" for name in models)
     return [
         *(
             f"pclbench run --table {table.number} --dataset {section.dataset}"
@@ -169,5 +191,5 @@ def _commands(tables: Sequence[Table], figures: Sequence[PageFigure]) -> list[st
             for section in table.sections
         ),
         *(command for figure in figures for command in figure.commands),
-        "pclbench report --page --output report.html",
+        f"pclbench report --page{named} --output report.html",
     ]

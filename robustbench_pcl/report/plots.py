@@ -103,7 +103,7 @@ def _short(path: str) -> str:
 
 
 MARKERS = "osD^vP"
-SWEEP_SIZE = (5.4, 3.6)
+SWEEP_SIZE = (7.2, 3.6)
 
 
 class Bar(NamedTuple):
@@ -274,17 +274,8 @@ def sweep(sweeps: Sequence[Sweep]) -> Drawing:
 def _paint_sweep(axes: Axes, each: Sweep) -> None:
     for number, curve in enumerate(each.curves):
         _paint_curve(axes, number, curve)
-    axes.axvline(each.standard, color=INK, alpha=0.5, linewidth=0.8, linestyle=(0, (1, 3)))
-    axes.annotate(
-        "standard",
-        (each.standard, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, -2),
-        textcoords="offset points",
-        va="top",
-        color=INK,
-        fontsize=8.5,
-    )
+    if each.standard is not None:
+        _paint_standard(axes, each.standard)
     axes.set_ylim(0, 102)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"eps, in pixels of [0, 1]\n{each.command}".rstrip())
@@ -292,11 +283,26 @@ def _paint_sweep(axes: Axes, each: Sweep) -> None:
     axes.set_title(each.title, fontweight="bold")
     _grid(axes)
     if any(curve.points for curve in each.curves):
-        axes.legend(frameon=False, labelcolor=INK, loc="upper right")
+        axes.legend(frameon=False, labelcolor=INK, loc="upper left", bbox_to_anchor=(1, 1))
     else:
         words = "not measured yet"
         axes.text(0.5, 0.55, words, ha="center", color=INK, transform=axes.transAxes)
     ink(axes)
+
+
+def _paint_standard(axes: Axes, eps: float) -> None:
+    """A dotted line at the data set's standard budget."""
+    axes.axvline(eps, color=INK, alpha=0.5, linewidth=0.8, linestyle=(0, (1, 3)))
+    axes.annotate(
+        "standard",
+        (eps, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, -2),
+        textcoords="offset points",
+        va="top",
+        color=INK,
+        fontsize=8.5,
+    )
 
 
 def _paint_curve(axes: Axes, number: int, curve: Curve) -> None:

@@ -212,9 +212,14 @@ class Verbatim(str):
 def filled_template(table: Table | DescribedTable, form: str, *, interval: bool) -> str:
     """The table by the template of that format: md, latex or html."""
     kind = "words" if isinstance(table, DescribedTable) else "table"
+    return fill(form, kind, table=table, interval=interval)
+
+
+def fill(form: str, template: str, **content: Any) -> str:
+    """A template of a format (md, latex or html), filled; it ends in a newline."""
     suffix = "tex" if form == "latex" else form
-    template = _ENVIRONMENTS[form].get_template(f"{kind}.{suffix}")
-    return template.render(table=table, interval=interval).rstrip("\n") + "\n"
+    filled = _ENVIRONMENTS[form].get_template(f"{template}.{suffix}").render(**content)
+    return filled.rstrip("\n") + "\n"
 
 
 def escape_latex(text: object) -> str:

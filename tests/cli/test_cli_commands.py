@@ -56,7 +56,8 @@ COMMANDS = (
     Command("run", f"--table --figure --suite --dataset {ATTACKS} {WORK}"),
     Command(
         "report",
-        "--table --figure --dataset --format --interval --page --output --scale --seed --home",
+        "--table --figure --model --dataset --format --interval --page --output --scale --seed "
+        "--home",
         " ",
     ),
     Command("recipes list", "--format", " "),

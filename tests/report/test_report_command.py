@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from fabricated import make_answer, make_training
+from fabricated import make_answer, make_measurement, make_model, make_training
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.paper.tables import Cell
+from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.report.render import FORMATS
 from robustbench_pcl.store.records import Paths, save_measurement, save_training
 
@@ -83,7 +84,31 @@ def test_a_figure_is_printed_or_written_as_its_name_says(home, tmp_path):
     assert png.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("words", ["--table 3", "--table 9 --interval --format csv", ""])
+@pytest.mark.parametrize("form", FORMATS)
+def test_all_that_is_stored_of_a_model_is_printed_and_written(home, tmp_path, form):
+    printed, _ = report(home, f"--model ours --format {form}")
+    assert "87.6" in printed
+    path = tmp_path / f"ours.{form}"
+    out, said = report(home, f"--model ours --format {form} --output {path}")
+    assert (out, "Wrote" in said) == ("", True)
+    assert path.read_text(encoding="utf-8") == printed
+
+
+def test_a_model_is_drawn_over_eps(home, tmp_path):
+    attack = load_attack("pgd", "cifar10", "quick", {"eps": "2/255"}).dump()
+    model = make_model("ours")
+    save_measurement(Paths(tmp_path), make_measurement(model, model, attack))
+    path = tmp_path / "figure.png"
+    printed, said = report(tmp_path, "--model ours --figure eps")
+    assert printed.startswith("<svg")
+    assert "ours: accuracy against the attack's budget. White-box" in said
+    report(tmp_path, f"--model ours --figure eps --output {path}")
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "words", ["--table 3", "--model ours --format json", "--table 9 --interval --format csv", ""]
+)
 def test_what_is_stored_is_reported_without_torch(home, words):
     program = (
         "import sys; from typer.testing import CliRunner; from robustbench_pcl.cli.app import app; "

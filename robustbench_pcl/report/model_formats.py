@@ -1,0 +1,269 @@
+"""What is stored about models as text, Markdown, LaTeX, HTML, CSV or JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import zip_longest
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from robustbench_pcl.errors import unknown_name
+from robustbench_pcl.report.formatting import listed, show_interval, show_measured
+from robustbench_pcl.report.model_comparison import Comparison, comparisons
+from robustbench_pcl.report.model_section import AttackResult, Budget
+from robustbench_pcl.report.render import FORMATS, Verbatim, escape_markdown, fill
+from robustbench_pcl.report.text import WIDTH
+
+HEADS = (
+    *("Attack", "Accuracy", "95 % interval", "Only it", "Optimality"),
+    *("Seconds", "Forward passes", "Backward passes"),
+)
+COMPARED = ("Attack", "First", "Second", "Only first", "Only second", "p")
+CAPTION = (
+    "Accuracy in per cent, with its Wilson interval. Only it: images that no other attack here "
+    "felled. Optimality: of the images felled by any attack, the share that this one felled, in "
+    "per cent. Passes: images through the model, forward and backward, for each image. "
+    "Worst case (envelope): an image counts only if it withstands every attack stored within the "
+    "budget, those of smaller budgets and on other models among them. Early stop: each image left "
+    "the attack at its first fooling."
+)
+PAIRED = (
+    "The same images under the same attacks: accuracy in per cent, and the images that only the "
+    "first and only the second model has right. p: two-sided, by the exact McNemar test, each by "
+    "itself; small if equally good models would seldom differ as much."
+)
+NARROW = {
+    "Accuracy": "Accu- racy",
+    "Optimality": "Opti- mality",
+    "95 % interval": "95\N{NO-BREAK SPACE}% interval",
+}
+"""Headings as a terminal breaks them, a word per line."""
+Line = tuple[str, ...]
+
+
+def render_models(budgets: Sequence[Budget], form: str) -> str:
+    """Sections and comparisons in a format, ending in a newline.
+
+    Args:
+        budgets: the sections; models of different names among them are compared.
+        form: text, md, latex, html, csv or json.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    compared = list(comparisons(budgets))
+    match form:
+        case "text":
+            return _text(budgets, compared)
+        case "csv":
+            csv: str = model_frame(budgets).to_csv(index=False, lineterminator="\n")
+            return csv
+        case "json":
+            content = {
+                "sections": [_section(each) for each in budgets],
+                "comparisons": [_compared(each) for each in compared],
+                "notes": list(notes(budgets)),
+            }
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+            # One line for each image, not one for each attack that felled it.
+            return re.sub(r"\[[\d,\s]+\]", lambda list_: "".join(list_[0].split()), text) + "\n"
+        case "md" | "latex" | "html":
+            return fill(
+                form,
+                "model",
+                title=title(budgets),
+                caption=CAPTION,
+                heads=HEADS,
+                notes=list(notes(budgets)),
+                budgets=budgets,
+                lines=lines,
+                paired=PAIRED,
+                compared_heads=COMPARED,
+                comparisons=compared,
+                compared_lines=compared_lines,
+                numbers=_markdown_grid,
+            )
+    raise unknown_name("format", form, FORMATS)
+
+
+def notes(budgets: Sequence[Budget]) -> Iterator[str]:
+    """Where images and numbers come from, once for all sections."""
+    for name, images in dict.fromkeys((each.title, each.model.images) for each in budgets):
+        yield f"Images of {name} from {images}."
+    devices = {each.record.device for budget in budgets for each in budget.attacks}
+    if devices:
+        yield f"Seconds on {listed(sorted(devices))}."
+
+
+def title(budgets: Sequence[Budget]) -> str:
+    """Whose numbers they are."""
+    return f"What is stored of {listed(dict.fromkeys(each.model.target for each in budgets))}"
+
+
+def lines(budget: Budget) -> Iterator[Line]:
+    """A section as its readers see it: clean, each attack, the worst case; under :data:`HEADS`."""
+    empty = ("",) * 5
+    if budget.clean is not None:
+        yield ("Clean", *_accuracy(budget.clean.accuracy, _interval(budget.clean)), *empty)
+    for each in budget.attacks:
+        yield (
+            each.label,
+            *_accuracy(each.record.accuracy, _interval(each.record)),
+            str(each.felled_alone),
+            show_measured(each.optimality),
+            show_measured(each.record.seconds, "seconds_per_epoch"),
+            _passes(each.forward_passes),
+            _passes(each.backward_passes),
+        )
+    if budget.attacks:
+        yield ("Worst case", *_accuracy(*budget.worst_case), *empty)
+
+
+def compared_lines(comparison: Comparison) -> Iterator[Line]:
+    """A comparison as its readers see it, under :data:`COMPARED`."""
+    for pair in comparison.pairs:
+        accuracies = map(show_measured, pair.accuracies)
+        yield (pair.label, *accuracies, *map(str, pair.only), f"{pair.p:.2g}")
+
+
+def _passes(number: float) -> str:
+    return f"{number:.1f}" if number < 1000 else f"{number:,.0f}"
+
+
+def _accuracy(accuracy: float, interval: tuple[float, float]) -> tuple[str, str]:
+    return show_measured(accuracy), show_interval(interval)
+
+
+def _interval(record: Any) -> tuple[float, float]:
+    return record.low, record.high
+
+
+def _text(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:
+    """All of it for a terminal, 80 columns wide."""
+    blocks = [f"{title(budgets)}\n{textwrap.fill(CAPTION, WIDTH)}"]
+    for each in budgets:
+        blocks.append(f"{each.heading}\n{_grid(HEADS, lines(each))}\n{_listed(each.notes())}")
+    blocks.append(_listed(notes(budgets)))
+    blocks += [textwrap.fill(PAIRED, WIDTH)] * bool(compared)
+    for comparison in compared:
+        blocks.append(f"{comparison.heading}\n{_grid(COMPARED, compared_lines(comparison))}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _listed(sentences: Iterable[str]) -> str:
+    """Sentences below one another, each with a mark."""
+    marked = partial(textwrap.fill, width=WIDTH, initial_indent="- ", subsequent_indent="  ")
+    return "\n".join(map(marked, sentences))
+
+
+def _grid(heads: Line, rows: Iterable[Line]) -> str:
+    """Rows for a terminal, numbers on the right; long names of attacks take several lines."""
+    broken = tuple(NARROW.get(head, head).replace(" ", "\n") for head in heads)
+    table = [broken, *rows]
+    widths = [
+        max(len(part) for entry in column for part in entry.split("\n"))
+        for column in zip(*table, strict=True)
+    ]
+    widths[0] = min(widths[0], WIDTH - sum(widths[1:]) - 2 * len(widths[1:]))
+    printed = []
+    for row in (broken, tuple("─" * width for width in widths), *table[1:]):
+        cells = [textwrap.wrap(row[0], widths[0]), *(entry.split("\n") for entry in row[1:])]
+        for name, *numbers in zip_longest(*cells, fillvalue=""):
+            padded = [name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]
+            printed.append("  ".join(padded).rstrip())
+    return "\n".join(printed)
+
+
+def _markdown_grid(heads: Line, rows: Iterator[Line]) -> Verbatim:
+    """Rows as a Markdown table, numbers on the right."""
+    grid = tabulate(
+        [list(map(escape_markdown, row)) for row in rows],
+        headers=heads,
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=["left", *["right"] * (len(heads) - 1)],
+    )
+    return Verbatim(grid)
+
+
+def model_frame(budgets: Sequence[Budget]) -> pd.DataFrame:
+    """One row per line of each section, with what decides it."""
+    return pd.DataFrame([row for each in budgets for row in _records(each)], dtype=object)
+
+
+def _records(budget: Budget) -> Iterator[dict[str, Any]]:
+    shared = {**_which(budget), "n": int(budget.model.n)}
+    if budget.clean is not None:
+        yield {
+            **shared,
+            "attack": "Clean",
+            **_shares(budget.clean.accuracy, _interval(budget.clean)),
+        }
+    for each in budget.attacks:
+        yield {**shared, **_attack(each)}
+    if budget.attacks:
+        yield {**shared, "attack": "Worst case", **_shares(*budget.worst_case)}
+
+
+def _which(budget: Budget) -> dict[str, Any]:
+    """What a section is about, as plain JSON types."""
+    model = budget.model
+    return {
+        "model": model.target,
+        "dataset": model.dataset,
+        "scale": model.scale,
+        "seed": int(model.seed),
+        "weights": model.weights,
+        "data": model.data,
+        "norm": budget.norm,
+        "eps": budget.eps,
+    }
+
+
+def _shares(accuracy: float, interval: tuple[float, float]) -> dict[str, float]:
+    return {"accuracy": accuracy, "interval_low": interval[0], "interval_high": interval[1]}
+
+
+def _attack(each: AttackResult) -> dict[str, Any]:
+    record = each.record
+    return {
+        "attack": each.label,
+        "source": record.source,
+        "mode": record.mode,
+        **_shares(record.accuracy, _interval(record)),
+        "felled_alone": each.felled_alone,
+        "optimality": each.optimality,
+        "seconds": record.seconds,
+        "forward_passes_per_image": each.forward_passes,
+        "backward_passes_per_image": each.backward_passes,
+    }
+
+
+def _section(budget: Budget) -> dict[str, Any]:
+    """All of a section as JSON has it."""
+    clean = budget.clean
+    return {
+        **_which(budget),
+        "n": int(budget.model.n),
+        "clean": None if clean is None else _shares(clean.accuracy, _interval(clean)),
+        "attacks": [{**_attack(each), "stages": each.stages} for each in budget.attacks],
+        "worst_case": _shares(*budget.worst_case) if budget.attacks else None,
+        "estimated_to_be_fellable": budget.missed,
+        "felled_by": budget.felled_by() if budget.attacks else None,
+        "notes": list(budget.notes()),
+    }
+
+
+def _compared(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as JSON has it."""
+    return {
+        "first": _which(comparison.first),
+        "second": _which(comparison.second),
+        "pairs": [pair._asdict() for pair in comparison.pairs],
+    }
