@@ -161,13 +161,18 @@ def table_figures(tables: Sequence[Table]) -> Iterator[PageFigure]:
 
 
 def _attack_bars(section: Section) -> Drawing:
-    """Accuracy without attack, under each white-box attack, and in the worst case if known."""
-    rows = {
-        row.heading.label: [
-            entry for entry in row.entries if entry.cell.attack is None or entry.cell.white_box
-        ]
-        for row in section.rows
-    }
+    """Accuracy without attack, under each white-box attack and in the worst case, as far as known.
+
+    AutoAttack and `strongest` have bars where some recipe was attacked by them.
+    """
+    shown = [
+        at
+        for at, entry in enumerate(section.rows[0].entries)
+        if entry.cell.attack is None
+        or (entry.cell.white_box and not entry.is_summary)
+        or any(row.entries[at].is_summary and row.entries[at].seeds for row in section.rows)
+    ]
+    rows = {row.heading.label: [row.entries[at] for at in shown] for row in section.rows}
     groups = [entry.column.label for entry in next(iter(rows.values()))]
     return bars(
         groups,
@@ -180,7 +185,7 @@ def _attack_bars(section: Section) -> Drawing:
 
 def _transfer_map(section: Section) -> Drawing:
     """Accuracy of each target on images made on each source; white-box attacks are framed."""
-    rows = [row for row in section.rows if not row.entries[0].is_worst_case]
+    rows = [row for row in section.rows if not row.entries[0].is_summary]
     return heat_map(
         [row.heading.label for row in rows],
         [entry.column.label for entry in rows[0].entries],

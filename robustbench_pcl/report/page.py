@@ -47,6 +47,7 @@ def full_page(
     *,
     scale: Scale | None = None,
     seed: int | None = None,
+    models: Sequence[str] = (),
     interval: bool = False,
 ) -> str:
     """The page for what was measured, with the figures that the evidence allows.
@@ -58,13 +59,16 @@ def full_page(
         datasets: sections to show; by default all with a measurement.
         scale: of the recipes; by default the most faithful one measured.
         seed: of the recipes' training; any by default.
+        models: further ones, beneath the paper's.
         interval: show each measured number's interval.
 
     Raises:
-        UserError: there is no such table or data set, or a file is damaged.
+        UserError: there is no such table or data set, nothing is stored of a model, or a file is
+            damaged.
     """
+    seeds = [] if seed is None else [seed]
     tables = [
-        report_table(number, evidence, datasets, scale, seed)
+        report_table(number, evidence, datasets, scale, seeds, models=models)
         for number in numbers or published_numbers()
         if number not in TITLES
     ]
