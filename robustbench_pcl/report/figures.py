@@ -146,18 +146,25 @@ def table_figures(tables: Sequence[Table]) -> Iterator[PageFigure]:
     """Bars for Table 3 and a heat map for a transfer matrix, where anything is measured."""
     for table in tables:
         for section in table.sections:
-            if section.measured and table.number == 3:
+            if section.scale and table.number == 3:
                 yield PageFigure(
                     f"White-box attacks on {section.title}",
                     _attack_bars(section),
                     f"Accuracy with {percent('95')} intervals, {section.heading}.",
                 )
-            if section.measured and table.is_matrix:
+            if section.scale and table.is_matrix:
                 yield PageFigure(
                     f"Transfer on {section.title}",
                     _transfer_map(section),
-                    f"Accuracy on PGD images, {section.heading}. Framed: white-box.",
+                    f"Accuracy on PGD images, {section.heading}{_widest(section)}. "
+                    "Framed: white-box.",
                 )
+
+
+def _widest(section: Section) -> str:
+    """How far a number may be off, for a figure that has no room for intervals."""
+    halves = [(e.interval[1] - e.interval[0]) / 2 for e in section.entries if e.interval]
+    return f", the widest {percent('95')} interval ±{max(halves):.1f} points" if halves else ""
 
 
 def _attack_bars(section: Section) -> Drawing:

@@ -60,7 +60,15 @@ def footnotes(
         yield from _measuring_notes(asked, names, cases)
         yield from _attack_notes(positions)
         yield from _not_shown(positions, asked, evidence, answers[0], names)
-    yield from summary_notes([position.cell for position in positions], cases, names, command)
+
+    def strongest(target: str, eps: float) -> str:
+        if target in paper.recipes:
+            return f"{command} --with strongest"
+        scale = next(r.scale for position, r in asked if position.cell.target == target)
+        options = f"--dataset {dataset} --scale {scale} --attack strongest --eps {eps:.12g}"
+        return f"pclbench attack {target} {options}"
+
+    yield from summary_notes([each.cell for each in positions], cases, names, strongest)
     yield from _independent_notes(dataset, positions)
     yield from paper.section(dataset).notes
 
@@ -81,7 +89,10 @@ def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterat
     for recipe in {**own, **sources, **own}.values():
         if isinstance(recipe, Recipe):
             by_scale[recipe.scale].append(recipe)
-    for recipes in by_scale.values():
+    for scale, recipes in by_scale.items():
+        if len(by_scale) > 1:
+            labels = [names.get(each.name, each.name) for each in recipes]
+            yield f"At {scale} scale: {listed(labels)}."
         yield scale_note(recipes)
     for name, model in models.items():
         if name not in own:

@@ -74,7 +74,7 @@ def full_page(
     ]
     figures: list[PageFigure] = []
     if not numbers:
-        tables = [t for t in tables if any(s.measured for s in t.sections)] or tables
+        tables = [t for t in tables if any(s.scale for s in t.sections)] or tables
         figures = list(paper_figures(evidence, datasets, scale=scale, seed=seed))
     figures = [*table_figures(tables), *figures, *training_figures(tables, evidence, seed)]
     described = [described_table(number) for number in numbers or TITLES if number in TITLES]

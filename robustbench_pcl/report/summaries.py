@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from robustbench_pcl.paper.tables import AttackRequest, Cell, Heading, PaperTable
@@ -80,7 +80,7 @@ def _summary(
     cases: Sequence[WorstCase],
     column: Heading | None = None,
 ) -> list[Entry]:
-    """What an attack leaves of each recipe; the best is marked if all withstood the same.
+    """What an attack leaves of each recipe; the best is marked if all met the same.
 
     Args:
         name: of :data:`TITLES`.
@@ -96,8 +96,9 @@ def _summary(
         question = _question(name, entries[0].cell, own, largest)
         entry = Entry(column or entries[0].column, question)
         found.append(_answer(entry, entries, own, largest))
-    withstood = {_attacks(record) for record in _records(name, cases)}
-    return with_best(found) if len(withstood) == 1 else found
+    records = _records(name, cases)
+    same = len({_attacks(record) for record in records}) == 1 and len(records) == len(cases)
+    return with_best(found) if same else found
 
 
 def _question(name: str, cell: Cell, cases: Sequence[WorstCase], largest: float | None) -> Cell:
@@ -133,7 +134,7 @@ def _records(name: str, cases: Iterable[WorstCase]) -> list[Record]:
 
 
 def _attacks(record: Record) -> object:
-    """What was withstood; only the same can be compared."""
+    """What was met; only the same can be compared."""
     return record.attacks if isinstance(record, WorstCase) else record.attack
 
 
@@ -141,7 +142,7 @@ def summary_notes(
     cells: Sequence[Cell],
     cases: Sequence[WorstCase],
     names: Mapping[str, str],
-    command: str,
+    commands: Callable[[str, float], str],
 ) -> Iterator[str]:
     """What the worst cases withstood, recipes with the same attacks together, and what is weak.
 
@@ -149,7 +150,7 @@ def summary_notes(
         cells: what a section asks.
         cases: of the section.
         names: recipe -> what its heading says.
-        command: measures the section.
+        commands: what attacks a recipe by `strongest` with a budget.
     """
     largest = largest_eps(cells)
     if largest is None or not cases:
@@ -177,15 +178,18 @@ def summary_notes(
     for eps, recipes in smaller.items():
         yield f"{SMALLER} Not attacked beyond {show_budget(eps, None)}: {listed(recipes)}."
     ran = [
-        (record.attack, names[case.target]) for case in cases for record in case.ensembles.values()
+        ((TITLES[name], record.attack), names[case.target])
+        for case in cases
+        for name, record in case.ensembles.items()
     ]
-    for attack, recipes in grouped(ran).items():
-        yield f"{attack}: run on {listed(recipes)}."
-    weak = dict.fromkeys(names[case.target] for case in cases if case.pgd_only)
+    for (title, attack), recipes in grouped(ran).items():
+        yield f"{title}: {attack} on {listed(recipes)}."
+    weak = dict.fromkeys(case.target for case in cases if case.pgd_only)
     if weak:
         others = any(not case.pgd_only for case in cases)
-        where = f"on {listed(weak)} " if others else ""
+        where = f"on {listed(names[target] for target in weak)} " if others else ""
+        cures = dict.fromkeys(commands(target, largest) for target in weak)
         yield (
             f"{PGD_ONLY}: neither AutoAttack nor a stronger attack was run {where}yet: "
-            f"{command} --with strongest."
+            f"{' && '.join(cures)}."
         )

@@ -204,10 +204,21 @@ def test_a_model_of_another_scale_is_shown_at_its_own_and_the_notes_say_so():
     assert section.scale == "paper"
     assert entries(table, "Clean", "mine").measured == 75
     assert entries(table, "Clean", "softmax").measured is None
+    assert "At quick scale: mine." in notes(table)
     assert "Paper scale: " in notes(table)
     assert "Quick scale: " in notes(table)
     only = report_table(3, make_evidence(records), scale="paper", models=["mine"])
     assert entries(only, "Clean", "mine").measured is None
+
+
+def test_the_command_for_a_stronger_attack_on_a_model_is_its_own():
+    models = (MINE, make_model("ours"))
+    records = [make_measurement(model, model, PGD, right=right("1110")) for model in models]
+    mine = report_table(3, make_evidence(records[:1]), models=["mine"])
+    command = "pclbench attack mine --dataset cifar10 --scale quick --attack strongest --eps 0.03"
+    assert f"run yet: {command}." in notes(mine)
+    both = notes(report_table(3, make_evidence(records), models=["mine"]))
+    assert f"--with strongest && {command}." in both
 
 
 def test_data_sets_on_which_only_the_model_is_measured_are_shown():
