@@ -154,7 +154,7 @@ def _sets(records: Iterable[Record]) -> set[str]:
 def _budget(record: Record, eps: float) -> float:
     """What an attack was given, as far as it is within ``eps``; else what it took."""
     parameters = record.parameters
-    bounded = "eps" in parameters and parameters.get("norm", "linf") == "linf"
+    bounded = "eps" in parameters and record.norm == "linf"
     given = float(parameters["eps"] if bounded else record.largest_linf)
     return given if given < eps - ROUNDING else eps
 
