@@ -33,6 +33,7 @@ class Entry:
         words: stand where there is no number, or "".
         best: significantly better than each other recipe here, on the same images.
         verdicts: which images were classified right, for each seed.
+        early_stop: images left at their first fooling, which is harder to withstand.
     """
 
     column: Heading
@@ -48,6 +49,7 @@ class Entry:
     words: str = ""
     best: bool = False
     verdicts: tuple[Verdicts, ...] = ()
+    early_stop: bool = False
 
     @property
     def difference(self) -> float | None:
@@ -93,17 +95,22 @@ def answered(entry: Entry, records: Sequence[Record]) -> Entry:
         found["interval"] = max(0.0, low), min(100.0, high)
         found["n"] = min(record.n for record in records)
         found["verdicts"] = tuple(Verdicts(each.data, each.n, each.verdicts) for each in records)
+        found["early_stop"] = any(record.mode == "early-stop" for record in records)
     return replace(entry, **found)
 
 
 def with_best(compared: Sequence[Entry]) -> list[Entry]:
     """Mark the accuracy that is significantly better than that of each other recipe, if one is.
 
-    Seconds and epochs have no interval, so that none is better than another.
+    Seconds and epochs have no interval, so that none is better than another. Who withstood all
+    steps is not better than who was stopped at the first fooling.
     """
     places = [place for place, entry in enumerate(compared) if entry.verdicts]
     best = significantly_best([compared[place].verdicts for place in places])
     entries = list(compared)
+    stopped = any(entry.early_stop for entry in compared)
+    if best is not None and stopped and not compared[places[best]].early_stop:
+        return entries
     if best is not None:
         entries[places[best]] = replace(entries[places[best]], best=True)
     return entries

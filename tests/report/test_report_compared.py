@@ -76,6 +76,25 @@ def test_different_images_are_never_compared():
     assert not any(best(ours, clean("softmax", 1, n=10)))
 
 
+def test_all_steps_are_not_better_than_an_early_stop():
+    """An image that is fooled on the way and right at the end counts only for one of them."""
+
+    def marked(ours, softmax, modes):
+        records = [
+            make_measurement(model, model, PGD, correct=correct, n=20, mode=mode)
+            for model, correct, mode in zip(
+                (make_model("ours"), make_model("softmax")), (ours, softmax), modes, strict=True
+            )
+        ]
+        found = entries(report_table(3, make_evidence(records)), "White-box PGD")
+        return [found[name].best for name in ("ours", "softmax")]
+
+    assert marked(20, 2, ("fast", "exact")) == [True, False]
+    assert marked(20, 2, ("early-stop", "early-stop")) == [True, False]
+    assert marked(20, 2, ("early-stop", "fast")) == [True, False]
+    assert marked(20, 2, ("fast", "early-stop")) == [False, False]
+
+
 @pytest.mark.parametrize("form", ["text", "md", "latex", "html"])
 def test_the_legend_says_what_the_mark_means(form):
     records = [clean("ours", 20), clean("softmax", 2)]
