@@ -47,6 +47,13 @@ class Loss(StrEnum):
     feature = "feature"
 
 
+class Ensemble(StrEnum):
+    """Attacks that are sequences of others."""
+
+    auto = "auto"
+    strongest = "strongest"
+
+
 def offered(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """A shell's completion: those of the names that go on from what is typed."""
 

@@ -75,7 +75,19 @@ class Report(Home):
         ),
     ] = None
     seed: Annotated[
-        int | None, typer.Option(help="Only recipes with this seed.", show_default="any")
+        list[int] | None,
+        typer.Option(
+            help="Only recipes with this seed; a table shows the mean and spread of several.",
+            show_default="any",
+        ),
+    ] = None
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="A model of your own or a recipe; may be repeated.",
+            show_default=False,
+        ),
     ] = None
 
     def __call__(self) -> None:
@@ -97,10 +109,10 @@ class Report(Home):
             cure = f"Leave --model out, or write --figure {OVER_EPS}."
             raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
         if self.table in TITLES and not self.page:
-            if self.dataset or self.scale or self.seed is not None or self.interval:
+            if self.dataset or self.scale or self.seed or self.interval or self.model:
                 raise UserError(
                     f"Table {self.table} describes the code, not measurements.",
-                    "Leave --dataset, --scale, --seed and --interval out.",
+                    "Leave --dataset, --scale, --seed, --model and --interval out.",
                 )
             print_tables([described_table(self.table)], self.form, output=self.output)
             return
@@ -109,6 +121,12 @@ class Report(Home):
             raise UserError(
                 f"There is no table {self.table} in the paper.", f"Known: --table {known}."
             )
+        if len(set(self.seed or ())) > 1 and (self.table is None or self.page):
+            cause = "Only a table shows the mean and spread of several seeds."
+            raise UserError(cause, "Name a table with --table 3, or one --seed.")
+        if self.model and self.table is None and not self.page:
+            cause = "A model is shown beneath the paper's in a table."
+            raise UserError(cause, "Name a table with --table 3, or ask for --page.")
         self._show_stored()
         if not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
@@ -120,7 +138,9 @@ class Report(Home):
         from robustbench_pcl.store.records import Paths
 
         evidence = load_evidence(Paths(self.home))
-        names, scale = self.dataset or [], read_scale(self.scale)
+        names, scale, models = self.dataset or [], read_scale(self.scale), self.model or []
+        seeds = self.seed or []
+        seed = next(iter(seeds), None)
         if self.page:
             from robustbench_pcl.report.page import full_page
 
@@ -129,14 +149,14 @@ class Report(Home):
                 evidence,
                 numbers,
                 names,
-                models=self.model or [],
                 scale=scale,
-                seed=self.seed,
+                seed=seed,
+                models=models,
                 interval=self.interval,
             )
             write(page, self.output)
         elif self.table is not None:
-            table = report_table(self.table, evidence, names, scale, self.seed)
+            table = report_table(self.table, evidence, names, scale, seeds, models=models)
             print_tables([table], self.form, interval=self.interval, output=self.output)
         elif self.model:
             self._show_models(evidence, self.model)
@@ -144,7 +164,7 @@ class Report(Home):
             from robustbench_pcl.report.figures import report_figure
 
             number = read_figure(self.figure)
-            drawn = report_figure(number, evidence, names, scale=scale, seed=self.seed)
+            drawn = report_figure(number, evidence, names, scale=scale, seed=seed)
             write_figure(drawn, self.output)
         elif self.output is not None:
             cure = "Name one with --table 3, or ask for --page."
@@ -152,7 +172,7 @@ class Report(Home):
         else:
             from robustbench_pcl.report.text import overview, overview_text
 
-            lines = overview(evidence, names, scale=scale, seed=self.seed)
+            lines = overview(evidence, names, scale=scale, seed=seed)
             if self.form is Format.text:
                 write(overview_text(lines))
             else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_pcl.cli.choices import Format
+from robustbench_pcl.cli.choices import Ensemble, Format
 from robustbench_pcl.cli.options import (
     Attacks,
     DatasetArgument,
@@ -56,7 +56,7 @@ class _Reproduction(Work, Seeded, Attacks):
 
         evidence = load_evidence(workspace.paths)
         tables = [
-            report_table(number, evidence, datasets, scale, self.seed)
+            report_table(number, evidence, datasets, scale, [self.seed])
             for number, datasets in numbers.items()
         ]
         print_tables(tables, self.form)
@@ -84,6 +84,14 @@ class Run(_Reproduction):
         typer.Option(help="A suite of your own: docs/suites.md.", show_default=False),
     ] = None
     dataset: DatasetsOption = None
+    ensembles: Annotated[
+        list[Ensemble] | None,
+        typer.Option(
+            "--with",
+            help="Also attack by this, at the table's largest eps; may be repeated.",
+            show_default=False,
+        ),
+    ] = None
 
     def __call__(self) -> None:
         """Do it and show it."""
@@ -92,6 +100,8 @@ class Run(_Reproduction):
                 "Give tables and figures of the paper, or a suite.",
                 "Write --table 3, --figure 7, or --suite my.toml.",
             )
+        if self.ensembles and not self.table:
+            raise UserError("Only tables are measured --with another attack.", "Write --table 3.")
         if self.suite is not None:
             self._run_suite(self.suite)
         else:
@@ -129,6 +139,8 @@ class Run(_Reproduction):
         ]
         if self.asked_for:
             tasks += self._further_attacks(tasks)
+        if self.ensembles:
+            tasks += self._ensembles(tables, scale)
         workspace = self.workspace()
         if not carry_out(tasks, workspace, self):
             return
@@ -136,6 +148,23 @@ class Run(_Reproduction):
             self.show_tables(tables, workspace, scale)
         if figures:
             self._draw(figures, workspace, scale)
+
+    def _ensembles(self, tables: "dict[int, tuple[str, ...]]", scale: "Scale") -> "list[Measure]":
+        """What --with asks for, on all that the tables attack white-box."""
+        from robustbench_pcl.pipeline.planner import ensemble_tasks
+
+        tasks = [
+            task
+            for number, datasets in tables.items()
+            for name in datasets
+            for ensemble in dict.fromkeys(self.ensembles or ())
+            for task in ensemble_tasks(
+                number, name, ensemble.value, scale, self.seed, images=self.images, mode=self.mode
+            )
+        ]
+        if not tasks:
+            raise UserError("Nothing of that is attacked white-box.", "Leave --with out.")
+        return tasks
 
     def _further_attacks(self, tasks: "Iterable[AnyTask]") -> "list[Measure]":
         """The options' attacks on all that is attacked white-box."""

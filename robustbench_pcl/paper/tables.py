@@ -232,6 +232,12 @@ class PaperTable(Description):
         return tuple(section.dataset for section in self.sections)
 
     @property
+    def recipes(self) -> tuple[str, ...]:
+        """What is measured, in order."""
+        sides = (self.rows, self.columns)
+        return tuple(heading.target for side in sides for heading in side if heading.target)
+
+    @property
     def targets_in_rows(self) -> bool:
         """Whether a row is a recipe, so that recipes are compared down a column."""
         return all(row.target for row in self.rows)
@@ -283,18 +289,24 @@ class PaperTable(Description):
         )
 
     def extended(self, recipes: Sequence[str]) -> PaperTable:
-        """A matrix with further recipes as sources and targets; the paper has no numbers for them.
+        """The table with further recipes, for which the paper has no numbers.
 
-        Raises:
-            ValueError: the table is not a matrix.
+        They stand where its own do: in rows, in columns, or in a matrix in both.
         """
-        if not self.is_matrix:
-            raise ValueError(f"table {self.number} is not a matrix of sources and targets")
+        sides = (self.rows_for(self.datasets[0]), self.columns)
+        taken = {heading.name for side in sides for heading in side}
+        labels = {name: f"{name} (model)" if name in taken else name for name in recipes}
         row, column = self.rows[0], self.columns[0]
-        rows = [Heading(label=name, source=name, attack=row.attack) for name in recipes]
-        columns = [Heading(label=name, group=column.group, target=name) for name in recipes]
-        beside = (None,) * len(recipes)
-        below = ((None,) * (len(self.columns) + len(recipes)),) * len(recipes)
+        rows, columns = [], []
+        for name, label in labels.items():
+            if self.is_matrix:
+                rows.append(Heading(label=label, source=name, attack=row.attack))
+            if self.targets_in_rows:
+                rows.append(Heading(label=label, target=name))
+            else:
+                columns.append(Heading(label=label, group=column.group, target=name))
+        beside = (None,) * len(columns)
+        below = ((None,) * (len(self.columns) + len(columns)),) * len(rows)
         return self.changed(
             columns=(*self.columns, *columns),
             rows=(*self.rows, *rows),

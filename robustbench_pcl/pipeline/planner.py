@@ -83,6 +83,41 @@ def table_tasks(
     return found
 
 
+def ensemble_tasks(
+    number: int,
+    dataset: str,
+    name: str,
+    scale: Scale,
+    seed: int = 0,
+    *,
+    images: int | None = None,
+    mode: Mode = "fast",
+) -> list[Measure]:
+    """A further attack on every recipe that a table attacks white-box, at its largest eps.
+
+    Only who withstands is asked, so images leave early unless ``mode`` is "exact".
+
+    Args:
+        number: the paper's.
+        dataset: name of the data set.
+        name: of the attack: "auto" or "strongest".
+        scale: of the recipes.
+        seed: of recipes and attacks.
+        images: how many test images; the scale's own number if None.
+        mode: how adversarial sets are made.
+
+    Raises:
+        UserError: there is no such table, data set or attack.
+    """
+    cells = [position.cell for position in published(number).positions(dataset)]
+    mode = "exact" if mode == "exact" else "early-stop"
+    found = []
+    for cell in _at_the_largest_budget(cells, name):
+        target = load_recipe(cell.target, dataset, scale, seed)
+        found.append(Measure(target, target, cell.attack_for(scale), images, seed, mode))
+    return found
+
+
 def figure_tasks(
     number: int,
     dataset: str,
@@ -206,16 +241,16 @@ def load_suite(path: Path) -> Suite:
     return suite
 
 
-def _at_the_largest_budget(cells: Sequence[Cell]) -> list[Cell]:
-    """White-box PGD on every target that is attacked white-box, at the largest eps of them all."""
+def _at_the_largest_budget(cells: Sequence[Cell], name: str = "pgd") -> list[Cell]:
+    """An attack on every target that is attacked white-box, at the largest eps of them all."""
     white_box = [cell for cell in cells if cell.white_box]
     budgets = [cell.attack.eps for cell in white_box if cell.attack and cell.attack.eps is not None]
     if not budgets:
         return []
-    pgd = AttackRequest(name="pgd", eps=max(budgets))
+    attack = AttackRequest(name=name, eps=max(budgets))
     targets = dict.fromkeys((cell.dataset, cell.target) for cell in white_box)
     return [
-        Cell(dataset=dataset, target=target, source=target, attack=pgd)
+        Cell(dataset=dataset, target=target, source=target, attack=attack)
         for dataset, target in targets
     ]
 

@@ -217,28 +217,40 @@ def table_figures(tables: Sequence[Table]) -> Iterator[PageFigure]:
     """Bars for Table 3 and a heat map for a transfer matrix, where anything is measured."""
     for table in tables:
         for section in table.sections:
-            if section.measured and table.number == 3:
+            if section.scale and table.number == 3:
                 yield PageFigure(
                     f"White-box attacks on {section.title}",
                     _attack_bars(section),
                     f"Accuracy with {percent('95')} intervals, {section.heading}.",
                 )
-            if section.measured and table.is_matrix:
+            if section.scale and table.is_matrix:
                 yield PageFigure(
                     f"Transfer on {section.title}",
                     _transfer_map(section),
-                    f"Accuracy on PGD images, {section.heading}. Framed: white-box.",
+                    f"Accuracy on PGD images, {section.heading}{_widest(section)}. "
+                    "Framed: white-box.",
                 )
 
 
+def _widest(section: Section) -> str:
+    """How far a number may be off, for a figure that has no room for intervals."""
+    halves = [(e.interval[1] - e.interval[0]) / 2 for e in section.entries if e.interval]
+    return f", the widest {percent('95')} interval ±{max(halves):.1f} points" if halves else ""
+
+
 def _attack_bars(section: Section) -> Drawing:
-    """Accuracy without attack, under each white-box attack, and in the worst case if known."""
-    rows = {
-        row.heading.label: [
-            entry for entry in row.entries if entry.cell.attack is None or entry.cell.white_box
-        ]
-        for row in section.rows
-    }
+    """Accuracy without attack, under each white-box attack and in the worst case, as far as known.
+
+    AutoAttack and `strongest` have bars where some recipe was attacked by them.
+    """
+    shown = [
+        at
+        for at, entry in enumerate(section.rows[0].entries)
+        if entry.cell.attack is None
+        or (entry.cell.white_box and not entry.is_summary)
+        or any(row.entries[at].is_summary and row.entries[at].seeds for row in section.rows)
+    ]
+    rows = {row.heading.label: [row.entries[at] for at in shown] for row in section.rows}
     groups = [entry.column.label for entry in next(iter(rows.values()))]
     return bars(
         groups,
@@ -251,7 +263,7 @@ def _attack_bars(section: Section) -> Drawing:
 
 def _transfer_map(section: Section) -> Drawing:
     """Accuracy of each target on images made on each source; white-box attacks are framed."""
-    rows = [row for row in section.rows if not row.entries[0].is_worst_case]
+    rows = [row for row in section.rows if not row.entries[0].is_summary]
     return heat_map(
         [row.heading.label for row in rows],
         [entry.column.label for entry in rows[0].entries],

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Hashable, Iterable
+from typing import TypeVar
 
 from robustbench_pcl.paper.tables import Quantity
+
+K = TypeVar("K", bound=Hashable)
 
 MISSING = "–"
 USUAL_STEPS = 17
@@ -97,3 +101,11 @@ def span(numbers: Iterable[float]) -> str:
     values = set(numbers)
     low, high = min(values), max(values)
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
+    """What each key goes with, in order, once."""
+    groups: dict[K, dict[str, None]] = defaultdict(dict)
+    for key, value in pairs:
+        groups[key][value] = None
+    return {key: list(values) for key, values in groups.items()}

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
+from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.independent import independent_results
 from robustbench_pcl.paper.tables import PaperTable, Position
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.recipes.load import load_recipe
-from robustbench_pcl.report.formatting import counted, listed, percent, show_budget, span
+from robustbench_pcl.report.formatting import counted, grouped, listed, percent, show_budget, span
 from robustbench_pcl.report.results import Answers, Evidence, Record
+from robustbench_pcl.report.summaries import summary_notes
 from robustbench_pcl.report.worst_case import WorstCase
-
-K = TypeVar("K", bound=Hashable)
 
 DIGEST = 8
 """Characters of a digest that a reader is shown."""
@@ -28,8 +27,10 @@ def footnotes(
     paper: PaperTable,
     positions: Sequence[Position],
     evidence: Evidence,
-    answers: Answers,
-    cases: Mapping[str, WorstCase],
+    answers: Sequence[Answers],
+    *,
+    cases: Sequence[WorstCase],
+    command: str,
 ) -> Iterator[str]:
     """All notes on a section, one sentence or two each.
 
@@ -37,26 +38,37 @@ def footnotes(
         paper: the table as the paper prints it.
         positions: of the section.
         evidence: all that is stored.
-        answers: to the positions' cells.
-        cases: recipe -> its worst case.
+        answers: to the positions' cells, for each seed.
+        cases: worst cases.
+        command: measures the section.
     """
     dataset = positions[0].cell.dataset
     headings = [heading for position in positions for heading in (position.row, position.column)]
     names = {heading.target: heading.label for heading in headings if heading.target}
     asked = [
         (position, record)
-        for position, record in zip(positions, answers.records, strict=True)
+        for each in answers
+        for position, record in zip(positions, each.records, strict=True)
         if record is not None
     ]
     if dataset not in paper.datasets:
         title = dataset_spec(dataset).title
         yield f"The paper's Table {paper.number} has no numbers for {title}."
-    if asked and answers.scale:
+    if asked:
         yield from _recipe_notes([record for _, record in asked], names)
+        yield from _seed_notes(asked, answers, names)
         yield from _measuring_notes(asked, names, cases)
         yield from _attack_notes(positions)
-        yield from _not_shown(positions, evidence, answers, names)
-    yield from _worst_case_note(cases, names)
+        yield from _not_shown(positions, asked, evidence, answers[0], names)
+
+    def strongest(target: str, eps: float) -> str:
+        if target in paper.recipes:
+            return f"{command} --with strongest"
+        scale = next(r.scale for position, r in asked if position.cell.target == target)
+        options = f"--dataset {dataset} --scale {scale} --attack strongest --eps {eps:.12g}"
+        return f"pclbench attack {target} {options}"
+
+    yield from summary_notes([each.cell for each in positions], cases, names, strongest)
     yield from _independent_notes(dataset, positions)
     yield from paper.section(dataset).notes
 
@@ -70,16 +82,32 @@ def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterat
     ]
     if pairs:
         yield f"Recipes: {', '.join(pairs)}."
-    recipes = {record.target: record.recipe for record in records}
+    models = {record.target: record.recipe for record in records}
     sources = {r.source: r.source_recipe for r in records if getattr(r, "source", None)}
-    yield scale_note(list({**recipes, **sources, **recipes}.values()))
+    own = {name: recipe for name, recipe in models.items() if isinstance(recipe, Recipe)}
+    by_scale: dict[Scale, list[Recipe]] = defaultdict(list)
+    for recipe in {**own, **sources, **own}.values():
+        if isinstance(recipe, Recipe):
+            by_scale[recipe.scale].append(recipe)
+    for scale, recipes in by_scale.items():
+        if len(by_scale) > 1:
+            labels = [names.get(each.name, each.name) for each in recipes]
+            yield f"At {scale} scale: {listed(labels)}."
+        yield scale_note(recipes)
+    for name, model in models.items():
+        if name not in own:
+            yield f"{names.get(name, name)} was not trained by pclbench: {model.source}."
     for images in dict.fromkeys(record.images for record in records):
         yield f"Images from {images}."
+    yield from _decision_notes({names.get(name, name): recipe for name, recipe in own.items()})
+
+
+def _decision_notes(recipes: Mapping[str, Recipe]) -> Iterator[str]:
+    """What recipes, by their labels, are trained with and how they decide, where not as usual."""
     losses = []
     rules = []
-    for name, recipe in recipes.items():
-        label = names.get(name, name)
-        loss, parameters = recipe.loss["name"], dict(recipe.loss)
+    for label, recipe in recipes.items():
+        loss, parameters = str(recipe.loss["name"]), dict(recipe.loss)
         del parameters["name"]
         if parameters:
             loss += f" ({', '.join(f'{key} = {value}' for key, value in parameters.items())})"
@@ -89,23 +117,15 @@ def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterat
             rules.append(("the nearest prototype or class mean, not the largest logit", label))
         if recipe.members > 1:
             rules.append((f"the largest mean probability of {recipe.members} networks", label))
-    for loss, users in _grouped(losses).items():
+    for loss, users in grouped(losses).items():
         yield f"Loss of {listed(users)}: {loss}."
-    for rule, users in _grouped(rules).items():
+    for rule, users in grouped(rules).items():
         yield f"Class predicted by {listed(users)}: {rule}."
 
 
 def _letters(name: str) -> str:
     """A name without references, signs and blanks: "Ours + FGSM" is "ours-fgsm"."""
     return re.sub(r"\[\d+\]|\W", "", name).casefold()
-
-
-def _grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:
-    """What each key goes with, in order, once."""
-    groups: dict[K, dict[str, None]] = defaultdict(dict)
-    for key, value in pairs:
-        groups[key][value] = None
-    return {key: list(values) for key, values in groups.items()}
 
 
 def scale_note(recipes: Sequence[Recipe]) -> str:
@@ -162,10 +182,26 @@ def _training_attacks(recipe: Recipe) -> dict[str, object]:
     return steps if joined is None else {**steps, joined.attack: joined.steps}
 
 
+def _seed_notes(
+    asked: Sequence[tuple[Position, Record]], answers: Sequence[Answers], names: Mapping[str, str]
+) -> Iterator[str]:
+    """Which of several seeds are averaged, and where some are missing."""
+    if len(answers) > 1:
+        seeds = listed(str(seed) for seed in sorted({record.seed for _, record in asked}))
+        yield (
+            f"Means over trainings with seed {seeds}, ± their standard deviation; an interval of a "
+            "mean is Student's."
+        )
+        counts = Counter(position for position, _ in asked)
+        fewer = _where([p for p, count in counts.items() if count < len(answers)], names)
+        if fewer:
+            yield f"Of fewer seeds: {fewer}."
+
+
 def _measuring_notes(
     asked: Sequence[tuple[Position, Record]],
     names: Mapping[str, str],
-    cases: Mapping[str, WorstCase],
+    cases: Sequence[WorstCase],
 ) -> Iterator[str]:
     """How attacks differ from the paper's; their precision; images, device, seconds."""
     attacked = [(p, record) for p, record in asked if getattr(record, "parameters", None)]
@@ -190,10 +226,9 @@ def _measuring_notes(
         )
     measured = [record for _, record in asked if hasattr(record, "low")]
     if measured:
-        intervals = [(record.low, record.high) for record in measured]
-        intervals += [case.interval for case in cases.values()]
-        half = max(high - low for low, high in intervals) / 2
-        images = span(record.n for record in measured)
+        strongest = [record for case in cases for record in (case, *case.ensembles.values())]
+        half = max(record.high - record.low for record in (*measured, *strongest)) / 2
+        images = span(record.n for record in (*measured, *strongest))
         yield f"n = {images} images; the widest {percent('95')} interval is ±{half:.1f} points."
     yield f"Measured on {listed(sorted({record.device for _, record in asked}))}."
     threads = {r.threads for p, r in asked if p.cell.quantity == "seconds_per_epoch"}
@@ -207,14 +242,14 @@ def _measuring_notes(
 
 def _where(positions: Sequence[Position], names: Mapping[str, str]) -> str:
     """Attacks and the models they are on, models with the same attacks together; "" for none."""
-    attacks = _grouped((names[position.cell.target], _asking(position)) for position in positions)
-    models = _grouped((tuple(of), name) for name, of in attacks.items())
+    attacks = grouped((names[position.cell.target], _asking(position)) for position in positions)
+    models = grouped((tuple(of), name) for name, of in attacks.items())
     return "; ".join(f"{listed(of)} on {listed(those)}" for of, those in models.items())
 
 
 def _asking(position: Position) -> str:
-    """The heading that names a position's attack."""
-    return (position.column if position.column.attack else position.row).name
+    """The heading that names what is asked of a position's target."""
+    return (position.column if position.row.target else position.row).name
 
 
 def _attack_notes(positions: Sequence[Position]) -> Iterator[str]:
@@ -236,65 +271,53 @@ def _attack_notes(positions: Sequence[Position]) -> Iterator[str]:
 
 
 def _not_shown(
-    positions: Sequence[Position], evidence: Evidence, answers: Answers, names: Mapping[str, str]
+    positions: Sequence[Position],
+    asked: Sequence[tuple[Position, Record]],
+    evidence: Evidence,
+    answers: Answers,
+    names: Mapping[str, str],
 ) -> Iterator[str]:
     """What is stored and not in the table: other scales, other checkpoints, other attacks."""
-    shown_scale = answers.scale or "paper"
     for scale, count in answers.counts.items():
-        if scale != shown_scale:
+        if scale != answers.scale:
             yield f"{counted(count, 'cell')} measured at {scale} scale too: --scale {scale}."
-    attacks = [position.cell.attack_for(shown_scale) for position in positions]
+    attacks = [position.cell.attack_for(answers.scale or "paper") for position in positions]
     wanted = [attack.dump() for attack in attacks if attack]
     kinds = {_kind(dump) for dump in wanted}
-    shown = {
-        position.cell.target: record
-        for position, record in zip(positions, answers.records, strict=True)
-        if record is not None
-    }
+    shown: dict[str, dict[str, Record]] = defaultdict(dict)
+    for position, record in asked:
+        shown[position.cell.target][record.weights] = record
     others = []
-    for target, record in shown.items():
+    for target, models in shown.items():
+        record = next(iter(models.values()))
         stored = evidence.records[record.dataset, target, record.scale]
-        weights = {row.weights: row.seed for row in stored if row.weights != record.weights}
+        weights = {row.weights: row.seed for row in stored if row.weights not in models}
         if weights:
             listing = (
                 f"{digest[:DIGEST]}{'' if seed == record.seed else f' (seed {seed})'}"
                 for digest, seed in weights.items()
             )
+            own = listed(digest[:DIGEST] for digest in models)
             yield (
-                f"Of {names[target]} {len(weights) + 1} checkpoints are stored; the numbers are "
-                f"of weights {record.weights[:DIGEST]} alone, not of {listed(listing)}."
+                f"Of {names[target]} {len(weights) + len(models)} checkpoints are stored; the "
+                f"numbers are of weights {own} alone, not of {listed(listing)}."
             )
         others += [
             (row.attack, names[target])
             for row in stored
             if getattr(row, "white_box", False)
-            and row.model == record.model
+            and row.model in {model.model for model in models.values()}
             and row.parameters not in wanted
             and _kind(row.parameters) in kinds
         ]
     if others:
-        where = "; ".join(f"{name} on {listed(of)}" for name, of in _grouped(others).items())
+        where = "; ".join(f"{name} on {listed(of)}" for name, of in grouped(others).items())
         yield f"Stored too, but with other parameters than the table asks for: {where}."
 
 
 def _kind(dump: Mapping[str, object]) -> tuple[object, ...]:
     """An attack's name, budget and loss, without what else decides how strong it is."""
     return tuple(map(dump.get, ("name", "eps", "c", "loss")))
-
-
-def _worst_case_note(cases: Mapping[str, WorstCase], names: Mapping[str, str]) -> Iterator[str]:
-    """What the worst cases withstood, recipes with the same attacks together."""
-    groups = _grouped(((case.attacks, case.n), names[target]) for target, case in cases.items())
-    if groups:
-        budget = show_budget(next(iter(cases.values())).eps, None)
-        attacked = "; ".join(
-            listed(attacks) + (f" on {listed(recipes)}" if len(groups) > 1 else "") + f" (n = {n})"
-            for (attacks, n), recipes in groups.items()
-        )
-        yield (
-            "Worst case: an image counts only if it withstands every stored white-box attack "
-            f"within {budget}: {attacked}."
-        )
 
 
 def _independent_notes(dataset: str, positions: Sequence[Position]) -> Iterator[str]:

@@ -61,24 +61,26 @@ def full_page(
         numbers: of the paper's tables; by default all with a measurement, or all if none has, and
             the paper's figures with them.
         datasets: sections to show; by default all with a measurement.
-        models: by name, to show everything stored about and to draw over eps; by default what is
-            stored about every model that was attacked, unless tables are named.
+        models: by name, beneath the paper's rows, to show everything stored about and to draw over
+            eps; by default what is stored about every model that was attacked, unless tables are
+            named.
         scale: of the recipes; by default the most faithful one measured.
         seed: of the recipes' training; any by default.
         interval: show each measured number's interval.
 
     Raises:
-        UserError: there is no such table or data set, nothing is stored about a model, or a file is
+        UserError: there is no such table or data set, nothing is stored of a model, or a file is
             damaged.
     """
+    seeds = [] if seed is None else [seed]
     tables = [
-        report_table(number, evidence, datasets, scale, seed)
+        report_table(number, evidence, datasets, scale, seeds, models=models)
         for number in numbers or published_numbers()
         if number not in TITLES
     ]
     figures: list[PageFigure] = []
     if not numbers:
-        tables = [t for t in tables if any(s.measured for s in t.sections)] or tables
+        tables = [t for t in tables if any(s.scale for s in t.sections)] or tables
         figures = list(paper_figures(evidence, datasets, scale=scale, seed=seed))
     figures = [*table_figures(tables), *figures, *training_figures(tables, evidence, seed)]
     if models:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tabulate import tabulate
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
+from robustbench_pcl.report.entries import Entry, Row
 from robustbench_pcl.report.formatting import (
     MINUS,
     show_difference,
@@ -27,8 +28,9 @@ from robustbench_pcl.report.formatting import (
     superscript,
 )
 from robustbench_pcl.report.results import HasPaths, load_evidence, paths_of
-from robustbench_pcl.report.table import Entry, Row, Table, report_table
-from robustbench_pcl.report.text import legend, terminal_text
+from robustbench_pcl.report.table import Table, report_table
+from robustbench_pcl.report.text import legend, show_spread, significance, terminal_text
+from robustbench_pcl.report.worst_case import WorstCase
 
 FORMATS = ("text", "md", "latex", "html", "csv", "json")
 UNITS = {"accuracy": " %", "seconds_per_epoch": " s", "epochs": " epochs"}
@@ -39,6 +41,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "†": r"\dag{}",
     "–": "--",
     MINUS: "$-$",
     "→": r"$\rightarrow$",
@@ -93,7 +96,8 @@ def table(
     *,
     datasets: Sequence[str] = (),
     scale: Scale | None = None,
-    seed: int | None = None,
+    seeds: Sequence[int] = (),
+    models: Sequence[str] = (),
     interval: bool = False,
 ) -> Rendered:
     """A table of the paper, what is stored beside what was published.
@@ -103,16 +107,18 @@ def table(
         workspace: a workspace, or the folder that holds ``checkpoints/`` and ``results/``.
         datasets: to show; by default those with a measurement.
         scale: of the recipes; by default the most faithful one measured.
-        seed: of the recipes' training; any by default.
+        seeds: of the recipes' training; any by default. Of several the mean is shown.
+        models: further ones that something is stored of, beneath the paper's.
         interval: with each measured number's 95 % interval.
 
     Raises:
-        UserError: there is no such table or data set, or a stored file is damaged.
+        UserError: there is no such table or data set, nothing is stored of a model, or a stored
+            file is damaged.
     """
     if number in TITLES:
         return Rendered(described_table(number))
     evidence = load_evidence(paths_of(workspace))
-    return Rendered(report_table(number, evidence, datasets, scale, seed), interval)
+    return Rendered(report_table(number, evidence, datasets, scale, seeds, models=models), interval)
 
 
 def render(table: Table | DescribedTable, form: str, *, interval: bool = False) -> str:
@@ -168,10 +174,13 @@ def _cells(table: Table) -> Iterator[dict[str, Any]]:
                     "eps": attack and attack.eps,
                     "c": attack and attack.c,
                     "measured": entry.measured,
+                    "spread": entry.spread,
+                    "seeds": entry.seeds,
                     "interval_low": low,
                     "interval_high": high,
                     "n": entry.n,
                     "best": entry.best,
+                    "words": entry.words,
                     "published": entry.published,
                     "difference": entry.difference,
                     "remark": entry.remark,
@@ -193,7 +202,7 @@ def _content(table: Table | DescribedTable) -> dict[str, Any]:
             "dataset": section.dataset,
             "scale": section.scale,
             "footnotes": section.footnotes,
-            "worst_cases": {recipe: asdict(case) for recipe, case in section.worst_cases.items()},
+            "worst_cases": [_worst_case(case) for case in section.worst_cases],
             "missing": section.missing,
             "command": section.command,
             "environments": [environment.content() for environment in section.environments],
@@ -201,6 +210,12 @@ def _content(table: Table | DescribedTable) -> dict[str, Any]:
         for section in table.sections
     ]
     return {**content, "cells": list(_cells(table)), "sections": sections}
+
+
+def _worst_case(case: WorstCase) -> dict[str, Any]:
+    """A worst case as JSON has it; its ensembles are cells."""
+    own = vars(case)
+    return {name: own[name] for name in own if name not in ("verdicts", "ensembles")}
 
 
 class Verbatim(str):
@@ -270,8 +285,8 @@ def _classes(table: Table, entry: Entry) -> str:
     states = {
         "best": entry.best,
         "missing": entry.measured is None,
-        "white-box": table.is_matrix and entry.cell.white_box,
-        "worst": entry.is_worst_case,
+        "white-box": table.is_matrix and entry.cell.white_box and not entry.is_summary,
+        "worst": entry.is_summary,
     }
     return " ".join(name for name, present in states.items() if present)
 
@@ -286,9 +301,11 @@ def _full(row: Row) -> float:
 def _details(entry: Entry) -> str:
     """What a pointer resting on the cell shows."""
     unit = UNITS[entry.cell.quantity]
-    parts = ["not measured"]
+    parts = [entry.words or "not measured"]
     if entry.measured is not None:
         parts = [f"measured {_measured(entry)}{unit}"]
+    if entry.spread is not None:
+        parts.append(f"standard deviation over {entry.seeds} seeds {show_spread(entry)}")
     if entry.interval:
         parts.append(f"95 % interval {show_interval(entry.interval)}")
     if entry.n:
@@ -301,11 +318,11 @@ def _details(entry: Entry) -> str:
 
 
 def _measured(entry: Entry) -> str:
-    return show_measured(entry.measured, entry.cell.quantity)
+    return (entry.words or show_measured(entry.measured, entry.cell.quantity)) + entry.mark
 
 
 def _published(entry: Entry) -> str:
-    return show_published(entry.published, entry.cell.quantity)
+    return "" if entry.words else show_published(entry.published, entry.cell.quantity)
 
 
 def _difference(entry: Entry) -> str:
@@ -342,10 +359,12 @@ def _environment(finalize: Callable[[object], str] | None = None, **options: Any
         "measured": _measured,
         "published": _published,
         "difference": _difference,
+        "spread": show_spread,
         "show_interval": show_interval,
         "show_measured": show_measured,
         "superscript": superscript,
         "legend": legend,
+        "significance": significance,
         "classes": _classes,
         "details": _details,
         "full": _full,

@@ -2,75 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.environment import Environment
-from robustbench_pcl.paper.tables import (
-    AttackRequest,
-    Cell,
-    Heading,
-    PaperTable,
-    Position,
-    published,
-)
-from robustbench_pcl.report.formatting import DIGITS, show_budget
+from robustbench_pcl.errors import unknown_name
+from robustbench_pcl.paper.tables import Cell, Heading, PaperTable, Position, published
+from robustbench_pcl.report.entries import Entry, Row, answered, with_best
+from robustbench_pcl.report.formatting import show_budget
 from robustbench_pcl.report.notes import footnotes
 from robustbench_pcl.report.results import Answers, Evidence
-from robustbench_pcl.report.worst_case import WorstCase, largest_eps, worst_cases
-
-WORST_CASE = "worst-case"
-"""The attack that stands for the strongest of all stored ones, image by image."""
-HEADING = Heading(label="Worst case")
-CLAIM = "The lowest number that the table prints for an L-infinity white-box attack."
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One position of a table, answered as far as it can be.
-
-    Attributes:
-        column: the heading above it.
-        cell: the question.
-        measured: per cent, seconds or epochs; None if nothing answers the cell.
-        published: the same from the paper, or None.
-        n: images measured, or None.
-        interval: 95 % interval in per cent, or None.
-        remark: on the published number, or "".
-        best: no other recipe does better here on as many images, and some recipe does worse.
-    """
-
-    column: Heading
-    cell: Cell
-    measured: float | None
-    published: float | None
-    n: int | None = None
-    interval: tuple[float, float] | None = None
-    remark: str = ""
-    best: bool = False
-
-    @property
-    def difference(self) -> float | None:
-        """Measured less published, or None where one of them is missing."""
-        if self.measured is None or self.published is None:
-            return None
-        return round(self.measured - self.published, DIGITS)
-
-    @property
-    def is_worst_case(self) -> bool:
-        """Whether it is over all stored attacks, and not at a position of the paper's table."""
-        return self.cell.attack is not None and self.cell.attack.name == WORST_CASE
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row: its heading, and an entry for each column."""
-
-    heading: Heading
-    entries: tuple[Entry, ...]
+from robustbench_pcl.report.summaries import with_summaries
+from robustbench_pcl.report.worst_case import WorstCase, worst_cases
 
 
 @dataclass(frozen=True)
@@ -84,12 +30,11 @@ class Section:
         scale: of the recipes measured; None if nothing was.
         rows: from top to bottom.
         footnotes: sentences.
-        measured: how many entries have a measured number.
-        missing: cells that nothing answers.
-        command: fills them; "" if there are none.
+        measured: how many of the paper's cells are measured, for each seed.
+        missing: how many are not.
+        commands: measure those.
         environments: where the numbers were made.
-        worst_cases: recipe -> its accuracy over the stored white-box attacks within the largest
-            budget that the section asks about.
+        worst_cases: of each recipe and seed, within the largest budget that the section asks for.
     """
 
     dataset: str
@@ -100,14 +45,19 @@ class Section:
     footnotes: tuple[str, ...]
     measured: int
     missing: int
-    command: str
+    commands: tuple[str, ...]
     environments: tuple[Environment, ...]
-    worst_cases: Mapping[str, WorstCase]
+    worst_cases: tuple[WorstCase, ...]
 
     @property
     def entries(self) -> tuple[Entry, ...]:
         """All entries, row by row."""
         return tuple(entry for row in self.rows for entry in row.entries)
+
+    @property
+    def command(self) -> str:
+        """Measures all that is missing; "" if nothing is."""
+        return " && ".join(self.commands)
 
 
 @dataclass(frozen=True)
@@ -122,6 +72,7 @@ class Table:
         sections: one per data set.
         is_matrix: rows are sources and columns targets.
         has_published: the paper has a number for some entry.
+        seeds: that means are over; empty for numbers of one training each.
         commands: fill the missing cells.
         remarks: on published numbers, in the order of their numbering from 1.
     """
@@ -133,6 +84,7 @@ class Table:
     sections: tuple[Section, ...]
     is_matrix: bool
     has_published: bool
+    seeds: tuple[int, ...]
     commands: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -148,12 +100,14 @@ def report_table(
     evidence: Evidence,
     datasets: Sequence[str] = (),
     scale: Scale | None = None,
-    seed: int | None = None,
+    seeds: Sequence[int] = (),
+    *,
+    models: Sequence[str] = (),
 ) -> Table:
     """Put what was measured beside a table of the paper.
 
     A recipe's numbers come from one of its checkpoints: the one that answers most of the table's
-    cells, the newest if several do.
+    cells, the newest if several do; with several seeds from one for each.
 
     Args:
         number: the paper's.
@@ -161,24 +115,36 @@ def report_table(
         datasets: sections to show; by default the paper's with a measurement and others that are
             half measured, or if there are none all with a measurement, or the paper's.
         scale: of the recipes; by default for each data set the most faithful one measured.
-        seed: of the recipes' training; any by default.
+        seeds: of the recipes' training; any by default. Of several the mean is shown.
+        models: further ones, recipes or models from elsewhere, each of its own scale.
 
     Raises:
-        UserError: there is no such table or data set.
+        UserError: there is no such table or data set, or nothing is stored of a model.
     """
-    paper = published(number)
+    paper, seeds = published(number), tuple(dict.fromkeys(seeds))
+    stored = {target for _, target, _ in evidence.records}
+    for name in models:
+        if name not in stored:
+            raise unknown_name("stored model", name, stored)
     names = datasets or datasets_of(paper, evidence)
     table = _with_measured_recipes(paper, evidence, names) if paper.is_matrix else paper
-    sections = [_section(table, paper, evidence, name, scale=scale, seed=seed) for name in names]
+    table = table.extended([name for name in dict.fromkeys(models) if name not in table.recipes])
+    sections = [_section(table, paper, evidence, name, scale=scale, seeds=seeds) for name in names]
     if not datasets:
         # Other tables' measurements answer some cells on data sets that nobody asked this one for.
         own = [section for section in sections if section.dataset in paper.datasets]
-        measured = [section for section in sections if section.measured]
-        asked = [each for each in measured if each in own or each.measured >= each.missing]
+        measured = [section for section in sections if section.scale]
+        asked = [
+            section
+            for section in measured
+            if section in own
+            or section.measured >= section.missing
+            or any(entry.seeds and entry.cell.target in models for entry in section.entries)
+        ]
         sections = asked or measured or own
-    columns = table.columns
-    if any(section.worst_cases for section in sections):
-        columns, sections = _with_worst_cases(table, sections)
+    cases = [section.worst_cases for section in sections]
+    columns, rows = with_summaries(table, [section.rows for section in sections], cases)
+    sections = [replace(each, rows=lines) for each, lines in zip(sections, rows, strict=True)]
     entries = [entry for section in sections for entry in section.entries]
     return Table(
         number=number,
@@ -188,7 +154,8 @@ def report_table(
         sections=tuple(sections),
         is_matrix=table.is_matrix,
         has_published=any(entry.published is not None for entry in entries),
-        commands=tuple(section.command for section in sections if section.command),
+        seeds=seeds if len(seeds) > 1 else (),
+        commands=tuple(command for section in sections for command in section.commands),
         remarks=tuple(dict.fromkeys(entry.remark for entry in entries if entry.remark)),
     )
 
@@ -228,25 +195,31 @@ def _section(
     dataset: str,
     *,
     scale: Scale | None,
-    seed: int | None,
+    seeds: Sequence[int],
 ) -> Section:
     """The part about a data set of ``table``, which is ``paper`` with further recipes."""
     positions = table.positions(dataset)
     cells = [position.cell for position in positions]
-    answers = evidence.answers(cells, scale, seed)
-    found = [record for record in answers.records if record is not None]
-    cases = worst_cases(evidence, cells, answers)
     own = {position.cell for position in paper.positions(dataset)}
-    missing = sum(
-        record is None and cell in own for cell, record in zip(cells, answers.records, strict=True)
-    )
+    further = [name for name in table.recipes if name not in paper.recipes]
+    answers = _answers(evidence, cells, further, scale, seeds)
+    shown = next((each.scale for each in answers if each.scale), None)
+    cases = [case for each in answers for case in worst_cases(evidence, cells, each)]
+    found = [record for each in answers for record in each.records if record is not None]
+    missing = [
+        sum(
+            record is None and cell in own for cell, record in zip(cells, each.records, strict=True)
+        )
+        for each in answers
+    ]
     command = f"pclbench run --table {table.number} --dataset {dataset}"
-    command += f" --scale {scale or answers.scale}" if scale or answers.scale else ""
-    command += f" --seed {seed}" if seed is not None else ""
+    command += f" --scale {scale or shown}" if scale or shown else ""
+    of_seeds = [f" --seed {seed}" for seed in seeds] or [""]
     title, printed = dataset_spec(dataset).title, table.section(dataset)
     attacks = {cell.attack.name for cell in cells if cell.attack}
     budget = show_budget(printed.eps if attacks else None, printed.c if "cw" in attacks else None)
-    size = f"{answers.scale} scale" if found else "not measured yet"
+    size = f"{shown} scale" if found else "not measured yet"
+    notes = footnotes(paper, positions, evidence, answers, cases=cases, command=command)
     environments = (
         Environment(**{name: getattr(record, name) for name in Environment.model_fields})
         for record in found
@@ -255,119 +228,64 @@ def _section(
         dataset=dataset,
         title=title,
         heading=f"{title}{f' ({budget})' if budget else ''}, {size}",
-        scale=answers.scale if found else None,
+        scale=shown if found else None,
         rows=_rows(table, positions, answers),
-        footnotes=tuple(footnotes(paper, positions, evidence, answers, cases)),
-        measured=len(found),
-        missing=missing,
-        command=command if missing else "",
+        footnotes=tuple(notes),
+        measured=len(own) * len(answers) - sum(missing),
+        missing=sum(missing),
+        commands=tuple(
+            command + seed for seed, count in zip(of_seeds, missing, strict=True) if count
+        ),
         environments=tuple(dict.fromkeys(environments)),
-        worst_cases=cases,
+        worst_cases=tuple(cases),
     )
 
 
-def _rows(table: PaperTable, positions: Sequence[Position], answers: Answers) -> tuple[Row, ...]:
+def _answers(
+    evidence: Evidence,
+    cells: Sequence[Cell],
+    further: Sequence[str],
+    scale: Scale | None,
+    seeds: Sequence[int],
+) -> list[Answers]:
+    """Answers to the cells, one for each seed, all of one scale.
+
+    Only a further recipe that is not measured at that scale is shown at its own.
+    """
+    paper = [cell for cell in cells if cell.target not in further]
+    choices: Sequence[int | None] = seeds or [None]
+    scales = {evidence.answers(paper, scale, seed).scale for seed in choices}
+    shown = scale or next((size for size in SCALES if size in scales), None)
+    found = []
+    for seed in choices:
+        answers = evidence.answers(cells, shown, seed)
+        records = dict(zip(cells, answers.records, strict=True))
+        for name in further:
+            asked = [cell for cell in cells if cell.target == name]
+            if scale is None and all(records[cell] is None for cell in asked):
+                records |= zip(asked, evidence.answers(asked, None, seed).records, strict=True)
+        found.append(answers._replace(records=tuple(records[cell] for cell in cells)))
+    return found
+
+
+def _rows(
+    table: PaperTable, positions: Sequence[Position], answers: Sequence[Answers]
+) -> tuple[Row, ...]:
     """The entries in their rows, the best of the recipes marked."""
     entries = []
-    for position, record in zip(positions, answers.records, strict=True):
-        cell = position.cell
+    for position, records in zip(
+        positions, zip(*(each.records for each in answers), strict=True), strict=True
+    ):
         entry = Entry(
-            column=position.column,
-            cell=cell,
-            measured=None if record is None else getattr(record, cell.quantity),
-            published=position.published,
-            remark=position.remark,
+            position.column, position.cell, published=position.published, remark=position.remark
         )
-        if record is not None and cell.quantity == "accuracy":
-            entry = replace(entry, n=record.n, interval=(record.low, record.high))
-        entries.append(entry)
+        entries.append(answered(entry, [record for record in records if record is not None]))
     width = len(table.columns)
     lines = [entries[start : start + width] for start in range(0, len(entries), width)]
     if table.targets_in_rows:
-        columns = [_with_best(column) for column in zip(*lines, strict=True)]
+        columns = [with_best(column) for column in zip(*lines, strict=True)]
         lines = [list(line) for line in zip(*columns, strict=True)]
     else:
-        lines = [_with_best(line) for line in lines]
+        lines = [with_best(line) for line in lines]
     headings = [position.row for position in positions[::width]]
     return tuple(Row(heading, tuple(line)) for heading, line in zip(headings, lines, strict=True))
-
-
-def _with_best(compared: Sequence[Entry]) -> list[Entry]:
-    """Mark the best of the recipes that were asked the same, unless all are equal.
-
-    Numbers from different numbers of images are not compared. Epochs are what a recipe asks for:
-    fewer are not better.
-    """
-    quantity = compared[0].cell.quantity
-    values = {entry.measured for entry in compared if entry.measured is not None}
-    images = {entry.n for entry in compared if entry.measured is not None}
-    if len(values) < 2 or len(images) > 1 or quantity == "epochs":
-        return list(compared)
-    best = max(values) if quantity == "accuracy" else min(values)
-    return [replace(entry, best=entry.measured == best) for entry in compared]
-
-
-def _with_worst_cases(
-    table: PaperTable, sections: Sequence[Section]
-) -> tuple[tuple[Heading, ...], list[Section]]:
-    """Columns and sections with the worst cases as entries of their own, some of which are known.
-
-    They stand behind the white-box columns where recipes are in rows, else beneath the rows.
-    """
-    columns, place, heading = table.columns, 0, HEADING
-    if table.targets_in_rows:
-        first = sections[0].rows[0].entries
-        place = 1 + max(at for at, entry in enumerate(first) if entry.cell.white_box)
-        heading = Heading(label=HEADING.label, group=columns[place - 1].group)
-        columns = (*columns[:place], heading, *columns[place:])
-    wider = []
-    for section in sections:
-        rows, lines = section.rows, [row.entries for row in section.rows]
-        if table.targets_in_rows:
-            rows = tuple(
-                Row(row.heading, (*row.entries[:place], entry, *row.entries[place:]))
-                for row, entry in zip(rows, _worst(section, lines, heading), strict=True)
-            )
-        elif section.worst_cases:
-            rows = (*rows, Row(heading, tuple(_worst(section, zip(*lines, strict=True)))))
-        wider.append(replace(section, rows=rows))
-    return columns, wider
-
-
-def _worst(
-    section: Section, asked: Iterable[Sequence[Entry]], column: Heading | None = None
-) -> list[Entry]:
-    """Each recipe's worst case beside the least that it is claimed to withstand.
-
-    The best is marked if all recipes withstood the same attacks.
-
-    Args:
-        section: what the entries join.
-        asked: for each recipe what the section asks about it.
-        column: the heading above the worst cases; by default that above the recipe's entries.
-    """
-    attack = AttackRequest(name=WORST_CASE, eps=largest_eps(each.cell for each in section.entries))
-    worst = []
-    for entries in asked:
-        cell = entries[0].cell
-        case = section.worst_cases.get(cell.target)
-        claims = [
-            entry.published
-            for entry in entries
-            if entry.published is not None and largest_eps([entry.cell])
-        ]
-        worst.append(
-            Entry(
-                column=column or entries[0].column,
-                cell=Cell(
-                    dataset=cell.dataset, target=cell.target, source=cell.target, attack=attack
-                ),
-                measured=case.accuracy if case else None,
-                published=min(claims, default=None),
-                n=case.n if case else None,
-                interval=case.interval if case else None,
-                remark=CLAIM if claims else "",
-            )
-        )
-    attacks = {case.attacks for case in section.worst_cases.values()}
-    return _with_best(worst) if len(attacks) == 1 else worst

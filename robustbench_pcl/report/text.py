@@ -12,9 +12,11 @@ from rich.text import Text
 
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
+from robustbench_pcl.evaluation.statistics import LEVEL
 from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.tables import published, published_numbers
 from robustbench_pcl.report.described import TITLES, DescribedTable
+from robustbench_pcl.report.entries import Entry, Row
 from robustbench_pcl.report.figure_sections import figure_sections
 from robustbench_pcl.report.formatting import (
     counted,
@@ -25,7 +27,7 @@ from robustbench_pcl.report.formatting import (
     superscript,
 )
 from robustbench_pcl.report.results import Evidence
-from robustbench_pcl.report.table import Row, Table, datasets_of, report_table
+from robustbench_pcl.report.table import Table, datasets_of, report_table
 
 WIDTH = 80
 
@@ -58,7 +60,7 @@ def terminal_text(table: Table | DescribedTable, *, interval: bool = False) -> T
     if isinstance(table, DescribedTable):
         _words(text, table)
         return text
-    _paragraph(text, legend(table, "*", interval=interval))
+    _paragraph(text, legend(table, "*:", interval=interval))
     remarks = {remark: superscript(number) for number, remark in enumerate(table.remarks, 1)}
     for section in table.sections:
         text.append(f"\n{section.heading}\n", style="bold")
@@ -90,32 +92,53 @@ def _paragraph(text: Text, words: str, first: str = "") -> None:
 
 
 def legend(table: Table, best: str, *, interval: bool) -> str:
-    """What the lines of a row are, in a sentence; ``best`` is how the best is marked."""
-    lines = [f"measured ({best} best of the recipes compared)"]
+    """What the lines of a row are, in two sentences; ``best`` is how the best is marked."""
+    lines = ["measured"]
+    if table.seeds:
+        lines = [f"mean of {len(table.seeds)} seeds", "its standard deviation (±)"]
     if interval:
         lines.append(f"its {percent('95')} interval")
     if table.has_published:
         lines += ["the paper's number", "measured less the paper's"]
-    return f"Line by line: {', '.join(lines)}."
+    return f"Line by line: {', '.join(lines)}. {best} {significance(table)}."
+
+
+def significance(table: Table) -> str:
+    """What the best is, in words."""
+    test = "Welch's t-test over the seeds" if table.seeds else "exact McNemar test"
+    level = percent(f"{100 * LEVEL:g}")
+    return (
+        "significantly better than each other recipe compared, on the same images "
+        f"({test}, {level} level)"
+    )
 
 
 def _lines(table: Table, row: Row, remarks: dict[str, str], interval: bool) -> Iterator[Line]:
-    """Measured, the interval where it is wanted, the paper's number, and the difference."""
+    """Measured, what belongs to it, the paper's number, and the difference."""
     measured, published, differing = [], [], []
-    for entry in row.entries:
+    # Two words are as wide as a recipe's column only where the recipe has a row.
+    words = [[each.words] if row.heading.target else each.words.split() for each in row.entries]
+    for entry, (first, *_) in zip(row.entries, (each or [""] for each in words), strict=True):
         quantity = entry.cell.quantity
-        underline = ["underline"] * (table.is_matrix and entry.cell.white_box)
+        underline = ["underline"] * (
+            table.is_matrix and entry.cell.white_box and not entry.is_summary
+        )
         measured.append(
             Cell(
-                show_measured(entry.measured, quantity),
-                "*" if entry.best else " ",
+                first or show_measured(entry.measured, quantity),
+                "*" if entry.best else entry.mark or " ",
                 " ".join(["bold"] * entry.best + underline),
             )
         )
         mark = remarks.get(entry.remark, " ")
-        published.append(Cell(show_published(entry.published, quantity), mark))
+        paper = "" if entry.words else show_published(entry.published, quantity)
+        published.append(Cell(paper, mark))
         differing.append(Cell(show_difference(entry.difference, quantity)))
     yield row.heading.name, measured
+    if any(each[1:] for each in words):
+        yield " ", [Cell(" ".join(each[1:])) for each in words]
+    if any(entry.spread is not None for entry in row.entries):
+        yield "  ±", [Cell(show_spread(entry)) for entry in row.entries]
     intervals = [entry.interval for entry in row.entries]
     if interval and any(intervals):
         for label, end in (("  from", 0), ("  to", 1)):
@@ -124,6 +147,11 @@ def _lines(table: Table, row: Row, remarks: dict[str, str], interval: bool) -> I
         yield "  paper", published
     if any(cell.text for cell in differing):
         yield "  diff.", differing
+
+
+def show_spread(entry: Entry) -> str:
+    """The standard deviation over the seeds; "" for fewer than two."""
+    return "" if entry.spread is None else show_measured(entry.spread, entry.cell.quantity)
 
 
 def _section(text: Text, table: Table, lines: Sequence[Line]) -> None:
@@ -278,7 +306,8 @@ def _table_parts(
 ) -> Iterator[Part]:
     paper = published(number)
     asked = datasets or datasets_of(paper, evidence)
-    for section in report_table(number, evidence, asked, scale, seed).sections:
+    seeds = [] if seed is None else [seed]
+    for section in report_table(number, evidence, asked, scale, seeds).sections:
         if datasets or section.measured or section.dataset in paper.datasets:
             yield _part(
                 "table",

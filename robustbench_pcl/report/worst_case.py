@@ -1,46 +1,69 @@
-"""Accuracy against the strongest of all stored attacks, chosen for each image by itself."""
+"""What the strongest stored attacks leave of a model: the worst case, AutoAttack, `strongest`."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
+from typing import ClassVar
 
 from robustbench_pcl.attacks.base import attack_label
-from robustbench_pcl.configuration import Dump
+from robustbench_pcl.configuration import Mode
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent, show_budget
 from robustbench_pcl.report.results import Answers, Evidence, Record
 from robustbench_pcl.store.records import wilson
 
+WORST_CASE = "worst-case"
+"""The attack that stands for all stored ones, image by image."""
+ENSEMBLES = ("auto", "strongest")
+"""Attacks that are sequences of others; the last is the strongest."""
+PGD_LIKE = frozenset({"fgsm", "bim", "mim", "dim", "pgd"})
+"""Attacks that climb one loss by the gradient's sign from one start."""
 ROUNDING = 1e-5
 """float32 pixels may leave the budget by a rounding error; a step of 8-bit pixels is 4e-3."""
 
 
 @dataclass(frozen=True)
 class WorstCase:
-    """Accuracy when an image counts only if it withstands every attack.
+    """Accuracy when an image counts only if it withstands every stored set of images.
 
     Attributes:
-        eps: L-infinity budget in pixels of [0, 1].
+        target: recipe of the model.
+        seed: of its training.
+        eps: the largest L-infinity budget that it was attacked with, in pixels of [0, 1].
         accuracy: per cent.
-        interval: 95 % interval in per cent.
+        low: lower end of the 95 % interval, per cent.
+        high: upper end of it, per cent.
         n: images.
-        attacks: what they were attacked with; a budget smaller than ``eps`` is named.
+        data: digest of the clean images and labels.
+        verdicts: one bit per image in order, 1 for withstood, as hexadecimal.
+        attacks: what the model itself was attacked with; a budget smaller than ``eps`` is named.
+        elsewhere: source -> attacks whose images were made on it, not on the model.
+        ensembles: :data:`ENSEMBLES` that it was attacked with, with all of the budget -> record.
+        pgd_only: nothing but :data:`PGD_LIKE` attacks.
     """
 
+    mode: ClassVar[Mode] = "early-stop"  # whatever fooled the model counts
+
+    target: str
+    seed: int
     eps: float
     accuracy: float
-    interval: tuple[float, float]
+    low: float
+    high: float
     n: int
+    data: str
+    verdicts: str
     attacks: tuple[str, ...]
+    elsewhere: Mapping[str, tuple[str, ...]]
+    ensembles: Mapping[str, Record]
+    pgd_only: bool
 
 
-def worst_cases(
-    evidence: Evidence, cells: Sequence[Cell], answers: Answers
-) -> dict[str, WorstCase]:
+def worst_cases(evidence: Evidence, cells: Sequence[Cell], answers: Answers) -> Iterator[WorstCase]:
     """The worst case of each recipe that some cell is answered for, where it was attacked.
 
     Args:
@@ -50,14 +73,16 @@ def worst_cases(
     """
     eps = largest_eps(cells)
     if eps is None:
-        return {}
+        return
     models = {
         cell.target: record
         for cell, record in zip(cells, answers.records, strict=True)
         if record is not None
     }
-    cases = {target: worst_case(evidence, record, eps) for target, record in models.items()}
-    return {target: case for target, case in cases.items() if case}
+    for model in models.values():
+        case = worst_case(evidence, model, eps)
+        if case:
+            yield case
 
 
 def largest_eps(cells: Iterable[Cell]) -> float | None:
@@ -67,12 +92,13 @@ def largest_eps(cells: Iterable[Cell]) -> float | None:
 
 
 def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | None:
-    """The accuracy of one model against all its stored white-box attacks within a budget.
+    """The accuracy of one model against every stored set of images within a budget.
 
     A mean over images hides which images an attack breaks; here an image counts as correct only
-    if it is correct when clean and after every attack. Attacks on other images, or on another
-    number of them, cannot be combined: the images with the most attacks are taken. A set whose
-    images left at the first step that fooled the model counts where none of all steps is stored.
+    if it is correct when clean and in every set, also in those that were made on other models or
+    by other tools, and where images left at their first fooling: whatever is within the budget
+    and classified wrong is an adversarial image. Sets of other images, or of another number of
+    them, cannot be combined: the images with the most attacks on the model are taken.
 
     Args:
         evidence: all that is stored.
@@ -80,51 +106,82 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
         eps: L-infinity budget in pixels of [0, 1].
 
     Returns:
-        The worst case, or None if there is no attack.
+        The worst case, or None if the model itself was not attacked.
     """
     by_images: dict[tuple[str, int], list[Record]] = defaultdict(list)
-    complete: set[tuple[str, int, str]] = set()
     for record in (record for rows in evidence.records.values() for record in rows):
         if (
             hasattr(record, "verdicts")
             and record.model == model.model
-            and (record.source is None or record.white_box)
             and record.largest_linf <= eps + ROUNDING
         ):
             by_images[record.data, record.n].append(record)
-            if record.mode != "early-stop":
-                complete.add((record.data, record.n, record.attack))
-    groups = [
-        [
-            row
-            for row in rows
-            if row.mode != "early-stop" or (row.data, row.n, row.attack) not in complete
-        ]
-        for rows in by_images.values()
-        if any(row.source for row in rows)
-    ]
+    groups = [rows for rows in by_images.values() if any(map(_own, rows))]
     if not groups:
         return None
-    records = max(groups, key=lambda rows: (len({r.adversarial_set for r in rows}), rows[0].n))
-    n = records[0].n
-    withstood = reduce(and_, (int(record.verdicts, 16) for record in records)).bit_count()
-    low, high = wilson(withstood, n)
+    records = max(groups, key=lambda rows: (len(_sets(filter(_own, rows))), rows[0].n))
+    n, length = records[0].n, len(records[0].verdicts)
+    withstood = reduce(and_, (int(record.verdicts, 16) for record in records))
+    low, high = wilson(withstood.bit_count(), n)
+    own = [record for record in records if _own(record)]
+    attacked_at = max(_budget(record, eps) for record in own)
+    elsewhere: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.parameters and not _own(record):
+            elsewhere[record.source].append(record)
     return WorstCase(
-        eps=eps,
-        accuracy=per_cent(withstood / n),
-        interval=(per_cent(low), per_cent(high)),
+        target=model.target,
+        seed=model.seed,
+        eps=attacked_at,
+        accuracy=per_cent(withstood.bit_count() / n),
+        low=per_cent(low),
+        high=per_cent(high),
         n=n,
-        attacks=_named([record.parameters for record in records if record.source], eps),
+        data=records[0].data,
+        verdicts=f"{withstood:0{length}x}",
+        attacks=_named(own, attacked_at),
+        elsewhere={source: _named(rows, attacked_at) for source, rows in elsewhere.items()},
+        ensembles=_ensembles(own, eps),
+        pgd_only={record.parameters["name"] for record in own} <= PGD_LIKE,
     )
 
 
-def _named(attacks: Iterable[Dump], eps: float) -> tuple[str, ...]:
+def _own(record: Record) -> bool:
+    """Whether the model itself was attacked: a set without a source came from another tool."""
+    return bool(record.parameters) and (record.white_box or record.source is None)
+
+
+def _sets(records: Iterable[Record]) -> set[str]:
+    return {record.adversarial_set for record in records}
+
+
+def _budget(record: Record, eps: float) -> float:
+    """What an attack was given, as far as it is within ``eps``; else what it took."""
+    parameters = record.parameters
+    bounded = "eps" in parameters and record.norm == "linf"
+    given = float(parameters["eps"] if bounded else record.largest_linf)
+    return given if given < eps - ROUNDING else eps
+
+
+def _ensembles(records: Iterable[Record], eps: float) -> dict[str, Record]:
+    """Of each ensemble with all of the budget the record that leaves least."""
+    found: dict[str, Record] = {}
+    for record in records:
+        name = str(record.parameters["name"])
+        if name in ENSEMBLES and _budget(record, eps) == eps:
+            least = found.get(name)
+            found[name] = record if least is None or record.accuracy < least.accuracy else least
+    return found
+
+
+def _named(records: Iterable[Record], eps: float) -> tuple[str, ...]:
     """Each attack once, with its own largest budget where that is not the whole one.
 
     Other parameters tell attacks apart: "BIM (eps 0.02)", "PGD", "PGD-40 on margin".
     """
     largest: dict[str, float] = defaultdict(float)
-    for attack in attacks:
+    for record in records:
+        attack = record.parameters
         label = attack_label({name: value for name, value in attack.items() if name != "eps"})
         largest[label] = max(largest[label], float(attack.get("eps", eps)))
     names = []

@@ -53,7 +53,7 @@ COMMANDS = (
     Command("attack", f"--dataset {ATTACKS} {WORK}"),
     Command("transfer", f"--source --target --dataset {ATTACKS} {WORK}"),
     Command("ablate", f"{ATTACKS} {WORK}"),
-    Command("run", f"--table --figure --suite --dataset {ATTACKS} {WORK}"),
+    Command("run", f"--table --figure --suite --dataset --with {ATTACKS} {WORK}"),
     Command(
         "report",
         "--table --figure --model --dataset --format --interval --page --output --scale --seed "

@@ -295,8 +295,20 @@ def test_a_matrix_grows_and_keeps_its_numbers():
     assert positions["ours-pgd", "ours-pgd"].remark
     assert positions["softmax", "vgg19"].published is None
     assert positions["softmax", "ours"].cell.attack == PGD
-    with pytest.raises(ValueError, match="not a matrix"):
-        published(3).extended(["ours"])
+
+
+@pytest.mark.parametrize("number", [3, 5])
+def test_further_recipes_stand_where_the_papers_do_without_numbers(number):
+    paper = published(number)
+    further = list(paper.extended(["mine", "Ours"]).positions("cifar10"))
+    new = [position for position in further if position.cell.target in ("mine", "Ours")]
+    assert [position.published for position in new] == [None] * len(new)
+    headings = [position.row if paper.targets_in_rows else position.column for position in new]
+    assert {heading.label for heading in headings} == {"mine", "Ours (model)"}
+    assert [position for position in further if position not in new] == list(
+        paper.positions("cifar10")
+    )
+    assert paper.extended([]) == paper
 
 
 def test_tables_and_figures_are_read_without_torch():

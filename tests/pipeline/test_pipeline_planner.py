@@ -1,5 +1,7 @@
 """Plans: everything that is needed, once, in an order that works."""
 
+from typing import Literal
+
 import pytest
 
 from robustbench_pcl import FGSM, PGD, Workspace, load_attack
@@ -9,6 +11,7 @@ from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.tables import published, published_numbers
 from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.pipeline.planner import (
+    ensemble_tasks,
     figure_tasks,
     missing,
     plan,
@@ -112,6 +115,33 @@ def test_white_box_pgd_is_also_run_on_the_margin_and_at_the_largest_budget():
         if task.attack and task.attack.name == "pgd" and task.white_box
     }
     assert {("ours", loss, 0.3) for loss in ("cross-entropy", "margin")} <= asked
+
+
+class Standin(PGD):
+    """Stands for an attack that is a sequence of others."""
+
+    name: Literal["strongest"] = "strongest"
+
+
+@pytest.mark.parametrize(("mode", "made"), [("fast", "early-stop"), ("exact", "exact")])
+@pytest.mark.parametrize(("number", "eps"), [(3, 0.1), (5, pytest.approx(0.04 / 0.3))])
+def test_a_further_attack_meets_all_that_is_attacked_white_box(
+    monkeypatch, number, eps, mode, made
+):
+    monkeypatch.setitem(ATTACKS.members, "strongest", f"{__name__}:Standin")
+    tasks = ensemble_tasks(number, "digits", "strongest", "demo", 3, images=9, mode=mode)
+    assert all(task.white_box for task in tasks)
+    cells = [position.cell for position in published(number).positions("digits")]
+    attacked = {cell.target for cell in cells if cell.white_box}
+    assert sorted(task.target.name for task in tasks) == sorted(attacked)
+    asked = {(t.attack.name, t.attack.eps, t.images, t.seed, t.target.seed) for t in tasks}
+    assert len(asked) == 1
+    assert asked.pop() == ("strongest", eps, 9, 3, 3)
+    assert {task.mode for task in tasks} == {made}
+
+
+def test_nothing_is_added_where_nothing_is_attacked():
+    assert ensemble_tasks(12, "digits", "strongest", "demo") == []
 
 
 @pytest.mark.parametrize("number", FIGURES)

@@ -26,8 +26,8 @@ def shown(table):
     """Rows of measured, published and differing numbers as they should be printed."""
     return [
         (
-            [show_measured(entry.measured) for entry in row.entries],
-            [show_published(entry.published) for entry in row.entries],
+            [entry.words or show_measured(entry.measured) for entry in row.entries],
+            ["" if entry.words else show_published(entry.published) for entry in row.entries],
             [show_difference(entry.difference) for entry in row.entries],
         )
         for section in table.sections

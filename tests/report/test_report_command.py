@@ -52,6 +52,20 @@ def test_options_reach_the_table(home):
     assert content["cells"][11]["measured"] == 87.6
 
 
+def test_seeds_and_models_reach_the_table_and_the_page(home, tmp_path):
+    paths = Paths(tmp_path)
+    for seed, correct in enumerate((60, 70)):
+        save_measurement(paths, make_measurement(make_model(seed=seed), correct=correct, n=100))
+    save_measurement(paths, make_measurement(make_model("mine"), correct=50, n=100))
+    words = "--table 3 --seed 0 --seed 1 --model mine --format json"
+    cells = json.loads(report(tmp_path, words)[0])["cells"]
+    known = {cell["target"]: cell for cell in cells if cell["measured"] is not None}
+    assert (known["ours"]["measured"], known["ours"]["seeds"]) == (65, 2)
+    assert (known["mine"]["measured"], known["mine"]["seeds"]) == (50, 1)
+    assert ">mine<" in report(tmp_path, "--page --table 3 --model mine")[0]
+    assert ">mine<" not in report(tmp_path, "--page --table 3")[0]
+
+
 def test_the_page_has_what_is_measured_or_asked_for(home, tmp_path):
     path = tmp_path / "page.html"
     for words, there in (("--page", False), ("--page --table 13", True)):

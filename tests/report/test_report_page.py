@@ -67,7 +67,7 @@ def test_bars_and_heat_map_show_what_the_tables_show(text):
     bars, transfer = re.findall(r"<figure.*?</figure>", text, re.DOTALL)[:2]
     for word in ("Clean", "FGSM", "C&amp;W", "PGD", "Worst case", "Ours + PGD"):
         assert bars.count(f">{word}<") == 1
-    rows = report_table(13, measured()).sections[0].rows[:-1]  # without the worst case
+    rows = report_table(13, measured()).sections[0].rows[:4]  # without the worst case
     numbers = [f"{entry.measured:.1f}" for row in rows for entry in row.entries]
     assert re.findall(r">(\d+\.\d)<", transfer) == numbers
 
