@@ -47,6 +47,13 @@ class Loss(StrEnum):
     feature = "feature"
 
 
+class Norm(StrEnum):
+    """Of a budget."""
+
+    linf = "linf"
+    l2 = "l2"
+
+
 def offered(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """A shell's completion: those of the names that go on from what is typed."""
 

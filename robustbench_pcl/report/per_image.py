@@ -1,0 +1,291 @@
+"""What is stored of each image: one row per image, for other tools to read (docs/export.md)."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from robustbench_pcl.attacks.base import attack_label
+from robustbench_pcl.data.dataset import Dataset, split_digest
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.report.results import CLEAN, Column
+from robustbench_pcl.store.adversarial_sets import (
+    AdversarialSet,
+    SetSpecification,
+    perturbation_sizes,
+)
+from robustbench_pcl.store.atomic import replacing
+from robustbench_pcl.store.records import Measurement, ModelRecord
+
+Array = np.ndarray[Any, Any]
+
+IMAGE_COLUMNS = (
+    Column("index", "int64", "position of the clean image in the test split, from 0"),
+    Column("label", "int64", "true class"),
+    Column("clean_prediction", "Int64", "the target's class of the clean image; empty if unknown"),
+    Column("prediction", "Int64", "the target's class of this image; empty if unknown"),
+    Column("robust", "boolean", "whether the target classifies this image as its label"),
+    Column("felled_by", "object", f'"" if robust, "{CLEAN}" if wrong when clean, else the attack'),
+    Column("linf", "float64", "L-infinity perturbation, pixels of [0, 1]; empty if unknown"),
+    Column("l2", "float64", "L2 perturbation, pixels of [0, 1]; empty if unknown"),
+)
+"""What differs from image to image."""
+SHARED_COLUMNS = (
+    Column("attack", "object", f'as papers write it; "{CLEAN}" for clean images'),
+    Column("eps", "float64", "the attack's budget, pixels of [0, 1]; empty where there is none"),
+    Column("norm", "object", 'of the budget: "linf" or "l2"; empty for clean images'),
+    Column("dataset", "object", "name of the data set"),
+    Column("data", "object", "digest of the clean images and labels"),
+    Column("target", "object", "name of the model that answers; empty where none was asked"),
+    Column("model", "object", "its key: the same for models that classify alike"),
+    Column("source", "object", "name of the model the images were made on; empty if unknown"),
+    Column("adversarial_set", "object", "id of the stored images; empty for clean images"),
+    Column("measurement", "object", "id of the target's accuracy; empty where none was asked"),
+)
+"""What is the same for all images of a set and a target."""
+COLUMNS = (*IMAGE_COLUMNS, *SHARED_COLUMNS)
+"""Of CSV and JSON Lines, in this order."""
+UNKNOWN = -1
+"""Of a class in arrays, which have no empty place; of a perturbation it is NaN."""
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Images, and what one model answers.
+
+    Attributes:
+        dataset: of the clean images.
+        images: the adversarial set; None for clean images, and where it is no longer stored.
+        measurement: of the target on these images; None to take the source's answers.
+        clean: the target's accuracy on the same clean images; None where it is not stored.
+
+    Raises:
+        UserError: the clean images here are not those that were attacked.
+    """
+
+    dataset: Dataset
+    images: AdversarialSet | None
+    measurement: Measurement | None
+    clean: Measurement | None
+
+    def __post_init__(self) -> None:
+        """Check that the clean images are the same."""
+        test, digest, rows = self.dataset.test, self.about.data.digest, self.index
+        if digest != test.digest and digest != split_digest(test.images[rows], test.labels[rows]):
+            raise UserError(
+                f"The {self.dataset.spec.title} here is not the copy that was attacked.",
+                f"Add that copy: pclbench data add {self.dataset.spec.name} FILE.",
+            )
+
+    @property
+    def about(self) -> SetSpecification | Measurement:
+        """What says which images, attack and models these are."""
+        if self.measurement is not None:
+            return self.measurement
+        assert self.images is not None
+        return self.images.spec
+
+    @property
+    def target(self) -> ModelRecord | None:
+        """The model that answers; None for images crafted elsewhere, without a target."""
+        return self.about.source if self.measurement is None else self.measurement.target
+
+    @cached_property
+    def index(self) -> Array:
+        """Positions in the test split, int64 (N,)."""
+        return np.arange(self.about.n) if self.images is None else self.images.column("indices")
+
+    def batches(self) -> Iterator[Array]:
+        """The images, float32 (B, C, H, W) in [0, 1], in the order of :attr:`index`.
+
+        Raises:
+            UserError: they are no longer stored.
+        """
+        if self.images is not None:
+            for batch, _ in self.images.batches(BATCH):
+                yield batch
+            return
+        if self.about.attack is not None:
+            raise UserError(
+                f"The adversarial images of {self.about.id} are no longer stored.",
+                "Write what is known of them as .csv or .jsonl.",
+            )
+        for start in range(0, self.about.n, BATCH):
+            clean = self.dataset.test.images[start : min(start + BATCH, self.about.n)]
+            yield clean.astype(np.float32) / 255
+
+    def frame(self) -> pd.DataFrame:
+        """One row per image, :data:`COLUMNS`."""
+        label = pd.Series(np.asarray(self.dataset.test.labels)[self.index], dtype="Int64")
+        sizes = self._sizes()
+        prediction, robust = self._answers(label)
+        unchanged = prediction.where(sizes["linf"] == 0)
+        right = pd.Series(self.clean.withstood() if self.clean else unchanged == label)
+        own: dict[str, object] = {
+            "index": self.index,
+            "label": label,
+            "clean_prediction": unchanged.mask(right.fillna(value=False), label),
+            "prediction": prediction,
+            "robust": robust,
+            "felled_by": self._felled_by(robust, right),
+            **sizes,
+        }
+        shared = self._shared()
+        series = {
+            column.name: pd.Series(
+                own.get(column.name, [shared.get(column.name)] * len(label)), dtype=column.dtype
+            )
+            for column in COLUMNS
+        }
+        return pd.DataFrame(series)
+
+    def _sizes(self) -> dict[str, Array]:
+        """The perturbations, float64 (N,), by norm; NaN where the images are gone."""
+        if self.images is None:
+            known = 0.0 if self.about.attack is None else np.nan
+            return {norm: np.full(self.about.n, known) for norm in ("linf", "l2")}
+        start, found = 0, []
+        for batch in self.batches():
+            rows = self.index[start : start + len(batch)]
+            found.append(perturbation_sizes(batch, self.dataset.test.images[rows]))
+            start += len(batch)
+        return {norm: np.concatenate([each[norm] for each in found]) for norm in ("linf", "l2")}
+
+    def _answers(self, label: pd.Series[int]) -> tuple[pd.Series[int], pd.Series[bool]]:
+        """The target's classes, and whether they are right.
+
+        A target that the images were not made on is known to be right or wrong, no more.
+        """
+        if self.target is None:
+            unknown = pd.Series([pd.NA] * len(label))
+            return unknown.astype("Int64"), unknown.astype("boolean")
+        source = self.about.source
+        if self.images is not None and source is not None and source.key == self.target.key:
+            prediction = pd.Series(self.images.column("predictions"), dtype="Int64")
+            return prediction, prediction == label
+        assert self.measurement is not None  # else the source is the target
+        robust = pd.Series(self.measurement.withstood(), dtype="boolean")
+        return label.where(robust), robust
+
+    def _felled_by(self, robust: pd.Series[bool], right: pd.Series[bool]) -> pd.Series[str]:
+        """What made the target wrong, of each image."""
+        attack = attack_label(self.about.attack) if self.about.attack else CLEAN
+        felled = pd.Series(attack, index=robust.index, dtype="object")
+        felled[(~right).fillna(value=False)] = CLEAN
+        felled[robust.fillna(value=False)] = ""
+        felled[robust.isna()] = None
+        return felled
+
+    def _shared(self) -> dict[str, object]:
+        about, target = self.about, self.target
+        return {
+            "attack": attack_label(about.attack) if about.attack else CLEAN,
+            "eps": about.attack.get("eps") if about.attack else None,
+            "norm": about.attack.get("norm", "linf") if about.attack else None,
+            "dataset": about.data.dataset,
+            "data": about.data.digest,
+            "target": target and target.recipe.name,
+            "model": target and target.key,
+            "source": about.source and about.source.recipe.name,
+            "adversarial_set": self.images and self.images.spec.id,
+            "measurement": self.measurement and self.measurement.id,
+        }
+
+
+class _Images(NamedTuple):
+    """Images on their way into a file: their shape (N, C, H, W), and float32 batches of them."""
+
+    shape: tuple[int, ...]
+    batches: Iterator[Array]
+
+
+def write_rows(path: Path, answered: Iterable[Answered]) -> int:
+    """Write CSV or JSON Lines, by the file's name; return the number of rows.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    count = 0
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        for each in answered:
+            frame = each.frame()
+            if path.suffix == ".csv":
+                frame.to_csv(file, index=False, header=count == 0, lineterminator="\n")
+            else:
+                frame.to_json(file, orient="records", lines=True, double_precision=15)
+            count += len(frame)
+    return count
+
+
+def write_arrays(path: Path, answered: Answered) -> int:
+    """Write HDF5 or .npz, by the file's name, with the images; return their number.
+
+    Raises:
+        UserError: the images are no longer stored, or the disk does not take it.
+    """
+    frame = answered.frame()
+    shared = {column.name: frame[column.name].iloc[0] for column in SHARED_COLUMNS}
+    known = {name: value for name, value in shared.items() if not pd.isna(value)}
+    images = _Images((len(frame), *answered.dataset.spec.shape), answered.batches())
+    write = _write_hdf5 if path.suffix == ".h5" else _write_npz
+    with replacing(path) as temporary:
+        write(temporary, _arrays(frame), known, images)
+    return len(frame)
+
+
+def _arrays(frame: pd.DataFrame) -> dict[str, Array]:
+    """What differs from image to image; what is not known of any of them is left out."""
+    found: dict[str, Array] = {}
+    for column in IMAGE_COLUMNS:
+        values = frame[column.name].dropna()
+        if column.dtype == "Int64":
+            found[column.name] = frame[column.name].to_numpy("int64", na_value=UNKNOWN)
+        elif column.dtype == "float64" or len(values) == len(frame):
+            kind = {"boolean": "bool", "object": "str"}.get(column.dtype, column.dtype)
+            found[column.name] = frame[column.name].to_numpy().astype(kind)
+    return found
+
+
+def _write_hdf5(
+    path: Path, arrays: Mapping[str, Array], shared: Mapping[str, object], images: _Images
+) -> None:
+    """Arrays and images as data sets, what they share as attributes."""
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            text = array.dtype.kind == "U"
+            file.create_dataset(name, data=array, dtype=h5py.string_dtype() if text else None)
+        file.attrs.update(shared)
+        shape = images.shape
+        chunks = (min(BATCH, shape[0]), *shape[1:])
+        pixels = file.create_dataset("images", shape, "f4", chunks=chunks, compression="gzip")
+        start = 0
+        for batch in images.batches:
+            pixels[start : start + len(batch)] = batch
+            start += len(batch)
+
+
+def _write_npz(
+    path: Path, arrays: Mapping[str, Array], shared: Mapping[str, object], images: _Images
+) -> None:
+    """Arrays and images as members, what they share as arrays without dimensions."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in {
+            **arrays,
+            **{name: np.array(it) for name, it in shared.items()},
+        }.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+        with archive.open("images.npy", "w", force_zip64=True) as member:
+            header = {"descr": "<f4", "fortran_order": False, "shape": images.shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for batch in images.batches:
+                member.write(batch.astype("<f4").tobytes())
