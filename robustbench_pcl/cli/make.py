@@ -191,8 +191,11 @@ class Attack(Work, Models, Attacks):
                 say(f"{'; '.join(labels)}: {where}")
 
     def _measure_imported(self, file: Path, recipe: "Recipe", workspace: "Workspace") -> None:
-        """Measure clean accuracy, and that on the images of a file, which say how many."""
-        from robustbench_pcl.pipeline.tasks import Measure
+        """Measure the accuracy on the images of a file, and on the clean ones if it has the first.
+
+        Nothing is trained before the file is known to be what it should be.
+        """
+        from robustbench_pcl.pipeline.tasks import Measure, Train
 
         for flag, said in (
             ("--attack", self.attack),
@@ -213,11 +216,11 @@ class Attack(Work, Models, Attacks):
         norm: Literal["linf", "l2"] = "l2" if self.norm is Norm.l2 else "linf"
         eps = self.eps[0] if self.eps else None
         images = workspace.import_images(file, recipe.dataset, eps=eps, norm=norm)
-        clean = Measure(recipe, images=images.spec.n)
-        carry_out([clean], workspace)
-        measured = [workspace.make(clean), workspace.judge(recipe, images)]
-        same = [each for each in measured if each.data.digest == images.spec.data.digest]
-        print_measurements(same, self.form)
+        first = images.spec.data == workspace.dataset(recipe.dataset).record("test")
+        tasks = [Measure(recipe, images=images.spec.n)] if first else []
+        carry_out([Train(recipe), *tasks], workspace)
+        measured = [*map(workspace.make, tasks), workspace.judge(recipe, images)]
+        print_measurements(measured, self.form)
         say(f"Stored as adversarial set {images.spec.id}.")
 
 

@@ -32,8 +32,8 @@ Array = np.ndarray[Any, Any]
 
 IMAGES = ("adversarial", "x_adv", "adv", "adv_inputs", "adv_complete", "images", "x")
 """Names of adversarial images, the clearest first: some tools keep clean ones as ``images``."""
-LABELS = ("labels", "y")
-INDICES = ("indices",)
+LABELS = ("labels", "label", "y")
+INDICES = ("indices", "index")
 ROUNDING = 1e-5
 """float32 pixels may leave their range or budget by a rounding error; 1/255 is 4e-3."""
 WIDEST = np.dtype(np.float64).itemsize
@@ -132,6 +132,11 @@ def _layout(images: Stored, shape: tuple[int, int, int], most: int) -> Callable[
     Raises:
         UserError: they are not of that data set, too many, none, or of a type without a rule.
     """
+    if not (images.dtype == np.uint8 or _is_float(images.dtype)):
+        raise UserError(
+            f"The images are {images.dtype}, not uint8 or floats in [0, 1].",
+            "Convert them: images.astype(np.float32).",
+        )
     channels, height, width = shape
     layouts: dict[tuple[int, ...], Callable[[Array], Array]] = {
         (height, width, channels): lambda array: array.transpose(0, 3, 1, 2),
@@ -150,11 +155,6 @@ def _layout(images: Stored, shape: tuple[int, int, int], most: int) -> Callable[
         raise UserError(
             f"There are {images.shape[0]:,} images; the data set has {most:,} to test on.",
             "Store the adversarial images of its test images only.",
-        )
-    if not (images.dtype == np.uint8 or _is_float(images.dtype)):
-        raise UserError(
-            f"The images are {images.dtype}, not uint8 or floats in [0, 1].",
-            "Convert them: images.astype(np.float32).",
         )
     return found
 

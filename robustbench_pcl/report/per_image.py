@@ -261,8 +261,7 @@ def _write_hdf5(
     """Arrays and images as data sets, what they share as attributes."""
     with h5py.File(path, "w") as file:
         for name, array in arrays.items():
-            text = array.dtype.kind == "U"
-            file.create_dataset(name, data=array, dtype=h5py.string_dtype() if text else None)
+            file[name] = array.astype(object) if array.dtype.kind == "U" else array
         file.attrs.update(shared)
         shape = images.shape
         chunks = (min(BATCH, shape[0]), *shape[1:])
