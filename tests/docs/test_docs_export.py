@@ -35,7 +35,7 @@ def test_every_name_that_is_looked_for_is_there():
 
 
 @pytest.mark.slow
-def test_it_can_be_followed_from_top_to_bottom(tmp_path, tiny_home):
+def test_it_can_be_followed_from_top_to_bottom(tmp_path):
     """Python and commands in the order in which they stand there, in one folder."""
     blocks = re.findall(r"^```(python|)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert [kind for kind, _ in blocks].count("python") == 6
@@ -46,8 +46,8 @@ def test_it_can_be_followed_from_top_to_bottom(tmp_path, tiny_home):
         for line in block.splitlines():
             words = shlex.split(line)[1:]
             if "ID" in words:
-                first = min(Paths(tmp_path).measurements.iterdir(), key=os.path.getmtime)
-                words[words.index("ID")] = first.stem
+                newest = max(Paths(tmp_path).measurements.iterdir(), key=os.path.getmtime)
+                words[words.index("ID")] = newest.stem
             check([sys.executable, "-P", "-m", "robustbench_pcl", *words], tmp_path)
 
 
