@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -120,8 +121,9 @@ def _find_images(path: Path, arrays: Mapping[str, Stored]) -> str:
     for name in (*IMAGES, *only):
         if name in arrays:
             return name
+    held = textwrap.shorten(", ".join(map(repr, arrays)), 60, placeholder=" ...")
     raise UserError(
-        f"{path} has no images: it holds {', '.join(map(repr, arrays)) or 'no array'}.",
+        f"{path} has no images: it holds {held or 'no array'}.",
         f"They are looked for as {', '.join(IMAGES)}: {KEPT}",
     )
 

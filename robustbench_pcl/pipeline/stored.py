@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from robustbench_pcl.attacks.base import Norm, attack_label
+from robustbench_pcl.configuration import Dump
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.pipeline.artefacts import Artefacts
@@ -26,7 +28,6 @@ from robustbench_pcl.store.records import (
 )
 
 if TYPE_CHECKING:
-    from robustbench_pcl.attacks.base import Norm
     from robustbench_pcl.evaluation import measure
 else:
     measure = LazyModule("robustbench_pcl.evaluation.measure")
@@ -58,7 +59,8 @@ class StoredWorstCase:
     @property
     def label(self) -> str:
         """What it is over."""
-        return f"Worst case, eps {self.eps:g}, of {self.sets} sets"
+        budget: Dump = {"eps": self.eps} | ({"norm": self.norm} if self.norm != "linf" else {})
+        return attack_label({"name": f"Worst case of {self.sets} sets", **budget})
 
     @property
     def n(self) -> int:

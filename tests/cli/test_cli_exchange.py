@@ -97,7 +97,7 @@ def test_the_worst_case_is_a_row_over_all_that_is_stored(home, softmax, monkeypa
     assert max(map(len, found.stdout.splitlines())) <= 80
     assert "all stored" in found.stdout
     *rows, case = json.loads(attack(softmax, *words, "--format", "json").stdout)
-    assert case["attack"] == "Worst case, eps 0.1, of 2 sets"
+    assert case["attack"] == "Worst case of 2 sets, eps 0.1"
     assert case["n"] == N
     assert case["accuracy"] <= min(row["accuracy"] for row in rows)
     assert case["low"] < case["accuracy"] < case["high"] or case["accuracy"] in (0, 100)
