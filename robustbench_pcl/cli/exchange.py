@@ -23,7 +23,7 @@ class Export(Place):
     what: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SET_OR_MEASUREMENT]",
+            metavar="SET_OR_MEASUREMENT",
             help="Its id, which --format json prints, or its file.",
             show_default=False,
         ),
