@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -136,7 +137,10 @@ def _stored_sets(artefacts: Artefacts, data: str) -> Iterator[AdversarialSet]:
 
 
 def _size(images: AdversarialSet, norm: Norm) -> float:
-    return float(getattr(images.summary, f"largest_{norm}"))
+    """The largest perturbation; infinite where it was not kept when the set was made."""
+    summary = images.summary
+    largest = summary.largest_linf if norm == "linf" else summary.largest_l2
+    return math.inf if largest is None else largest
 
 
 def _is_whole(artefacts: Artefacts, target: ModelRecord, images: AdversarialSet) -> bool:

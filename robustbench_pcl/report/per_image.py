@@ -13,13 +13,15 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from robustbench_pcl.attacks.base import attack_label
+from robustbench_pcl.attacks.base import attack_label, norm_of
+from robustbench_pcl.attacks.stages import WRONG
 from robustbench_pcl.data.dataset import Dataset, split_digest
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.report.results import CLEAN, Column
 from robustbench_pcl.store.adversarial_sets import (
     AdversarialSet,
     SetSpecification,
+    Sizes,
     perturbation_sizes,
 )
 from robustbench_pcl.store.atomic import replacing
@@ -128,7 +130,7 @@ class Answered:
         label = pd.Series(np.asarray(self.dataset.test.labels)[self.index], dtype="Int64")
         sizes = self._sizes()
         prediction, robust = self._answers(label)
-        unchanged = prediction.where(sizes["linf"] == 0)
+        unchanged = prediction.where(sizes.linf == 0)
         right = pd.Series(self.clean.withstood() if self.clean else unchanged == label)
         own: dict[str, object] = {
             "index": self.index,
@@ -137,7 +139,7 @@ class Answered:
             "prediction": prediction,
             "robust": robust,
             "felled_by": self._felled_by(robust, right),
-            **sizes,
+            **sizes._asdict(),
         }
         shared = self._shared()
         series = {
@@ -148,17 +150,17 @@ class Answered:
         }
         return pd.DataFrame(series)
 
-    def _sizes(self) -> dict[str, Array]:
-        """The perturbations, float64 (N,), by norm; NaN where the images are gone."""
+    def _sizes(self) -> Sizes:
+        """The perturbations, float64 (N,); NaN where the images are gone."""
         if self.images is None:
-            known = 0.0 if self.about.attack is None else np.nan
-            return {norm: np.full(self.about.n, known) for norm in ("linf", "l2")}
+            known = np.full(self.about.n, 0.0 if self.about.attack is None else np.nan)
+            return Sizes(known, known)
         start, found = 0, []
         for batch in self.batches():
             rows = self.index[start : start + len(batch)]
             found.append(perturbation_sizes(batch, self.dataset.test.images[rows]))
             start += len(batch)
-        return {norm: np.concatenate([each[norm] for each in found]) for norm in ("linf", "l2")}
+        return Sizes(*map(np.concatenate, zip(*found, strict=True)))
 
     def _answers(self, label: pd.Series[int]) -> tuple[pd.Series[int], pd.Series[bool]]:
         """The target's classes, and whether they are right.
@@ -168,18 +170,28 @@ class Answered:
         if self.target is None:
             unknown = pd.Series([pd.NA] * len(label))
             return unknown.astype("Int64"), unknown.astype("boolean")
-        source = self.about.source
-        if self.images is not None and source is not None and source.key == self.target.key:
-            prediction = pd.Series(self.images.column("predictions"), dtype="Int64")
+        own = self._own
+        if own is not None:
+            prediction = pd.Series(own.column("predictions"), dtype="Int64")
             return prediction, prediction == label
         assert self.measurement is not None  # else the source is the target
         robust = pd.Series(self.measurement.withstood(), dtype="boolean")
         return label.where(robust), robust
 
+    @property
+    def _own(self) -> AdversarialSet | None:
+        """The set, where it was made on the target."""
+        source, target = self.about.source, self.target
+        own = source is not None and target is not None and source.key == target.key
+        return self.images if own else None
+
     def _felled_by(self, robust: pd.Series[bool], right: pd.Series[bool]) -> pd.Series[str]:
         """What made the target wrong, of each image."""
         attack = attack_label(self.about.attack) if self.about.attack else CLEAN
         felled = pd.Series(attack, index=robust.index, dtype="object")
+        if self._own is not None and len(self._own.stages) > 1:
+            stages = dict(enumerate(self._own.stages))
+            felled = pd.Series(self._own.felled_by()).map({**stages, WRONG: CLEAN})
         felled[(~right).fillna(value=False)] = CLEAN
         felled[robust.fillna(value=False)] = ""
         felled[robust.isna()] = None
@@ -190,7 +202,7 @@ class Answered:
         return {
             "attack": attack_label(about.attack) if about.attack else CLEAN,
             "eps": about.attack.get("eps") if about.attack else None,
-            "norm": about.attack.get("norm", "linf") if about.attack else None,
+            "norm": norm_of(about.attack) if about.attack else None,
             "dataset": about.data.dataset,
             "data": about.data.digest,
             "target": target and target.recipe.name,

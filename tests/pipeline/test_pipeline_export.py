@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from robustbench_pcl import load_attack
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.export import all_of_target, export, one_stored
 from robustbench_pcl.report.per_image import COLUMNS, IMAGE_COLUMNS, SHARED_COLUMNS
@@ -71,6 +72,18 @@ def test_a_white_box_set_shows_what_its_source_answers(workspace, tiny):
     assert (row.target, row.source) == (recipe.name, recipe.name)
     assert row.adversarial_set == images.spec.id
     assert row.measurement is None
+
+
+def test_the_stage_that_felled_an_image_is_named(workspace, tiny):
+    recipe = tiny()
+    attack = load_attack("pgd", "digits", "demo", {"restarts": 3, "steps": 1, "eps": 0.05})
+    measured = workspace.measure(recipe, attack, images=4 * N, mode="early-stop")
+    images = workspace.adversarial_set(recipe, attack, images=4 * N, mode="early-stop")
+    names = {number: title for number, title in enumerate(images.stages)}
+    expected = [{**names, -1: "", -2: "Clean"}[each] for each in images.felled_by()]
+    assert len({*expected} & {*images.stages}) > 1, "one start fells all"
+    for identity in (images.spec.id, measured.id):
+        assert one_stored(workspace, identity).frame()["felled_by"].tolist() == expected
 
 
 def test_of_another_target_only_right_answers_are_known(workspace, tiny):
