@@ -81,8 +81,12 @@ class Answered:
 
     def __post_init__(self) -> None:
         """Check that the clean images are the same."""
-        test, digest, rows = self.dataset.test, self.about.data.digest, self.index
-        if digest != test.digest and digest != split_digest(test.images[rows], test.labels[rows]):
+        test, rows, digest = self.dataset.test, self.index, self.about.data.digest
+        inside = rows.min() >= 0 and rows.max() < len(test)
+        if not inside or digest not in (
+            test.digest,
+            split_digest(test.images[rows], test.labels[rows]),
+        ):
             raise UserError(
                 f"The {self.dataset.spec.title} here is not the copy that was attacked.",
                 f"Add that copy: pclbench data add {self.dataset.spec.name} FILE.",
@@ -208,7 +212,7 @@ class Answered:
             "target": target and target.recipe.name,
             "model": target and target.key,
             "source": about.source and about.source.recipe.name,
-            "adversarial_set": self.images and self.images.spec.id,
+            "adversarial_set": self.measurement.adversarial_set if self.measurement else about.id,
             "measurement": self.measurement and self.measurement.id,
         }
 
@@ -289,10 +293,8 @@ def _write_npz(
 ) -> None:
     """Arrays and images as members, what they share as arrays without dimensions."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in {
-            **arrays,
-            **{name: np.array(it) for name, it in shared.items()},
-        }.items():
+        scalars = {name: np.array(value) for name, value in shared.items()}
+        for name, array in {**arrays, **scalars}.items():
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
         with archive.open("images.npy", "w", force_zip64=True) as member:

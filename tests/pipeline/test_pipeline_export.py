@@ -79,7 +79,7 @@ def test_the_stage_that_felled_an_image_is_named(workspace, tiny):
     attack = load_attack("pgd", "digits", "demo", {"restarts": 3, "steps": 1, "eps": 0.05})
     measured = workspace.measure(recipe, attack, images=4 * N, mode="early-stop")
     images = workspace.adversarial_set(recipe, attack, images=4 * N, mode="early-stop")
-    names = {number: title for number, title in enumerate(images.stages)}
+    names = dict(enumerate(images.stages))
     expected = [{**names, -1: "", -2: "Clean"}[each] for each in images.felled_by()]
     assert len({*expected} & {*images.stages}) > 1, "one start fells all"
     for identity in (images.spec.id, measured.id):
@@ -227,6 +227,7 @@ def test_where_images_are_gone_verdicts_are_left(workspace, tiny, tmp_path):
     frame = one_stored(workspace, measured.id).frame()
     np.testing.assert_array_equal(frame["robust"], measured.withstood())
     assert frame[["linf", "l2"]].isna().all(axis=None)
+    assert set(frame["adversarial_set"]) == {measured.adversarial_set}
     with pytest.raises(UserError, match="no longer stored"):
         workspace.export(measured.id, tmp_path / "out.npz")
     assert not (tmp_path / "out.npz").exists()
@@ -250,6 +251,19 @@ def test_a_mistake_is_named(mistake, workspace, theirs, tmp_path):
 
 def test_a_set_is_found_by_its_file(workspace, theirs, tmp_path):
     assert workspace.export(str(theirs.path), tmp_path / "out.jsonl") == N
+
+
+@pytest.mark.parametrize("change", [{"indices": [0, 500]}, {"data": "another copy"}])
+def test_a_set_of_other_clean_images_is_refused(change, workspace, theirs):
+    with h5py.File(theirs.path, "r+") as file:
+        if "indices" in change:
+            file["indices"][:2] = change["indices"]
+        else:
+            spec = json.loads(file.attrs["spec"])
+            spec["data"]["digest"] = "0" * 12
+            file.attrs["spec"] = json.dumps(spec)
+    with pytest.raises(UserError, match="not the copy"):
+        one_stored(workspace, str(theirs.path))
 
 
 def test_nothing_stored_of_a_model_says_what_there_is(workspace, tiny):
