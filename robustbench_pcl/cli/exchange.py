@@ -46,7 +46,8 @@ class Export(Place):
 
     def __call__(self) -> None:
         """Find what is named and write it."""
-        from robustbench_pcl.pipeline import export
+        from robustbench_pcl.pipeline.export import all_of_target, one_stored
+        from robustbench_pcl.report.image_files import write_per_image
 
         if (self.what is None) == (self.target is None) or (self.dataset and not self.target):
             raise UserError(
@@ -55,8 +56,8 @@ class Export(Place):
             )
         workspace = self.workspace()
         if self.target is not None:
-            found = export.all_of_target(workspace, self.target, self.dataset)
+            found = all_of_target(workspace, self.target, self.dataset)
         else:
-            found = [export.one_stored(workspace, self.what or "")]
-        rows = export.export(found, self.output)
+            found = [one_stored(workspace, self.what or "")]
+        rows = write_per_image(found, self.output)
         say(f"Wrote {self.output}: {rows:,} rows.")

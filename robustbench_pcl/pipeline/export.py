@@ -1,15 +1,14 @@
-"""Finding what a name, an id or a file means, and writing it for other tools."""
+"""What a name, an id or a file means that is to be exported."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from robustbench_pcl.configuration import ID_LENGTH
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.pipeline.artefacts import Artefacts
-from robustbench_pcl.report.per_image import Answered, write_arrays, write_rows
+from robustbench_pcl.report.per_image import Answered
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, find_set, open_set
 from robustbench_pcl.store.records import (
     Measurement,
@@ -18,8 +17,6 @@ from robustbench_pcl.store.records import (
     measurement_id,
 )
 
-ROWS = (".csv", ".jsonl")
-ARRAYS = (".h5", ".npz")
 IDENTITY = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 
 
@@ -67,25 +64,6 @@ def all_of_target(artefacts: Artefacts, target: str, dataset: str | None) -> lis
     if not found:
         raise unknown_name("measured model", target, {each.target.recipe.name for each in stored})
     return [_measured(artefacts, each) for each in found]
-
-
-def export(answered: Sequence[Answered], output: Path) -> int:
-    """Write per-image results, as the file's name says; return the number of rows.
-
-    Raises:
-        UserError: the name says no format that is written, or one that holds one set only.
-    """
-    if output.suffix in ROWS:
-        return write_rows(output, answered)
-    if output.suffix not in ARRAYS:
-        kinds = ", ".join((*ARRAYS, *ROWS))
-        raise UserError(f"{output.name} says no format.", f"Name a file that ends in {kinds}.")
-    if len(answered) > 1:
-        raise UserError(
-            f"{output.name} can hold one set of images, not {len(answered)}.",
-            f"Name one of them by its id, or write {' or '.join(ROWS)}.",
-        )
-    return write_arrays(output, answered[0])
 
 
 def _measured(artefacts: Artefacts, measurement: Measurement) -> Answered:

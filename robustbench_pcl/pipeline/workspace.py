@@ -22,8 +22,10 @@ from robustbench_pcl.store.records import Measurement
 if TYPE_CHECKING:
     from robustbench_pcl.models.supervised import SupervisedModel
     from robustbench_pcl.pipeline import export
+    from robustbench_pcl.report import image_files
 else:
     export = LazyModule("robustbench_pcl.pipeline.export")
+    image_files = LazyModule("robustbench_pcl.report.image_files")
 
 
 class Workspace(Artefacts):
@@ -138,7 +140,7 @@ class Workspace(Artefacts):
         Returns:
             The number of images.
         """
-        return export.export([export.one_stored(self, what)], Path(output))
+        return image_files.write_per_image([export.one_stored(self, what)], Path(output))
 
     def embedding(self, recipe: Recipe, view: View, *, images: int | None = None) -> Embedding:
         """A recipe's features as points in the plane."""

@@ -9,7 +9,8 @@ import pytest
 
 from robustbench_pcl import load_attack
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.pipeline.export import all_of_target, export, one_stored
+from robustbench_pcl.pipeline.export import all_of_target, one_stored
+from robustbench_pcl.report.image_files import write_per_image
 from robustbench_pcl.report.per_image import COLUMNS, IMAGE_COLUMNS, SHARED_COLUMNS
 
 N = 12
@@ -213,11 +214,11 @@ def test_all_measurements_of_a_model_follow_one_another(workspace, tiny, theirs,
     made = [workspace.measure(tiny(), images=N), workspace.judge(tiny(), theirs)]
     workspace.measure(tiny("ours"), images=N)
     found = all_of_target(workspace, "softmax", None)
-    assert export(found, tmp_path / "out.csv") == 2 * N
+    assert write_per_image(found, tmp_path / "out.csv") == 2 * N
     rows = pd.read_csv(tmp_path / "out.csv")
     assert set(rows["measurement"]) == {each.id for each in made}
     with pytest.raises(UserError, match="one set of images, not 2"):
-        export(found, tmp_path / "out.h5")
+        write_per_image(found, tmp_path / "out.h5")
 
 
 def test_where_images_are_gone_verdicts_are_left(workspace, tiny, tmp_path):
