@@ -247,8 +247,11 @@ PARAMETERS = {
     "rank": "target {}",
     "relative_step_size": "step {} eps",
     "search_steps": "{} search steps",
+    "file": "{}",
 }
 """How parameters are written in a label, where not as "name value"."""
+UNSAID = ("name", "digest")
+"""Keys that a label does not name by themselves."""
 BUDGETS = ("eps", "c")
 """Parameters that a label names also where they are the default."""
 
@@ -275,7 +278,7 @@ def attack_label(dump: Mapping[str, Scalar]) -> str:
     words: dict[str, str] = {}
     for key, value in dump.items():
         unchanged = key in defaults and value == defaults[key]
-        if key == "name" or (unchanged and key not in BUDGETS):
+        if key in UNSAID or (unchanged and key not in BUDGETS):
             continue
         shown = str(value)
         if isinstance(value, float):

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from robustbench_pcl import plugins
+from robustbench_pcl.cli.exchange import Export
 from robustbench_pcl.cli.listing import (
     AddData,
     DataPath,
@@ -186,6 +187,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "ablate": Ablate,
     "run": Run,
     "report": Report,
+    "export": Export,
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "recipes": ("List recipes and show what one says.", {"list": ListRecipes, "show": ShowRecipe}),

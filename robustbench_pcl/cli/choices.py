@@ -54,6 +54,13 @@ class Ensemble(StrEnum):
     strongest = "strongest"
 
 
+class Norm(StrEnum):
+    """Of a budget."""
+
+    linf = "linf"
+    l2 = "l2"
+
+
 def offered(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """A shell's completion: those of the names that go on from what is typed."""
 

@@ -1,12 +1,14 @@
 """``pclbench train``, ``attack`` and ``transfer``: make what is named, and print its accuracy."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from robustbench_pcl.cli.choices import (
     Format,
+    Norm,
     Precision,
     attack_names,
     loss_names,
@@ -26,11 +28,17 @@ from robustbench_pcl.cli.options import (
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
 from robustbench_pcl.cli.work import Work, carry_out
+from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
     from robustbench_pcl.configuration import Mode
+    from robustbench_pcl.pipeline.workspace import Workspace
     from robustbench_pcl.recipe import Recipe, TrainingPrecision
+
+
+STRONGEST = "strongest"
+"""The attack that ends with the worst case over all that is stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +148,16 @@ class Attack(Work, Models, Attacks):
             autocompletion=offered(recipe_names),
         ),
     ]
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Measure on adversarial images of another tool: HDF5, .npz, .npy, .pt or "
+            ".safetensors (docs/export.md).",
+            show_default=False,
+        ),
+    ] = None
 
     def __call__(self) -> None:
         """Measure clean accuracy and that under each attack."""
@@ -147,6 +165,9 @@ class Attack(Work, Models, Attacks):
 
         workspace = self.workspace()
         recipes = self.models([self.target], workspace)
+        if self.file is not None:
+            self._measure_imported(self.file, recipes[0], workspace)
+            return
         attacks = self.attacks(recipes)
         mode: Mode = "exact" if self.exact else "early-stop"
         tasks = [
@@ -157,12 +178,50 @@ class Attack(Work, Models, Attacks):
             ),
         ]
         if carry_out(tasks, workspace, self):
-            print_measurements([workspace.make(task) for task in tasks], self.form)
+            cases = [
+                workspace.worst_case(recipe, attack.dump()["eps"], attack.norm, images=self.images)
+                for recipe, attack in attacks
+                if attack.name == STRONGEST
+            ]
+            print_measurements([workspace.make(task) for task in tasks], self.form, cases)
             said: dict[str, list[str]] = {}
             for recipe, attack in attacks:
                 said.setdefault(_where_it_counts(recipe, attack), []).append(attack.label)
             for where, labels in said.items():
                 say(f"{'; '.join(labels)}: {where}")
+
+    def _measure_imported(self, file: Path, recipe: "Recipe", workspace: "Workspace") -> None:
+        """Measure the accuracy on the images of a file, and on the clean ones if it has the first.
+
+        Nothing is trained before the file is known to be what it should be.
+        """
+        from robustbench_pcl.pipeline.tasks import Measure, Train
+
+        for flag, said in (
+            ("--attack", self.attack),
+            ("--loss", self.loss),
+            ("--adaptive", self.adaptive),
+            ("--set", self.settings),
+            ("--exact", self.exact),
+            ("--images", self.images),
+            ("--dry-run", self.dry_run),
+            ("--executor", self.executor != "local"),
+        ):
+            if said:
+                cause = f"{flag} says how images are made; those of --from are there already."
+                raise UserError(cause, f"Leave {flag} or --from out.")
+        if len(self.eps or ()) > 1:
+            cause = "The images of a file have one budget, not several."
+            raise UserError(cause, "Give --eps once: the budget that they were made with.")
+        norm: Literal["linf", "l2"] = "l2" if self.norm is Norm.l2 else "linf"
+        eps = self.eps[0] if self.eps else None
+        images = workspace.import_images(file, recipe.dataset, eps=eps, norm=norm)
+        first = images.spec.data == workspace.dataset(recipe.dataset).record("test")
+        tasks = [Measure(recipe, images=images.spec.n)] if first else []
+        carry_out([Train(recipe), *tasks], workspace)
+        measured = [*map(workspace.make, tasks), workspace.judge(recipe, images)]
+        print_measurements(measured, self.form)
+        say(f"Stored as adversarial set {images.spec.id}.")
 
 
 def _where_it_counts(recipe: "Recipe", attack: "AttackConfiguration") -> str:

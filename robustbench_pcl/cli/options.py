@@ -14,6 +14,7 @@ import typer
 from robustbench_pcl.cli.choices import (
     Format,
     Loss,
+    Norm,
     Scale,
     attack_names,
     dataset_names,
@@ -170,9 +171,12 @@ class Attacks:
     eps: Annotated[
         list[str] | None,
         typer.Option(
-            help="L-infinity budget, pixels in [0, 1]: 0.03 or 8/255; may be repeated.",
+            help="Budget, pixels in [0, 1]: 0.03 or 8/255; may be repeated.",
             show_default="the paper's for the data set",
         ),
+    ] = None
+    norm: Annotated[
+        Norm | None, typer.Option(help="Of the budget.", show_default="the attack's own")
     ] = None
     loss: Annotated[
         Loss | None, typer.Option(help="What to maximise.", show_default="the attack's own")
@@ -188,7 +192,9 @@ class Attacks:
     @property
     def asked_for(self) -> bool:
         """Whether any option says something about attacks."""
-        return bool(self.attack or self.eps or self.loss or self.adaptive or self.settings)
+        return bool(
+            self.attack or self.eps or self.norm or self.loss or self.adaptive or self.settings
+        )
 
     def attacks(self, recipes: "Sequence[Recipe]") -> "list[tuple[Recipe, Attack]]":
         """Each attack on each model, complete for the model's data set and scale.
@@ -210,6 +216,7 @@ class Attacks:
         given = read_settings(self.settings) if self.settings else {}
         for flag, key, said in (
             ("--eps", "eps", self.eps),
+            ("--norm", "norm", self.norm),
             ("--loss", "loss", self.loss),
             ("--adaptive", "loss", self.adaptive),
         ):
@@ -217,6 +224,8 @@ class Attacks:
                 raise UserError(f"{flag} and --set {key} say the same thing.", "Leave one out.")
         if self.loss or self.adaptive:
             given["loss"] = str(self.loss or Loss.joint)
+        if self.norm:
+            given["norm"] = str(self.norm)
         budgets = [{"eps": eps} for eps in dict.fromkeys(self.eps or ())] or [{}]
         found: list[tuple[Recipe, Attack]] = []
         blind: list[Recipe] = []

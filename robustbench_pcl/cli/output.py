@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from robustbench_pcl.cli.choices import Format
 
 if TYPE_CHECKING:
+    from robustbench_pcl.pipeline.stored import StoredWorstCase
     from robustbench_pcl.report.described import DescribedTable
     from robustbench_pcl.report.figures import PageFigure, ReportFigure
     from robustbench_pcl.report.table import Table
@@ -116,14 +117,21 @@ def print_plan(rows: Rows) -> None:
         print("\n".join(lines))
 
 
-def print_measurements(measurements: Sequence[Measurement], form: Format) -> None:
-    """Print measurements, one per row: for programs, with the columns of ``results``."""
+def print_measurements(
+    measurements: Sequence[Measurement], form: Format, cases: Sequence[StoredWorstCase] = ()
+) -> None:
+    """Print measurements, one per row, and worst cases over what is stored.
+
+    For programs, rows have the columns of ``results``, as far as a worst case has them.
+    """
     if form in (Format.json, Format.csv):
         from robustbench_pcl.report.results import measurement_frame
 
         frame = measurement_frame(measurements).drop(columns=["recipe", "source_recipe"])
         values = frame.astype(object).where(frame.notna(), None).to_dict("records")
-        print_rows(cast("Rows", values), form)
+        empty = dict.fromkeys(frame.columns)
+        found = [*values, *({**empty, **_worst_case_columns(case)} for case in cases)]
+        print_rows(cast("Rows", found), form)
         return
     from robustbench_pcl.attacks.base import attack_label
 
@@ -131,7 +139,9 @@ def print_measurements(measurements: Sequence[Measurement], form: Format) -> Non
     rows = []
     for each in measurements:
         low, high = (100 * end for end in each.interval)
-        source = names[each.source.key] if each.source else ""
+        source = "elsewhere" if each.attack else ""
+        if each.source:
+            source = names[each.source.key]
         rows.append(
             {
                 "target": names[each.target.key],
@@ -143,7 +153,37 @@ def print_measurements(measurements: Sequence[Measurement], form: Format) -> Non
                 "Linf": f"{each.largest_linf:.4f}",
             }
         )
+    for case in cases:
+        low, high = (100 * end for end in case.interval)
+        rows.append(
+            {
+                "target": names[case.target.key],
+                "source": "all stored",
+                "attack": case.label,
+                "accuracy": f"{100 * case.accuracy:.1f} %",
+                "95 % interval": f"{low:.1f} to {high:.1f}",
+                "n": case.n,
+                "Linf": "",
+            }
+        )
+        if case.shorter:
+            say(f"{case.shorter} stored sets of fewer than {case.n} images are left out of it.")
     print_rows(rows, form)
+
+
+def _worst_case_columns(case: StoredWorstCase) -> dict[str, Any]:
+    low, high = (100 * end for end in case.interval)
+    return {
+        "target": case.target.recipe.name,
+        "model": case.target.key,
+        "attack": case.label,
+        "eps": case.eps,
+        "n": case.n,
+        "correct": int(case.withstood.sum()),
+        "accuracy": 100 * case.accuracy,
+        "low": low,
+        "high": high,
+    }
 
 
 def print_matrices(measurements: Sequence[Measurement]) -> None:

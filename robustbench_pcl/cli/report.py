@@ -81,14 +81,6 @@ class Report(Home):
             show_default="any",
         ),
     ] = None
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            help="A model of your own or a recipe; may be repeated.",
-            show_default=False,
-        ),
-    ] = None
 
     def __call__(self) -> None:
         """Print or write what is asked for."""
@@ -124,9 +116,6 @@ class Report(Home):
         if len(set(self.seed or ())) > 1 and (self.table is None or self.page):
             cause = "Only a table shows the mean and spread of several seeds."
             raise UserError(cause, "Name a table with --table 3, or one --seed.")
-        if self.model and self.table is None and not self.page:
-            cause = "A model is shown beneath the paper's in a table."
-            raise UserError(cause, "Name a table with --table 3, or ask for --page.")
         self._show_stored()
         if not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
@@ -184,8 +173,8 @@ class Report(Home):
         from robustbench_pcl.report.model_formats import render_models
         from robustbench_pcl.report.model_report import stored_budgets
 
-        scale = read_scale(self.scale)
-        budgets = stored_budgets(evidence, models, self.dataset or [], scale, self.seed)
+        scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
+        budgets = stored_budgets(evidence, models, self.dataset or [], scale, seed)
         if self.figure is None:
             write(render_models(budgets, self.form.value), self.output)
         else:

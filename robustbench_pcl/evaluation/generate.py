@@ -81,6 +81,7 @@ def generate_set(
         early_stop = specification.mode == "early-stop"
         shortcuts = replace(shortcuts_for(device), early_stop=early_stop)
     seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
+    assert specification.source is not None  # only images crafted elsewhere have none
     title = f"{attack.label} on {specification.source.recipe.name}"
     with (
         progress.task(title, n) as advance,

@@ -74,7 +74,8 @@ def measure_set(
         images: the set.
         device: where the model is.
     """
-    own = images.spec.source.key == target.key
+    source = images.spec.source
+    own = source is not None and source.key == target.key
     verdicts = images.source_verdicts() if own else judge(model, _stored(images, device))
     rounded = None
     if images.spec.mode != "early-stop":
@@ -85,7 +86,7 @@ def measure_set(
         id=identity,
         data=images.spec.data,
         target=target,
-        source=images.spec.source,
+        source=source,
         attack=images.spec.attack,
         adversarial_set=images.spec.id,
         mode=images.spec.mode,

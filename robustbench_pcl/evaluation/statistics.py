@@ -1,6 +1,4 @@
-"""What verdicts on the same images say together: which differences are more than chance, and what is
-still to be found. Nothing here needs torch.
-"""
+"""What verdicts on the same images say together, and which differences are more than chance."""
 
 from __future__ import annotations
 

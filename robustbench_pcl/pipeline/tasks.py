@@ -15,6 +15,7 @@ from robustbench_pcl.configuration import Mode, digest
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.pipeline.artefacts import A, AnyTask, Artefacts, Task
+from robustbench_pcl.pipeline.stored import judge
 from robustbench_pcl.pipeline.training import (
     Train,
     embedding_specification,
@@ -32,8 +33,8 @@ from robustbench_pcl.store.embeddings import (
 )
 from robustbench_pcl.store.records import (
     Measurement,
-    ModelRecord,
     find_measurement,
+    measurement_id,
     save_measurement,
 )
 
@@ -240,17 +241,15 @@ class Measure(OnImages[Measurement]):
     def compute(self, artefacts: Artefacts) -> Measurement:
         """Measure it."""
         checkpoint = artefacts.checkpoint(self.target) or artefacts.make(Train(self.target))
-        record, device = checkpoint.record, artefacts.device
-        if self.generate is None:
-            n, dataset = count(artefacts, self.target, self.images), artefacts.dataset(self.dataset)
-            predictions = artefacts.clean_predictions(checkpoint, n)
-            identity = measurement_id(record, data=dataset.test.digest, n=n)
-            measured = measure.measure_clean(identity, predictions, record, dataset, device)
-        else:
+        if self.generate is not None:
             images = self.generate.find(artefacts) or self.generate.compute(artefacts)
-            model = artefacts.restored(checkpoint)
-            identity = measurement_id(record, set=images.spec.id)
-            measured = measure.measure_set(identity, model, record, images, device)
+            return judge(artefacts, checkpoint, images)
+        record, dataset = checkpoint.record, artefacts.dataset(self.dataset)
+        n = count(artefacts, self.target, self.images)
+        predictions = artefacts.clean_predictions(checkpoint, n)
+        identity = measurement_id(record, data=dataset.test.digest, n=n)
+        device = artefacts.device
+        measured = measure.measure_clean(identity, predictions, record, dataset, device)
         save_measurement(artefacts.paths, measured)
         return measured
 
@@ -338,11 +337,6 @@ class Embed(OnImages[Embedding]):
         n = count(artefacts, self.recipe, self.images)
         identity = images.spec.id if images else None
         return embedding_specification(checkpoint.record, self.view, dataset, n, identity)
-
-
-def measurement_id(target: ModelRecord, **images: str | int) -> str:
-    """The id of an accuracy: of the model, and the ``set`` or the clean ``data`` and ``n``."""
-    return digest({"target": target.key, **images})
 
 
 def count(artefacts: Artefacts, recipe: Recipe, images: int | None) -> int:

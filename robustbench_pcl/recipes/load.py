@@ -135,6 +135,11 @@ def load_attack(
             f"{name} has no L-infinity budget.",
             f"Leave eps out; see pclbench attacks show {name}.",
         )
+    if "eps" in known and parameters.get("norm") == "l2" and "eps" not in parameters:
+        raise UserError(
+            f"There is no usual L2 budget for {data.title}.",
+            "Name one: --norm l2 --eps 0.5.",
+        )
     budgets: dict[str, Scalar] = {"eps": data.eps, "c": data.carlini_wagner_c}
     budget = {key: value for key, value in budgets.items() if key in known}
     return attack.complete({**budget, **SIZES[scale].attacks.get(name, {}), **parameters})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from robustbench_pcl.evaluation.statistics import Array, mcnemar
+from robustbench_pcl.evaluation.statistics import Bools, mcnemar
 from robustbench_pcl.report.formatting import per_cent
 from robustbench_pcl.report.model_report import method, own_eps
 from robustbench_pcl.report.model_section import Budget, unpacked
@@ -95,7 +95,7 @@ def _comparable(budget: Budget) -> dict[Attacked, Record]:
     }
 
 
-def _pair(label: str, first: Array, second: Array) -> Pair:
+def _pair(label: str, first: Bools, second: Bools) -> Pair:
     return Pair(
         label=label,
         accuracies=(per_cent(float(first.mean())), per_cent(float(second.mean()))),

@@ -13,7 +13,7 @@ from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.evaluation.statistics import Array, felled_alone, optimality
+from robustbench_pcl.evaluation.statistics import Bools, felled_alone, optimality
 from robustbench_pcl.report.formatting import listed, per_cent
 from robustbench_pcl.report.model_section import NORMS, AttackResult, Budget, unpacked
 from robustbench_pcl.report.notes import DIGEST
@@ -153,7 +153,7 @@ def _is_within(row: Record, norm: str, eps: float | None) -> bool:
 
 
 def _attack_results(
-    rows: Sequence[Record], norm: str, eps: float | None, right: Array | None
+    rows: Sequence[Record], norm: str, eps: float | None, right: Bools | None
 ) -> Iterator[AttackResult]:
     """Each attack once, at the largest of its own budgets; the strongest last.
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from robustbench_pcl.data.datasets import DATASETS
-from robustbench_pcl.evaluation.statistics import Array, chao1
+from robustbench_pcl.evaluation.statistics import Bools, chao1
 from robustbench_pcl.report.formatting import counted, listed, per_cent, show_budget
 from robustbench_pcl.report.results import Record
 from robustbench_pcl.store.records import wilson
@@ -34,7 +34,7 @@ class AttackResult:
 
     label: str
     record: Record
-    verdicts: Array
+    verdicts: Bools
     felled_alone: int
     optimality: float | None
 
@@ -102,13 +102,13 @@ class Budget:
         return ", ".join([model, f"{self.model.scale} scale", *self.conditions])
 
     @cached_property
-    def right(self) -> Array:
+    def right(self) -> Bools:
         """Bool (N,): right when clean; True for all where that is not known."""
         n = int(self.model.n)
         return np.ones(n, dtype=bool) if self.clean is None else unpacked(self.clean)
 
     @cached_property
-    def withstood(self) -> Array:
+    def withstood(self) -> Bools:
         """Bool (N,): the envelope, what is right when clean and under every attack."""
         return np.asarray(np.all([self.right, *(each.verdicts for each in self.attacks)], axis=0))
 
@@ -167,7 +167,7 @@ class Budget:
         )
 
 
-def unpacked(row: Record) -> Array:
+def unpacked(row: Record) -> Bools:
     """A measurement's verdicts, bool (N,)."""
     packed = np.frombuffer(bytes.fromhex(row.verdicts), dtype=np.uint8)
     return np.unpackbits(packed, count=int(row.n)).astype(bool)

@@ -62,10 +62,12 @@ SHARED = (
 COLUMNS = (
     Column("id", "object", "of the measurement"),
     *SHARED,
-    Column("source", "object", "name of the recipe the images were made on; None if clean"),
-    Column("source_scale", "object", "of the source's recipe; None if clean"),
-    Column("source_model", "object", "the source's model; None if clean"),
-    Column("source_recipe", "object", "the source's recipe, complete; None if clean"),
+    Column(
+        "source", "object", "name of the recipe the images were made on; None if clean or unknown"
+    ),
+    Column("source_scale", "object", "of the source's recipe; None if clean or unknown"),
+    Column("source_model", "object", "the source's model; None if clean or unknown"),
+    Column("source_recipe", "object", "the source's recipe, complete; None if clean or unknown"),
     Column("white_box", "bool", "whether the images were made on the model that is measured"),
     Column("attack", "object", f'with what is not its default, as papers write it; "{CLEAN}"'),
     Column("eps", "float64", "budget in pixels of [0, 1]; NaN where there is none"),

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import h5py
 import numpy as np
@@ -35,7 +35,7 @@ class SetSpecification(Description):
     """What an adversarial set is made from; its digest is the set's id.
 
     Attributes:
-        source: the model that is attacked.
+        source: the model that is attacked; None for images that were crafted elsewhere.
         attack: the complete configuration of the attack.
         norm: the norm of the threat model ("linf" or "l2").
         data: the clean images.
@@ -44,7 +44,7 @@ class SetSpecification(Description):
         mode: how the images are made.
     """
 
-    source: ModelRecord
+    source: ModelRecord | None
     attack: Dump
     norm: str
     data: DataRecord
@@ -57,7 +57,7 @@ class SetSpecification(Description):
         """The id: the source's key, attack, pixels, n, seed and mode decide it."""
         return digest(
             {
-                "source": self.source.key,
+                "source": self.source and self.source.key,
                 "attack": self.attack,
                 "data": self.data.digest,
                 "n": self.n,
@@ -195,6 +195,18 @@ class AdversarialSet:
         except UNREADABLE as error:
             raise damaged(self.path, error) from error
 
+    def column(self, name: str) -> Array:
+        """What is kept of each image, (N,): its "indices", "labels" or "predictions".
+
+        Raises:
+            UserError: a part of the file cannot be read or does not match its checksum.
+        """
+        try:
+            with h5py.File(self.path, "r") as file:
+                return np.asarray(file[name][:])
+        except UNREADABLE as error:
+            raise damaged(self.path, error) from error
+
     def verify(self) -> None:
         """Compare the stored pixels with their digest.
 
@@ -255,6 +267,63 @@ def finish_set(
     Raises:
         UserError: the disk does not take it, or a part is damaged.
     """
+    parts = draft.parts
+    names = ("labels", "predictions", "felled_by")
+    found = write_set(
+        folder,
+        spec,
+        _joined(draft, clean[: spec.n]),
+        clean[: spec.n],
+        columns={"indices": np.arange(spec.n), **{name: getattr(draft, name) for name in names}},
+        stages=draft.stages,
+        blind=int(draft.blind.sum()),
+        seconds=sum(part.seconds for part in parts),
+        forward_passes=sum(part.forward_passes for part in parts),
+        backward_passes=sum(part.backward_passes for part in parts),
+        environment=environment,
+        precision=" and ".join(sorted({part.precision for part in parts})) or "float32",
+    )
+    shutil.rmtree(folder / f"{spec.id}.parts", ignore_errors=True)
+    return found
+
+
+def _joined(draft: Draft, clean: Array) -> Iterator[Array]:
+    """The images, float32 (B, C, H, W), of all parts in the set's order, some at a time."""
+    for start in range(0, len(clean), BLOCK):
+        rows = slice(start, start + BLOCK)
+        pixels = clean[rows].astype(np.float32) / 255
+        for number in np.unique(draft.part[rows][draft.part[rows] >= 0]):
+            here = np.flatnonzero(draft.part[rows] == number)
+            order = np.argsort(draft.position[rows][here])
+            positions = draft.position[rows][here][order]
+            pixels[here[order]] = draft.parts[number].read_images(positions)
+        yield pixels
+
+
+def write_set(
+    folder: Path,
+    spec: SetSpecification,
+    blocks: Iterable[Array],
+    clean: Array,
+    *,
+    columns: Mapping[str, Array],
+    stages: tuple[str, ...] = (),
+    **known: object,
+) -> AdversarialSet:
+    """Write a finished set and measure its perturbations.
+
+    Args:
+        folder: of the sets.
+        spec: what the set is.
+        blocks: its images, float32 (B, C, H, W) in [0, 1], some at a time.
+        clean: uint8 (n, C, H, W), the clean images in the set's order.
+        columns: int64 (n,) each: indices, labels, predictions and what else is kept of an image.
+        stages: the titles of the attack's stages.
+        known: the fields of the summary that do not follow from the images.
+
+    Raises:
+        UserError: the disk does not take it, or a block cannot be read.
+    """
     path = folder / f"{spec.id}.h5"
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         images = file.create_dataset(
@@ -265,47 +334,48 @@ def finish_set(
             compression="gzip",
             compression_opts=1,  # measured: no shuffle filter, which makes float noise larger
         )
-        columns = {name: getattr(draft, name) for name in ("labels", "predictions", "felled_by")}
-        for name, values in {"indices": np.arange(spec.n), **columns}.items():
+        for name, values in columns.items():
             file.create_dataset(name, data=values, dtype="i8", fletcher32=True)
-        summary = _join(images, draft, clean[: spec.n], environment)
+        start, largest, total, content = 0, np.zeros(2), 0.0, hashlib.sha256()
+        for block in blocks:
+            rows = slice(start, start + len(block))
+            images[rows] = block
+            start = rows.stop
+            content.update(block.tobytes())
+            linf, l2 = perturbation_sizes(block, clean[rows])
+            largest = np.maximum(largest, [linf.max(), l2.max()])
+            total += float(l2.sum())
+        summary = SetSummary.model_validate(
+            {
+                **known,
+                "largest_linf": float(largest[0]),
+                "largest_l2": float(largest[1]),
+                "mean_l2": total / spec.n,
+                "images_digest": content.hexdigest()[:ID_LENGTH],
+            }
+        )
         file.attrs["format"] = FORMAT
-        file.attrs["stages"] = json.dumps(draft.stages)
+        file.attrs["stages"] = json.dumps(stages)
         file.attrs["spec"] = spec.model_dump_json()
         file.attrs["summary"] = summary.model_dump_json()
         file.attrs["complete"] = True
-    shutil.rmtree(folder / f"{spec.id}.parts", ignore_errors=True)
-    return AdversarialSet(path, spec, summary, draft.stages)
+    return AdversarialSet(path, spec, summary, stages)
 
 
-def _join(images: h5py.Dataset, draft: Draft, clean: Array, environment: Environment) -> SetSummary:
-    """Copy the parts' images into a set's file, some after the other, and sum them up."""
-    largest, total, content = np.zeros(2), 0.0, hashlib.sha256()
-    for start in range(0, len(clean), BLOCK):
-        rows = slice(start, start + BLOCK)
-        block = clean[rows].astype(np.float32) / 255
-        pixels = block.copy()
-        for number in np.unique(draft.part[rows][draft.part[rows] >= 0]):
-            here = np.flatnonzero(draft.part[rows] == number)
-            order = np.argsort(draft.position[rows][here])
-            positions = draft.position[rows][here][order]
-            pixels[here[order]] = draft.parts[number].read_images(positions)
-        images[rows] = pixels
-        content.update(pixels.tobytes())
-        change = (pixels - block).reshape(len(block), -1)
-        lengths = np.sqrt((change.astype(np.float64) ** 2).sum(axis=1))
-        largest = np.maximum(largest, [np.abs(change).max(), lengths.max()])
-        total += float(lengths.sum())
-    parts = draft.parts
-    return SetSummary(
-        largest_linf=float(largest[0]),
-        largest_l2=float(largest[1]),
-        mean_l2=total / len(clean),
-        blind=int(draft.blind.sum()),
-        seconds=sum(part.seconds for part in parts),
-        forward_passes=sum(part.forward_passes for part in parts),
-        backward_passes=sum(part.backward_passes for part in parts),
-        environment=environment,
-        images_digest=content.hexdigest()[:ID_LENGTH],
-        precision=" and ".join(sorted({part.precision for part in parts})) or "float32",
-    )
+class Sizes(NamedTuple):
+    """How far images are from the clean ones, float64 (N,) in each norm, in pixels of [0, 1]."""
+
+    linf: Array
+    l2: Array
+
+
+def perturbation_sizes(images: Array, clean: Array) -> Sizes:
+    """How far adversarial images are from the clean ones.
+
+    Args:
+        images: float32 (N, C, H, W) in [0, 1].
+        clean: uint8 (N, C, H, W).
+    """
+    change = (images - clean.astype(np.float32) / 255).reshape(len(images), -1)
+    l2 = np.sqrt((change.astype(np.float64) ** 2).sum(axis=1))
+    return Sizes(np.abs(change).max(axis=1).astype(np.float64), l2)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import h5py
+import numpy as np
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from robustbench_pcl.configuration import Description, Dump, Mode, explained
+from robustbench_pcl.configuration import Description, Dump, Mode, digest, explained
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, Recipe
@@ -87,7 +88,8 @@ class Measurement(Description):
         id: digest of the target's key and the adversarial set, or the data and n.
         data: the clean images behind it.
         target: the model that was measured.
-        source: the model the adversarial images were made on, or None for clean accuracy.
+        source: the model the adversarial images were made on; None for clean accuracy, and for
+            images that were crafted elsewhere.
         attack: the complete configuration of the attack, or None for clean accuracy.
         adversarial_set: id of the stored set, or None.
         mode: how the set was made. "early-stop" counts an image as fooled if any step fooled the
@@ -143,6 +145,16 @@ class Measurement(Description):
     def accuracy(self) -> float:
         """Fraction of images classified as their label."""
         return self.correct / self.n
+
+    def withstood(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Boolean (n,): the images classified as their label, in the set's order."""
+        packed = np.frombuffer(bytes.fromhex(self.verdicts), dtype=np.uint8)
+        return np.unpackbits(packed, count=self.n).astype(np.bool_)
+
+
+def measurement_id(target: ModelRecord, **images: str | int) -> str:
+    """The id of an accuracy: of the model, and the ``set`` or the clean ``data`` and ``n``."""
+    return digest({"target": target.key, **images})
 
 
 def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:

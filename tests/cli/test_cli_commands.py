@@ -41,7 +41,7 @@ class Command:
 
 
 PLACE = "--device --data-root --home"
-ATTACKS = "--attack --eps --loss --adaptive --set"
+ATTACKS = "--attack --eps --norm --loss --adaptive --set"
 WORK = f"--images --exact --executor --executor-option --dry-run --format --seed --scale {PLACE}"
 COMMANDS = (
     Command("demo", "--output --device --home"),
@@ -50,7 +50,7 @@ COMMANDS = (
         "--loss --adv-train --layers --recipe --set --scale --seed --epochs --learning-rate "
         f"--precision --format {PLACE}",
     ),
-    Command("attack", f"--dataset {ATTACKS} {WORK}"),
+    Command("attack", f"--dataset --from {ATTACKS} {WORK}"),
     Command("transfer", f"--source --target --dataset {ATTACKS} {WORK}"),
     Command("ablate", f"{ATTACKS} {WORK}"),
     Command("run", f"--table --figure --suite --dataset --with {ATTACKS} {WORK}"),
@@ -60,6 +60,7 @@ COMMANDS = (
         "--home",
         " ",
     ),
+    Command("export", f"--target --dataset --output {PLACE}"),
     Command("recipes list", "--format", " "),
     Command("recipes show", "--dataset --scale --seed"),
     Command("attacks list", "--format", " "),

@@ -1,0 +1,155 @@
+"""A model on stored adversarial sets, whoever made them, and its worst case over all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from operator import and_
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from robustbench_pcl.attacks.base import Norm, attack_label
+from robustbench_pcl.configuration import Dump
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.lazy import LazyModule
+from robustbench_pcl.pipeline.artefacts import Artefacts
+from robustbench_pcl.progress import tracked
+from robustbench_pcl.store.adversarial_sets import AdversarialSet, open_set
+from robustbench_pcl.store.checkpoints import Checkpoint
+from robustbench_pcl.store.records import (
+    Measurement,
+    ModelRecord,
+    find_measurement,
+    measurement_id,
+    save_measurement,
+    wilson,
+)
+
+if TYPE_CHECKING:
+    from robustbench_pcl.evaluation import measure
+else:
+    measure = LazyModule("robustbench_pcl.evaluation.measure")
+
+ROUNDING = 1e-5
+"""float32 pixels may leave the budget by a rounding error; a step of 8-bit pixels is 4e-3."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredWorstCase:
+    """What a model withstands of everything that is stored within a budget.
+
+    Attributes:
+        target: the model.
+        norm: of the budget.
+        eps: the budget, in pixels of [0, 1].
+        withstood: boolean (n,), the images that are right when clean and in every set.
+        sets: how many sets that is over.
+        shorter: sets within the budget that have fewer images, and so are left out.
+    """
+
+    target: ModelRecord
+    norm: Norm
+    eps: float
+    withstood: np.ndarray[Any, np.dtype[np.bool_]]
+    sets: int
+    shorter: int
+
+    @property
+    def label(self) -> str:
+        """What it is over."""
+        budget: Dump = {"eps": self.eps} | ({"norm": self.norm} if self.norm != "linf" else {})
+        return attack_label({"name": f"Worst case of {self.sets} sets", **budget})
+
+    @property
+    def n(self) -> int:
+        """How many images."""
+        return len(self.withstood)
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of images that withstood everything."""
+        return float(self.withstood.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the accuracy, as fractions."""
+        return wilson(int(self.withstood.sum()), self.n)
+
+
+def judge(artefacts: Artefacts, checkpoint: Checkpoint, images: AdversarialSet) -> Measurement:
+    """The accuracy of a model on a stored set, made on it or not: found, or measured and stored."""
+    record = checkpoint.record
+    identity = measurement_id(record, set=images.spec.id)
+    found = find_measurement(artefacts.paths, identity)
+    if found is None:
+        model = artefacts.restored(checkpoint)
+        found = measure.measure_set(identity, model, record, images, artefacts.device)
+        save_measurement(artefacts.paths, found)
+    return found
+
+
+def worst_case(
+    artefacts: Artefacts, checkpoint: Checkpoint, clean: Measurement, norm: Norm, eps: float
+) -> StoredWorstCase:
+    """Judge a model on every stored set within a budget, and count what withstands all of them.
+
+    A set is within the budget if its largest perturbation is, in that norm, whatever attack made
+    it, on whatever source, until whatever step: a wrong answer within the budget is one. Sets of
+    other clean images, or of fewer, cannot be combined.
+
+    Args:
+        artefacts: where the sets are.
+        checkpoint: of the model.
+        clean: its clean accuracy, which says on which images.
+        norm: of the budget.
+        eps: the budget, in pixels of [0, 1].
+    """
+    record = checkpoint.record
+    within = [
+        images
+        for images in _stored_sets(artefacts, clean.data.digest)
+        if _size(images, norm) <= eps + ROUNDING and _is_whole(artefacts, record, images)
+    ]
+    fitting = [images for images in within if images.spec.n >= clean.n]
+    title = f"{record.recipe.name} on {len(fitting)} stored sets"
+    verdicts = [
+        judge(artefacts, checkpoint, images).withstood()[: clean.n]
+        for images in tracked(fitting, title, len(fitting), artefacts.progress)
+    ]
+    withstood = reduce(and_, verdicts, clean.withstood())
+    shorter = len(within) - len(fitting)
+    return StoredWorstCase(record, norm, eps, withstood, len(fitting), shorter)
+
+
+def _stored_sets(artefacts: Artefacts, data: str) -> Iterator[AdversarialSet]:
+    """The sets of some clean images, by their digest; a damaged file is named and passed over."""
+    for path in sorted(artefacts.paths.adversarial_sets.glob("[!.]*.h5")):
+        try:
+            images = open_set(path)
+        except UserError as error:
+            artefacts.progress.say(f"Passed over: {error.cause}")
+            continue
+        if images.spec.data.digest == data:
+            yield images
+
+
+def _size(images: AdversarialSet, norm: Norm) -> float:
+    """The largest perturbation; infinite where it was not kept when the set was made."""
+    summary = images.summary
+    largest = summary.largest_linf if norm == "linf" else summary.largest_l2
+    return math.inf if largest is None else largest
+
+
+def _is_whole(artefacts: Artefacts, target: ModelRecord, images: AdversarialSet) -> bool:
+    """Whether a set's pixels are those that were stored, as far as the model is to see them."""
+    if find_measurement(artefacts.paths, measurement_id(target, set=images.spec.id)):
+        return True
+    try:
+        images.verify()
+    except UserError as error:
+        artefacts.progress.say(f"Passed over: {error.cause}")
+        return False
+    return True

@@ -1,0 +1,212 @@
+"""What is stored of each image: one row per image, for other tools to read (docs/export.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from robustbench_pcl.attacks.base import attack_label, norm_of
+from robustbench_pcl.attacks.stages import WRONG
+from robustbench_pcl.data.dataset import Dataset, split_digest
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.report.results import CLEAN, Column
+from robustbench_pcl.store.adversarial_sets import (
+    AdversarialSet,
+    SetSpecification,
+    Sizes,
+    perturbation_sizes,
+)
+from robustbench_pcl.store.records import Measurement, ModelRecord
+
+Array = np.ndarray[Any, Any]
+
+IMAGE_COLUMNS = (
+    Column("index", "int64", "position of the clean image in the test split, from 0"),
+    Column("label", "int64", "true class"),
+    Column("clean_prediction", "Int64", "the target's class of the clean image; empty if unknown"),
+    Column("prediction", "Int64", "the target's class of this image; empty if unknown"),
+    Column("robust", "boolean", "whether the target classifies this image as its label"),
+    Column("felled_by", "object", f'"" if robust, "{CLEAN}" if wrong when clean, else the attack'),
+    Column("linf", "float64", "L-infinity perturbation, pixels of [0, 1]; empty if unknown"),
+    Column("l2", "float64", "L2 perturbation, pixels of [0, 1]; empty if unknown"),
+)
+"""What differs from image to image."""
+SHARED_COLUMNS = (
+    Column("attack", "object", f'as papers write it; "{CLEAN}" for clean images'),
+    Column("eps", "float64", "the attack's budget, pixels of [0, 1]; empty where there is none"),
+    Column("norm", "object", 'of the budget: "linf" or "l2"; empty for clean images'),
+    Column("dataset", "object", "name of the data set"),
+    Column("data", "object", "digest of the clean images and labels"),
+    Column("target", "object", "name of the model that answers; empty where none was asked"),
+    Column("model", "object", "its key: the same for models that classify alike"),
+    Column("source", "object", "name of the model the images were made on; empty if unknown"),
+    Column("adversarial_set", "object", "id of the stored images; empty for clean images"),
+    Column("measurement", "object", "id of the target's accuracy; empty where none was asked"),
+)
+"""What is the same for all images of a set and a target."""
+COLUMNS = (*IMAGE_COLUMNS, *SHARED_COLUMNS)
+"""Of CSV and JSON Lines, in this order."""
+BATCH = 256
+"""Images that are read at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Images, and what one model answers.
+
+    Attributes:
+        dataset: of the clean images.
+        images: the adversarial set; None for clean images, and where it is no longer stored.
+        measurement: of the target on these images; None to take the source's answers.
+        clean: the target's accuracy on the same clean images; None where it is not stored.
+
+    Raises:
+        UserError: the clean images here are not those that were attacked.
+    """
+
+    dataset: Dataset
+    images: AdversarialSet | None
+    measurement: Measurement | None
+    clean: Measurement | None
+
+    def __post_init__(self) -> None:
+        """Check that the clean images are the same."""
+        test, rows, digest = self.dataset.test, self.index, self.about.data.digest
+        inside = rows.min() >= 0 and rows.max() < len(test)
+        if not inside or digest not in (
+            test.digest,
+            split_digest(test.images[rows], test.labels[rows]),
+        ):
+            raise UserError(
+                f"The {self.dataset.spec.title} here is not the copy that was attacked.",
+                f"Add that copy: pclbench data add {self.dataset.spec.name} FILE.",
+            )
+
+    @property
+    def about(self) -> SetSpecification | Measurement:
+        """What says which images, attack and models these are."""
+        if self.measurement is not None:
+            return self.measurement
+        assert self.images is not None
+        return self.images.spec
+
+    @property
+    def target(self) -> ModelRecord | None:
+        """The model that answers; None for images crafted elsewhere, without a target."""
+        return self.about.source if self.measurement is None else self.measurement.target
+
+    @cached_property
+    def index(self) -> Array:
+        """Positions in the test split, int64 (N,)."""
+        return np.arange(self.about.n) if self.images is None else self.images.column("indices")
+
+    def batches(self) -> Iterator[Array]:
+        """The images, float32 (B, C, H, W) in [0, 1], in the order of :attr:`index`.
+
+        Raises:
+            UserError: they are no longer stored.
+        """
+        if self.images is not None:
+            for batch, _ in self.images.batches(BATCH):
+                yield batch
+            return
+        if self.about.attack is not None:
+            raise UserError(
+                f"The adversarial images of {self.about.id} are no longer stored.",
+                "Write what is known of them as .csv or .jsonl.",
+            )
+        for start in range(0, self.about.n, BATCH):
+            clean = self.dataset.test.images[start : min(start + BATCH, self.about.n)]
+            yield clean.astype(np.float32) / 255
+
+    def frame(self) -> pd.DataFrame:
+        """One row per image, :data:`COLUMNS`."""
+        label = pd.Series(np.asarray(self.dataset.test.labels)[self.index], dtype="Int64")
+        sizes = self._sizes()
+        prediction, robust = self._answers(label)
+        unchanged = prediction.where(sizes.linf == 0)
+        right = pd.Series(self.clean.withstood() if self.clean else unchanged == label)
+        own: dict[str, object] = {
+            "index": self.index,
+            "label": label,
+            "clean_prediction": unchanged.mask(right.fillna(value=False), label),
+            "prediction": prediction,
+            "robust": robust,
+            "felled_by": self._felled_by(robust, right),
+            **sizes._asdict(),
+        }
+        shared = self._shared()
+        series = {
+            column.name: pd.Series(
+                own.get(column.name, [shared.get(column.name)] * len(label)), dtype=column.dtype
+            )
+            for column in COLUMNS
+        }
+        return pd.DataFrame(series)
+
+    def _sizes(self) -> Sizes:
+        """The perturbations, float64 (N,); NaN where the images are gone."""
+        if self.images is None:
+            known = np.full(self.about.n, 0.0 if self.about.attack is None else np.nan)
+            return Sizes(known, known)
+        start, found = 0, []
+        for batch in self.batches():
+            rows = self.index[start : start + len(batch)]
+            found.append(perturbation_sizes(batch, self.dataset.test.images[rows]))
+            start += len(batch)
+        return Sizes(*map(np.concatenate, zip(*found, strict=True)))
+
+    def _answers(self, label: pd.Series[int]) -> tuple[pd.Series[int], pd.Series[bool]]:
+        """The target's classes, and whether they are right.
+
+        A target that the images were not made on is known to be right or wrong, no more.
+        """
+        if self.target is None:
+            unknown = pd.Series([pd.NA] * len(label))
+            return unknown.astype("Int64"), unknown.astype("boolean")
+        own = self._own
+        if own is not None:
+            prediction = pd.Series(own.column("predictions"), dtype="Int64")
+            return prediction, prediction == label
+        assert self.measurement is not None  # else the source is the target
+        robust = pd.Series(self.measurement.withstood(), dtype="boolean")
+        return label.where(robust), robust
+
+    @property
+    def _own(self) -> AdversarialSet | None:
+        """The set, where it was made on the target."""
+        source, target = self.about.source, self.target
+        own = source is not None and target is not None and source.key == target.key
+        return self.images if own else None
+
+    def _felled_by(self, robust: pd.Series[bool], right: pd.Series[bool]) -> pd.Series[str]:
+        """What made the target wrong, of each image."""
+        attack = attack_label(self.about.attack) if self.about.attack else CLEAN
+        felled = pd.Series(attack, index=robust.index, dtype="object")
+        if self._own is not None and len(self._own.stages) > 1:
+            stages = dict(enumerate(self._own.stages))
+            felled = pd.Series(self._own.felled_by()).map({**stages, WRONG: CLEAN})
+        felled[(~right).fillna(value=False)] = CLEAN
+        felled[robust.fillna(value=False)] = ""
+        felled[robust.isna()] = None
+        return felled
+
+    def _shared(self) -> dict[str, object]:
+        about, target = self.about, self.target
+        return {
+            "attack": attack_label(about.attack) if about.attack else CLEAN,
+            "eps": about.attack.get("eps") if about.attack else None,
+            "norm": norm_of(about.attack) if about.attack else None,
+            "dataset": about.data.dataset,
+            "data": about.data.digest,
+            "target": target and target.recipe.name,
+            "model": target and target.key,
+            "source": about.source and about.source.recipe.name,
+            "adversarial_set": self.measurement.adversarial_set if self.measurement else about.id,
+            "measurement": self.measurement and self.measurement.id,
+        }
