@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
 from pydantic import BeforeValidator, PlainSerializer
 
@@ -20,8 +20,10 @@ from robustbench_pcl.pipeline.training import (
     embedding_specification,
     make_embedding,
     specification_in_training,
+    stored,
+    trainings,
 )
-from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipe import AnyModel, Recipe
 from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification, find_set
 from robustbench_pcl.store.embeddings import (
@@ -39,6 +41,7 @@ from robustbench_pcl.store.records import (
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import generate, measure
+    from robustbench_pcl.models.supervised import SupervisedModel
 else:
     generate = LazyModule("robustbench_pcl.evaluation.generate")
     measure = LazyModule("robustbench_pcl.evaluation.measure")
@@ -73,7 +76,7 @@ class Generate(Task[AdversarialSet]):
 
     kind: ClassVar[str] = "generate"
 
-    source: Recipe
+    source: AnyModel
     attack: AnyAttack
     images: int | None = None
     seed: int = 0
@@ -87,7 +90,7 @@ class Generate(Task[AdversarialSet]):
             key=f"generate-{digest(content)}",
             title=f"{attack.label} on {source.name}, {source.dataset}",
             dataset=source.dataset,
-            needs=(Train(source),),
+            needs=trainings(source),
         )
 
     def specification(self, artefacts: Artefacts) -> SetSpecification | None:
@@ -120,7 +123,7 @@ class Generate(Task[AdversarialSet]):
 
     def compute(self, artefacts: Artefacts) -> AdversarialSet:
         """Make the images that are not stored yet."""
-        checkpoint = artefacts.checkpoint(self.source) or artefacts.make(Train(self.source))
+        checkpoint = stored(artefacts, self.source)
         specification = self.specification(artefacts)
         assert specification is not None  # the source is trained by now
         clean = None
@@ -170,8 +173,8 @@ class Measure(OnImages[Measurement]):
 
     kind: ClassVar[str] = "measure"
 
-    target: Recipe
-    source: Recipe | None = None
+    target: AnyModel
+    source: AnyModel | None = None
     attack: AnyAttack | None = None
     images: int | None = None
     seed: int = 0
@@ -181,7 +184,7 @@ class Measure(OnImages[Measurement]):
         """Settle what follows; the target and the images, or how many clean ones, decide it."""
         target, attack = self.target, self.attack
         title, generate = f"clean accuracy of {target.name}", None
-        needs: tuple[AnyTask, ...] = (Train(target),)
+        needs: tuple[AnyTask, ...] = trainings(target)
         source = (self.source or target) if attack else None
         vars(self).update(source=source)
         if attack and source:
@@ -239,7 +242,7 @@ class Measure(OnImages[Measurement]):
 
     def compute(self, artefacts: Artefacts) -> Measurement:
         """Measure it."""
-        checkpoint = artefacts.checkpoint(self.target) or artefacts.make(Train(self.target))
+        checkpoint = stored(artefacts, self.target)
         record, device = checkpoint.record, artefacts.device
         if self.generate is None:
             n, dataset = count(artefacts, self.target, self.images), artefacts.dataset(self.dataset)
@@ -314,7 +317,7 @@ class Embed(OnImages[Embedding]):
         specification = self._specification(artefacts, images)
         assert specification is not None  # the recipe is trained, and attacked, by now
         if self.view.epoch is None:
-            model = artefacts.restored(checkpoint)
+            model = cast("SupervisedModel", artefacts.restored(checkpoint))
             return make_embedding(artefacts, model, specification, images)
         kept = find_embedding(artefacts.paths.embeddings, specification.id)
         if kept is None:
@@ -345,13 +348,13 @@ def measurement_id(target: ModelRecord, **images: str | int) -> str:
     return digest({"target": target.key, **images})
 
 
-def count(artefacts: Artefacts, recipe: Recipe, images: int | None) -> int:
+def count(artefacts: Artefacts, recipe: AnyModel, images: int | None) -> int:
     """How many test images are attacked and measured: as asked, or the scale's, if there are."""
     available = len(artefacts.dataset(recipe.dataset).test)
     return min(images or SIZES[recipe.scale].attacked_images or available, available)
 
 
-def decides(recipe: Recipe) -> list[object]:
+def decides(recipe: AnyModel) -> list[object]:
     """What of a recipe decides the images that are attacked and the answers that are given."""
     return [recipe.id(""), recipe.scale, recipe.inference]
 
