@@ -25,12 +25,12 @@ from robustbench_pcl.cli.options import (
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
-from robustbench_pcl.cli.work import Work, carry_out
+from robustbench_pcl.cli.work import Work, carry_out, check_external
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
     from robustbench_pcl.configuration import Mode
-    from robustbench_pcl.recipe import Recipe, TrainingPrecision
+    from robustbench_pcl.recipe import AnyModel, TrainingPrecision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,8 @@ class Attack(Work, Models, Attacks):
     target: Annotated[
         str,
         typer.Argument(
-            help="A recipe's name, or a checkpoint's file.",
+            help="A recipe's name, a checkpoint's file, or a model of your own: my_model.py:Net, "
+            "torchvision:resnet18, or the name that it was stored under.",
             autocompletion=offered(recipe_names),
         ),
     ]
@@ -156,6 +157,7 @@ class Attack(Work, Models, Attacks):
                 for recipe, attack in attacks
             ),
         ]
+        check_external(tasks, workspace, self)
         if carry_out(tasks, workspace, self):
             print_measurements([workspace.make(task) for task in tasks], self.form)
             said: dict[str, list[str]] = {}
@@ -165,7 +167,7 @@ class Attack(Work, Models, Attacks):
                 say(f"{'; '.join(labels)}: {where}")
 
 
-def _where_it_counts(recipe: "Recipe", attack: "AttackConfiguration") -> str:
+def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
     """Which tables take the white-box accuracy of a model, or what fills those that name it."""
     from robustbench_pcl.paper.tables import published, published_numbers
 
@@ -198,7 +200,7 @@ class Transfer(Work, Models, Attacks):
     source: Annotated[
         list[str],
         typer.Option(
-            help="Attacked: a recipe's name, or a checkpoint's file; may be repeated.",
+            help="Attacked: named as in attack; may be repeated.",
             autocompletion=offered(recipe_names),
         ),
     ]
@@ -222,6 +224,7 @@ class Transfer(Work, Models, Attacks):
             for source, attack in self.attacks(sources)
             for target in targets
         ]
+        check_external(tasks, workspace, self)
         if not carry_out(tasks, workspace, self):
             return
         measurements = [workspace.make(task) for task in tasks]
