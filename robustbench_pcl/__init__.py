@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.square import Square as Square
     from robustbench_pcl.evaluation.evaluate import Evaluation as Evaluation
     from robustbench_pcl.evaluation.evaluate import evaluate as evaluate
+    from robustbench_pcl.models.external import load_external as load_external
     from robustbench_pcl.pipeline.workspace import Workspace as Workspace
     from robustbench_pcl.recipes.load import load_attack as load_attack
     from robustbench_pcl.recipes.load import load_recipe as load_recipe
@@ -48,6 +49,7 @@ _MODULES = {
     "Workspace": "pipeline.workspace",
     "evaluate": "evaluation.evaluate",
     "load_attack": "recipes.load",
+    "load_external": "models.external",
     "load_recipe": "recipes.load",
     "results": "report.results",
     "table": "report.render",
@@ -70,6 +72,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "load_attack",
+    "load_external",
     "load_recipe",
     "results",
     "table",

@@ -47,3 +47,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     cure = f"Did you mean {' or '.join(near)}? " if near else ""
     listed = f"Known: {', '.join(names)}." if names else "There are none at all: leave it out."
     return UserError(f"There is no {kind} called {name!r}.", f"{cure}{listed}")
+
+
+def in_one_line(error: BaseException) -> str:
+    """What was raised, in one line without a full stop."""
+    words = error.cause if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    return " ".join(words.split()).rstrip(".")

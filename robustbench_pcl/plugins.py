@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, in_one_line
 
 GROUP = "pclbench.plugins"
 """The entry points of installed packages that name a plugin's module."""
@@ -60,7 +60,7 @@ def load(module: str, folder: Path | None = None) -> None:
     if error := _failure(module):
         cure = f'To see where: python -c "import {module}"'
         raise UserError(
-            f"The plugin {module} cannot be imported: {_described(error)}.",
+            f"The plugin {module} cannot be imported: {in_one_line(error)}.",
             error.cure if isinstance(error, UserError) else cure,
         ) from error
     LOADED[module] = place
@@ -77,7 +77,7 @@ def load_installed() -> None:
             package = entry.dist.name if entry.dist else entry.name
             raise UserError(
                 f"The plugin {entry.module} of the installed package {package} cannot be "
-                f"imported: {_described(error)}.",
+                f"imported: {in_one_line(error)}.",
                 f"Update the package, or take it away: pip uninstall {package}",
             ) from error
 
@@ -96,9 +96,3 @@ def _failure(module: str) -> BaseException | None:
     except (Exception, SystemExit) as error:
         return error
     return None
-
-
-def _described(error: BaseException) -> str:
-    """What was raised, in one line without a full stop."""
-    words = error.cause if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    return " ".join(words.split()).rstrip(".")

@@ -1,11 +1,19 @@
-"""A training run, described: the first artefact, from which all others follow."""
+"""A model, described: the recipe of a training, or somebody else's code and weights."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from robustbench_pcl.configuration import (
     Count,
@@ -16,6 +24,7 @@ from robustbench_pcl.configuration import (
     Scale,
     Seed,
     digest,
+    explained,
 )
 
 Inference = Literal["softmax", "nearest"]
@@ -26,6 +35,8 @@ does so natively, and all else in float32."""
 NEAREST_SHARPNESS = 16.0
 """What Eq. 7's distances are multiplied by to be logits, in units of those between prototypes:
 part of every id of a model that answers so, because attacks depend on it."""
+TORCHVISION = "torchvision:"
+"""What stands before the name of a model of torchvision's."""
 
 
 class Schedule(Description):
@@ -126,3 +137,135 @@ class Recipe(Description):
         """What decides the weights, as plain JSON types."""
         content = self.model_dump(mode="json", exclude={"name", "scale", "inference", "start"})
         return {**content, "start": self.start.identity if self.start else None}
+
+
+def _read_channels(value: object) -> object:
+    """One number, several, or text such as "0.49,0.48,0.45"."""
+    if isinstance(value, str):
+        return tuple(value.split(","))
+    return (value,) if isinstance(value, int | float) else value
+
+
+Channels = Annotated[tuple[float, ...], BeforeValidator(_read_channels)]
+"""A number for each channel, or one for all; () for none."""
+
+
+class Origin(Description):
+    """Where an external model comes from, as a user says it.
+
+    Attributes:
+        source: "my_model.py:Net", a class or a function without arguments, or
+            "torchvision:resnet18".
+        weights: a file, "DEFAULT" for torchvision's own, "" for a model that loads its own.
+        mean: subtracted from the pixels before the model; () for nothing.
+        std: what they are divided by then.
+        output: which part of what it returns is the logits; "" for all of it.
+    """
+
+    source: str
+    weights: str = ""
+    mean: Channels = ()
+    std: Channels = ()
+    output: str = ""
+
+    @model_validator(mode="after")
+    def _check_pixels(self) -> Self:
+        counts = {len(self.mean), len(self.std)}
+        if len(counts - {1}) > 1 or (0 in counts and len(counts) > 1):
+            raise ValueError(f"mean has {len(self.mean)} numbers, std {len(self.std)}")
+        if any(abs(value) > 1 for value in self.mean):
+            raise ValueError(f"mean {max(self.mean):g} is not of pixels in [0, 1]: divide by 255")
+        if any(value <= 0 for value in self.std):
+            raise ValueError("std is not positive")
+        return self
+
+
+def read_origin(where: str = "The model", **given: object) -> Origin:
+    """The origin with those fields.
+
+    Args:
+        where: it is said, for errors.
+        given: fields; numbers may be text.
+
+    Raises:
+        UserError: a field is unknown, or a value is wrong.
+    """
+    try:
+        return Origin.model_validate(given)
+    except ValidationError as error:
+        raise explained(error, where, "Such as --mean 0.49,0.48,0.45 --std 0.2") from error
+
+
+class ExternalModel(Description):
+    """A model that pclbench did not train: code that makes it, and weights.
+
+    What can be asked of a recipe and makes sense here has the recipe's name. How it was trained is
+    not known, so there is no schedule, no loss and no width.
+
+    Attributes:
+        name: what people call it ("my-net").
+        scale: decides how many images are attacked; not part of the id.
+        dataset: name of the data set.
+        source: what makes it: "my_model.py:Net", a class or a function without arguments, or
+            "torchvision:resnet18".
+        folder: where that file was; not part of the id, and "" for torchvision's.
+        files: that file, and those that it imports from its folder.
+        code: digest of the files.
+        weights: digest of the weights.
+        mean: subtracted from the pixels of each channel before the model; () for nothing.
+        std: what they are divided by then.
+        output: which part of what it returns is the logits: an attribute or key, or an index; ""
+            for all of it.
+    """
+
+    name: str
+    scale: Scale
+    dataset: str
+    source: str
+    folder: str = ""
+    files: tuple[str, ...]
+    code: str
+    weights: str
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    output: str = ""
+
+    @property
+    def inference(self) -> Inference:
+        """The class is that of the largest logit."""
+        return "softmax"
+
+    @property
+    def feature_layers(self) -> tuple[int, ...]:
+        """No loss of pclbench's acted on any layer."""
+        return ()
+
+    @property
+    def seed(self) -> int:
+        """Which of several trainings: the name tells that."""
+        return 0
+
+    def id(self, _data_digest: str = "") -> str:
+        """The id of its checkpoint; which images it was trained on is not known."""
+        return digest({"external": self.identity})
+
+    @cached_property
+    def identity(self) -> dict[str, object]:
+        """What decides its answers, and its name, as plain JSON types."""
+        return self.content(exclude=("scale", "folder"))
+
+
+def _which(model: object) -> str:
+    """Whether a description, or its JSON, is of a recipe or of an external model."""
+    external = isinstance(model, ExternalModel) or (
+        isinstance(model, Mapping) and "source" in model
+    )
+    return "external" if external else "recipe"
+
+
+AnyModel = Annotated[
+    Annotated[Recipe, Tag("recipe")] | Annotated[ExternalModel, Tag("external")],
+    Discriminator(_which),
+]
+"""What can be attacked and measured: a recipe, whose checkpoint is trained where there is none, or
+an external model, whose checkpoint is stored when it comes in."""

@@ -123,7 +123,7 @@ def new_name(kind: str, name: str, taken: Container[str]) -> str:
         UserError: it is taken, or has other characters than file and recipe names have.
     """
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
-        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
+        plain = plain_name(name)
         raise UserError(
             f"No {kind} can be called {name!r}.",
             f"Use lower-case letters, digits and single hyphens, {LONGEST_NAME} at most: "
@@ -132,6 +132,11 @@ def new_name(kind: str, name: str, taken: Container[str]) -> str:
     if name in taken:
         raise UserError(f"{name!r} is the name of another {kind}.", "Give yours another one.")
     return name
+
+
+def plain_name(text: str) -> str:
+    """The nearest text that can be a name; "" if no letter or digit is left."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST_NAME].rstrip("-")
 
 
 def check_target(what: str, target: str) -> None:

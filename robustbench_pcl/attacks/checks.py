@@ -17,6 +17,8 @@ PROBE = 8
 """Images on which a model is tried before it is attacked."""
 ALONE = 4
 """Images of those that are passed alone as well."""
+SUMS = 1e-3
+"""How far from 1 the sum of an image's probabilities may be, in half precision at least."""
 INSIDE = 1e-6
 """How far outside its budget a pixel may lie: float32's rounding."""
 
@@ -100,7 +102,7 @@ def check_model(
         InvalidInputError: with what was found, and the cure.
     """
     few = images[:PROBE]
-    logits = _logits(_answer(target, few), len(few))
+    logits = check_logits(target, few)
     target.classes = classes = logits.shape[1]
     for name, value in (("labels", labels), ("targets", targets)):
         if value is not None and int(value.max()) >= classes:
@@ -109,11 +111,33 @@ def check_model(
                 f"classes 0 to {classes - 1}.",
                 "Count classes from 0, or attack the model of that data set.",
             )
-    check_finite(logits, "clean images")
     if target.forwards == 1:
-        _check_constancy(target, few, logits)
+        check_constancy(target, few, logits)
     if gradient:
-        _check_gradient(target, few)
+        check_gradient(target, few)
+
+
+def check_logits(target: TargetModel, images: Tensor) -> Tensor:
+    """The model's logits (N, K) of images, K at least 2, if they are finite ones.
+
+    Raises:
+        InvalidInputError: they are not, or it gives something else.
+    """
+    logits = _logits(_answer(target, images), len(images))
+    check_finite(logits, "clean images")
+    return logits
+
+
+def normalised_as(logits: Tensor) -> str:
+    """What rows (N, K) that should be logits are: "probabilities", "log-probabilities", or "".
+
+    Logarithms of probabilities are logits, too: a softmax gives the probabilities back.
+    """
+    for kind, values in (("probabilities", logits), ("log-probabilities", logits.exp())):
+        inside = (values >= 0) & (values <= 1 + SUMS)
+        if bool(inside.all()) and bool(((values.sum(dim=1) - 1).abs() <= SUMS).all()):
+            return kind
+    return ""
 
 
 def check_finite(logits: Tensor, what: str) -> None:
@@ -187,7 +211,7 @@ def spread(logits: Tensor) -> Tensor:
 def _answer(target: TargetModel, images: Tensor) -> object:
     try:
         return target.logits(images)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, InvalidInputError):
         raise
     except Exception as error:
         given = f"{_kind(images)} {tuple(images.shape)}"
@@ -226,8 +250,17 @@ def _logits(logits: object, count: int) -> Tensor:
     return logits
 
 
-def _check_constancy(target: TargetModel, images: Tensor, logits: Tensor) -> None:
-    """The same answers when asked twice, and in other company."""
+def check_constancy(target: TargetModel, images: Tensor, logits: Tensor) -> None:
+    """Refuse a model that answers otherwise when asked twice, or in other company.
+
+    Args:
+        target: the model, entered.
+        images: float (N, C, H, W).
+        logits: what it answered before, (N, K).
+
+    Raises:
+        InvalidInputError: it does.
+    """
     share = torch.finfo(logits.dtype).eps ** 0.5
     width = float(spread(logits).median())
     differ = ~(apart(logits, target.logits(images), width) <= share)
@@ -258,15 +291,19 @@ def weighted_logits(model: nn.Module, images: Tensor, _: Tensor) -> tuple[Tensor
     return (logits * weights.square()).sum(dim=1), logits
 
 
-def _check_gradient(target: TargetModel, images: Tensor) -> None:
-    """Some weighted sum of the logits changes with the pixels."""
+def check_gradient(target: TargetModel, images: Tensor) -> None:
+    """Refuse a model of whose logits no weighted sum changes with the pixels.
+
+    Raises:
+        InvalidInputError: no gradient reaches the pixels, or only zeros, NaN or infinity.
+    """
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     cure = "Attack a differentiable version of it; an attack by gradients says nothing about it."
     try:
         found = target.differentiate(weighted_logits, images, labels)
     except torch.OutOfMemoryError:
         target.halve_batches()
-        _check_gradient(target, images[: target.batch_size])
+        check_gradient(target, images[: target.batch_size])
         return
     except RuntimeError as error:
         words = str(error).splitlines()[0]

@@ -27,14 +27,14 @@ from robustbench_pcl.cli.options import (
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
-from robustbench_pcl.cli.work import Work, carry_out
+from robustbench_pcl.cli.work import Work, carry_out, check_external
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
     from robustbench_pcl.configuration import Mode
     from robustbench_pcl.pipeline.workspace import Workspace
-    from robustbench_pcl.recipe import Recipe, TrainingPrecision
+    from robustbench_pcl.recipe import AnyModel, TrainingPrecision
 
 
 STRONGEST = "strongest"
@@ -144,7 +144,8 @@ class Attack(Work, Models, Attacks):
     target: Annotated[
         str,
         typer.Argument(
-            help="A recipe's name, or a checkpoint's file.",
+            help="A recipe's name, a checkpoint's file, or a model of your own: my_model.py:Net, "
+            "torchvision:resnet18, or the name that it was stored under.",
             autocompletion=offered(recipe_names),
         ),
     ]
@@ -177,6 +178,7 @@ class Attack(Work, Models, Attacks):
                 for recipe, attack in attacks
             ),
         ]
+        check_external(tasks, workspace, self)
         if carry_out(tasks, workspace, self):
             cases = [
                 workspace.worst_case(recipe, attack.dump()["eps"], attack.norm, images=self.images)
@@ -190,12 +192,13 @@ class Attack(Work, Models, Attacks):
             for where, labels in said.items():
                 say(f"{'; '.join(labels)}: {where}")
 
-    def _measure_imported(self, file: Path, recipe: "Recipe", workspace: "Workspace") -> None:
+    def _measure_imported(self, file: Path, recipe: "AnyModel", workspace: "Workspace") -> None:
         """Measure the accuracy on the images of a file, and on the clean ones if it has the first.
 
         Nothing is trained before the file is known to be what it should be.
         """
-        from robustbench_pcl.pipeline.tasks import Measure, Train
+        from robustbench_pcl.pipeline.tasks import Measure
+        from robustbench_pcl.pipeline.training import trainings
 
         for flag, said in (
             ("--attack", self.attack),
@@ -218,13 +221,13 @@ class Attack(Work, Models, Attacks):
         images = workspace.import_images(file, recipe.dataset, eps=eps, norm=norm)
         first = images.spec.data == workspace.dataset(recipe.dataset).record("test")
         tasks = [Measure(recipe, images=images.spec.n)] if first else []
-        carry_out([Train(recipe), *tasks], workspace)
+        carry_out([*trainings(recipe), *tasks], workspace)
         measured = [*map(workspace.make, tasks), workspace.judge(recipe, images)]
         print_measurements(measured, self.form)
         say(f"Stored as adversarial set {images.spec.id}.")
 
 
-def _where_it_counts(recipe: "Recipe", attack: "AttackConfiguration") -> str:
+def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
     """Which tables take the white-box accuracy of a model, or what fills those that name it."""
     from robustbench_pcl.paper.tables import published, published_numbers
 
@@ -257,7 +260,7 @@ class Transfer(Work, Models, Attacks):
     source: Annotated[
         list[str],
         typer.Option(
-            help="Attacked: a recipe's name, or a checkpoint's file; may be repeated.",
+            help="Attacked: named as in attack; may be repeated.",
             autocompletion=offered(recipe_names),
         ),
     ]
@@ -281,6 +284,7 @@ class Transfer(Work, Models, Attacks):
             for source, attack in self.attacks(sources)
             for target in targets
         ]
+        check_external(tasks, workspace, self)
         if not carry_out(tasks, workspace, self):
             return
         measurements = [workspace.make(task) for task in tasks]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from robustbench_pcl import configuration
     from robustbench_pcl.attacks.base import Attack
     from robustbench_pcl.pipeline.workspace import Workspace
-    from robustbench_pcl.recipe import Recipe
+    from robustbench_pcl.recipe import AnyModel
 
 DEFAULT_DATASET = "cifar10"
 DATASET_HELP = "Data set: see pclbench data list."
@@ -118,7 +118,7 @@ class Seeded(Sized):
 
 @dataclass(frozen=True, kw_only=True)
 class Models(Seeded):
-    """Models that a command talks about, each a recipe's name or a checkpoint's file."""
+    """Models that a command talks about, each named by a recipe, a checkpoint or its code."""
 
     dataset: Annotated[
         str | None,
@@ -129,31 +129,90 @@ class Models(Seeded):
         ),
     ] = None
 
-    def models(self, names: Sequence[str], workspace: "Workspace") -> "list[Recipe]":
-        """The recipes of some models; those by name are as those from files, if there are any.
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model of your own (my_model.py:Net, torchvision:resnet18): safetensors or a "
+            "state_dict, or DEFAULT for torchvision's.",
+            show_default="the model loads its own",
+        ),
+    ] = None
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Subtracted from your model's pixels: a number, or one per channel.",
+            show_default="none",
+        ),
+    ] = None
+    std: Annotated[
+        str | None, typer.Option(help="What they are divided by then.", show_default="none")
+    ] = None
+    output: Annotated[
+        str | None,
+        typer.Option(
+            help="Which part of what your model returns is the logits: logits, 0, ...",
+            show_default="all of it",
+        ),
+    ] = None
+    name: Annotated[
+        str | None,
+        typer.Option(help="What your model is called.", show_default="my-model-net"),
+    ] = None
+
+    def models(self, names: Sequence[str], workspace: "Workspace") -> "list[AnyModel]":
+        """What some names stand for; recipes are as models from files, if there are any.
 
         Raises:
-            UserError: a name is unknown, a file is no checkpoint, or one of another data set or
-                scale than what was asked for.
+            UserError: a name is unknown, a file is no checkpoint, one of another data set or scale
+                than what was asked for, or the user's own model cannot be loaded.
         """
-        from robustbench_pcl.recipes.load import load_recipe
+        from robustbench_pcl.pipeline.models import find_model, is_source, open_stored
+        from robustbench_pcl.recipe import Recipe
 
-        files = {name: workspace.open(Path(name)) for name in names if "." in name or "/" in name}
+        own = list(dict.fromkeys(filter(is_source, names)))
+        self._check_own(own)
         dataset = self.dataset
         scale = self.scale and read_scale(self.scale)
-        for name, recipe in files.items():
-            dataset, scale = dataset or recipe.dataset, scale or recipe.scale
-            if recipe.dataset != dataset:
-                cause = f"{name} was trained on {recipe.dataset}, not on {dataset}."
-                raise UserError(cause, "Leave --dataset out, and name models of one data set.")
-            if recipe.scale != scale:
-                cause = f"{name} is a model at scale {recipe.scale}, not {scale}."
-                raise UserError(cause, "Leave --scale out: a checkpoint's file says its own.")
+        for name in names:
+            model = open_stored(workspace, name, self.dataset)
+            if model is not None:
+                dataset = dataset or model.dataset
+            if isinstance(model, Recipe):
+                scale = scale or model.scale
+        if own and ":" in own[0] and dataset is None:
+            cure = "Say so: --dataset cifar10; pclbench data list has them all."
+            raise UserError(f"Which data set {own[0]} is for is not known.", cure)
         dataset, scale = dataset or DEFAULT_DATASET, scale or self.size
+        mine = {name: self._own(name, workspace, dataset, scale) for name in own}
         return [
-            files[name] if name in files else load_recipe(name, dataset, scale, self.seed)
+            mine.get(name) or find_model(workspace, name, dataset, scale, self.seed)
             for name in names
         ]
+
+    def _check_own(self, sources: Sequence[str]) -> None:
+        """Refuse options about models of the user's own where it is not plain which is meant."""
+        fields = ("weights", "mean", "std", "output", "name")
+        given = [f"--{name}" for name in fields if getattr(self, name) is not None]
+        if given and not sources:
+            cure = "Name what makes it: my_model.py:Net, or torchvision:resnet18."
+            raise UserError(f"{given[0]} is about a model of your own, and none is named.", cure)
+        if len(sources) > 1:
+            raise UserError(
+                f"{' and '.join(sources)} are two models of your own, and options tell of one.",
+                f"Attack one first, under a name: pclbench attack {sources[0]} --name my-net",
+            )
+
+    def _own(
+        self, source: str, workspace: "Workspace", dataset: str, scale: "configuration.Scale"
+    ) -> "AnyModel":
+        """The user's own model."""
+        from robustbench_pcl.pipeline.models import add_external
+        from robustbench_pcl.recipe import read_origin
+
+        said = {"weights": self.weights, "mean": self.mean, "std": self.std, "output": self.output}
+        given = {key: value for key, value in said.items() if value is not None}
+        origin = read_origin(source, source=source, **given)
+        return add_external(workspace, origin, dataset, name=self.name or "", scale=scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +255,7 @@ class Attacks:
             self.attack or self.eps or self.norm or self.loss or self.adaptive or self.settings
         )
 
-    def attacks(self, recipes: "Sequence[Recipe]") -> "list[tuple[Recipe, Attack]]":
+    def attacks(self, recipes: "Sequence[AnyModel]") -> "list[tuple[AnyModel, Attack]]":
         """Each attack on each model, complete for the model's data set and scale.
 
         The joint loss is left to models that have one.
@@ -227,8 +286,8 @@ class Attacks:
         if self.norm:
             given["norm"] = str(self.norm)
         budgets = [{"eps": eps} for eps in dict.fromkeys(self.eps or ())] or [{}]
-        found: list[tuple[Recipe, Attack]] = []
-        blind: list[Recipe] = []
+        found: list[tuple[AnyModel, Attack]] = []
+        blind: list[AnyModel] = []
         for name, budget in product(dict.fromkeys(self.attack or ["pgd"]), budgets):
             for recipe in recipes:
                 attack = load_attack(name, recipe.dataset, recipe.scale, {**given, **budget})

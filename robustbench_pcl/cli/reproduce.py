@@ -17,7 +17,7 @@ from robustbench_pcl.cli.options import (
     Seeded,
 )
 from robustbench_pcl.cli.output import print_measurements, print_tables, say, write, write_figure
-from robustbench_pcl.cli.work import Work, carry_out
+from robustbench_pcl.cli.work import Work, carry_out, check_external
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from robustbench_pcl.pipeline.artefacts import AnyTask
     from robustbench_pcl.pipeline.tasks import Measure
     from robustbench_pcl.pipeline.workspace import Workspace
-    from robustbench_pcl.recipe import Recipe
+    from robustbench_pcl.recipe import AnyModel
 
 ABLATION = 11
 """The table that tells where the loss acts best."""
@@ -37,7 +37,7 @@ DEMO_FIGURES = (1, 5, 6, 7)
 class _Reproduction(Work, Seeded, Attacks):
     """A command whose models the paper names."""
 
-    def further(self, recipes: "Iterable[Recipe]") -> "list[Measure]":
+    def further(self, recipes: "Iterable[AnyModel]") -> "list[Measure]":
         """The options' attacks on some models, each model once."""
         from robustbench_pcl.pipeline.tasks import Measure
 
@@ -116,8 +116,12 @@ class Run(_Reproduction):
                 "A suite says its own data sets, scale, seed and attacks.",
                 f"Leave those options out, and write them in {path}.",
             )
-        tasks = load_suite(path).measures(images=self.images, mode=self.mode)
-        workspace = self.workspace()
+        suite, workspace = load_suite(path), self.workspace()
+        try:
+            tasks = suite.measures(workspace, images=self.images, mode=self.mode)
+        except UserError as error:
+            raise UserError(f"{path}: {error.cause}", error.cure) from error
+        check_external(tasks, workspace, self)
         if carry_out(tasks, workspace, self):
             print_measurements([workspace.make(task) for task in tasks], self.form)
 

@@ -1,8 +1,9 @@
 """How commands get work done: what is missing is announced, made and shown."""
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,12 +11,13 @@ import typer
 from robustbench_pcl.cli.choices import Format, executor_names, offered
 from robustbench_pcl.cli.options import FormatOption, Place, read_settings
 from robustbench_pcl.cli.output import print_plan, print_rows, say
-from robustbench_pcl.errors import unknown_name
+from robustbench_pcl.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
     from robustbench_pcl.configuration import Mode
     from robustbench_pcl.pipeline.artefacts import AnyTask
     from robustbench_pcl.pipeline.executors import Executor
+    from robustbench_pcl.pipeline.tasks import Measure
     from robustbench_pcl.pipeline.workspace import Workspace
 
 
@@ -103,6 +105,28 @@ def carry_out(
         _keep_what_is_imported()
         executor.execute(work, workspace)
     return True
+
+
+def check_external(tasks: "Iterable[Measure]", workspace: "Workspace", options: Work) -> None:
+    """Say, before it is attacked, whether a user's own model can be judged.
+
+    Raises:
+        UserError: another model would be measured than the one that is meant.
+    """
+    from robustbench_pcl.recipe import ExternalModel
+
+    models = {
+        model.id(): model
+        for task in tasks
+        for model in (task.target, task.source)
+        if isinstance(model, ExternalModel) and workspace.find(task) is None
+    }
+    for model in () if options.dry_run else models.values():
+        say(f"{model.name}, before it is attacked:")
+        for finding in workspace.inspect(model):
+            if finding.useless:
+                raise UserError(f"{model.name}: {finding.said}", finding.cure)
+            say(fill(str(finding), 80, initial_indent="  ", subsequent_indent="    "))
 
 
 def _keep_what_is_imported() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,7 +40,12 @@ class GlobalAveragePool(nn.Module):
 
 
 class Normalise(nn.Module):
-    """(pixels - mean) / std for each channel, inside the model so that eps means pixels."""
+    """(pixels - mean) / std, inside the model so that eps means pixels.
+
+    Args:
+        mean: of each channel, or one for all.
+        std: of each channel, or one for all.
+    """
 
     mean: Tensor
     std: Tensor
@@ -50,9 +56,8 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise images (N, C, H, W) in [0, 1]; channels last, as the layers are laid out."""
-        normalised = (images - self.mean) / self.std
-        return normalised.contiguous(memory_format=torch.channels_last)
+        """Normalise images (N, C, H, W) in [0, 1]."""
+        return (images - self.mean) / self.std
 
 
 class Classifier(nn.Module):
@@ -104,7 +109,8 @@ class Classifier(nn.Module):
         In float32 at least, also where autocast computes the layers with fewer bits.
         """
         precision = torch.promote_types(images.dtype, torch.float32)
-        output = self.normalise(images)
+        # Channels last, as the layers are laid out.
+        output = self.normalise(images).contiguous(memory_format=torch.channels_last)
         found: dict[int, Tensor] = {}
         for number, layer in enumerate(self.layers, start=1):
             output = layer(output)
@@ -145,10 +151,9 @@ def build_classifier(
         UserError: there is no such model, or it has no such layer.
     """
     channels = shape[0]
-    make = MODELS[name]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not the accelerators' as well
-        architecture = make(channels, classes, width)
+        architecture = _architecture(name, channels, classes, width)
         if embedding is not None:
             architecture = _narrowed(architecture, embedding, classes)
         mean, std = mean or [0.5] * channels, std or [0.25] * channels
@@ -160,6 +165,58 @@ def build_classifier(
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
     return classifier
+
+
+def _architecture(name: str, channels: int, classes: int, width: float) -> Architecture:
+    """The parts of a model of the family, to be given fresh weights.
+
+    Raises:
+        UserError: a plugin's model is not made of numbered layers, or brings weights that would be
+            lost.
+    """
+    make = MODELS[name]
+    own = f"attack it as it is: pclbench attack FILE.py:{make.__name__}"
+    try:
+        inspect.signature(make).bind(channels, classes, width)
+        made = make(channels, classes, width)
+        assert isinstance(made, Architecture)
+    except (TypeError, AssertionError) as error:
+        raise UserError(
+            f"The model {name} is no function (channels, classes, width) that returns an "
+            "Architecture of numbered layers, which is what a recipe trains.",
+            f"Write one (docs/extending.md), or {own}",
+        ) from error
+    if not make.__module__.startswith(__package__.partition(".")[0]):
+        other = make(channels, classes, width)  # drawn after the first, so it has other numbers
+        if _brings_weights(made, other):
+            raise UserError(
+                f"The model {name} brings its own weights, and a recipe draws all weights anew "
+                "and trains them.",
+                f"Leave them out to train it, or {own}",
+            )
+    return made
+
+
+def _brings_weights(made: Architecture, other: Architecture) -> bool:
+    """Whether a layer has the same weights in two models that were made one after the other.
+
+    Weights that are all one number are a way to start, not knowledge.
+    """
+    return any(
+        torch.equal(weight, another) and bool((weight != weight.flatten()[0]).any())
+        for weight, another in zip(_weights(made), _weights(other), strict=True)
+    )
+
+
+def _weights(architecture: Architecture) -> list[Tensor]:
+    """Those of the layers that are given fresh ones."""
+    parts = [*architecture.layers, architecture.head, *architecture.branches.values()]
+    return [
+        module.weight
+        for part in parts
+        for module in part.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
 
 
 def scaled(channels: int, width: float) -> int:

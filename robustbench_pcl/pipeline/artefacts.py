@@ -13,7 +13,7 @@ from robustbench_pcl.environment import pick_device
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.progress import Progress
-from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipe import AnyModel, ExternalModel
 from robustbench_pcl.store.adversarial_sets import SetSpecification
 from robustbench_pcl.store.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
 from robustbench_pcl.store.records import Paths, check_format
@@ -21,11 +21,13 @@ from robustbench_pcl.store.records import Paths, check_format
 if TYPE_CHECKING:
     import numpy as np
     from torch import device as Device
+    from torch import nn
 
     from robustbench_pcl.evaluation import generate
-    from robustbench_pcl.models.supervised import SupervisedModel
+    from robustbench_pcl.models import external
     from robustbench_pcl.training import build
 else:
+    external = LazyModule("robustbench_pcl.models.external")
     generate = LazyModule("robustbench_pcl.evaluation.generate")
     build = LazyModule("robustbench_pcl.training.build")
 
@@ -71,7 +73,7 @@ class Artefacts:
         self.specifications: dict[str, SetSpecification] = {}
         self._datasets: dict[str, Dataset] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
-        self._models: dict[str, SupervisedModel] = {}
+        self._models: dict[str, nn.Module] = {}
         self._clean: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
 
     @cached_property
@@ -83,8 +85,8 @@ class Artefacts:
         """
         return pick_device(self.device_name)
 
-    def open(self, path: Path | str) -> Recipe:
-        """Take a checkpoint from a file; its recipe then stands for it.
+    def open(self, path: Path | str) -> AnyModel:
+        """Take a checkpoint from a file; its recipe or external model then stands for it.
 
         Raises:
             UserError: the file is not a checkpoint of ours, or another one with other weights
@@ -128,8 +130,8 @@ class Artefacts:
             self._datasets[name] = load(name, self.data_root)
         return self._datasets[name]
 
-    def checkpoint(self, recipe: Recipe) -> Checkpoint | None:
-        """The checkpoint of a recipe, or None.
+    def checkpoint(self, recipe: AnyModel) -> Checkpoint | None:
+        """The checkpoint of a recipe or an external model, or None.
 
         Recipes that differ in their name or in how they decide a class share a checkpoint; its
         record then names the one that was asked for. Where the recipe was trained to different
@@ -137,7 +139,9 @@ class Artefacts:
         """
         key = recipe.id("")
         if key not in self._checkpoints:
-            identity = recipe.id(self.dataset(recipe.dataset).train.digest)
+            identity = key
+            if not isinstance(recipe, ExternalModel):
+                identity = recipe.id(self.dataset(recipe.dataset).train.digest)
             found = find_checkpoint(self.paths.checkpoints, identity)
             if found is None:
                 return None
@@ -156,13 +160,18 @@ class Artefacts:
         """The files of the checkpoints that were opened or found so far."""
         return [checkpoint.path for checkpoint in self._checkpoints.values()]
 
-    def restored(self, checkpoint: Checkpoint) -> SupervisedModel:
-        """A checkpoint's model in eval mode on the device, kept for the next task."""
+    def restored(self, checkpoint: Checkpoint) -> nn.Module:
+        """A checkpoint's model in eval mode on the device, kept for the next task.
+
+        Raises:
+            UserError: the file is damaged, or an external model's code is gone or has changed.
+        """
         key = checkpoint.record.key
         if key not in self._models:
             while len(self._models) >= MODELS_KEPT:
                 self._models.pop(next(iter(self._models)))
-            self._models[key] = build.restore(checkpoint, self.device)
+            came_in = isinstance(checkpoint.record.recipe, ExternalModel)
+            self._models[key] = (external if came_in else build).restore(checkpoint, self.device)
         return self._models[key]
 
     def clean_predictions(self, checkpoint: Checkpoint, n: int) -> np.ndarray[Any, Any]:

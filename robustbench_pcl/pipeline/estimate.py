@@ -14,7 +14,7 @@ from robustbench_pcl.environment import has_accelerator, processor
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.training import POINTS
-from robustbench_pcl.recipe import Recipe, Schedule
+from robustbench_pcl.recipe import AnyModel, ExternalModel, Recipe, Schedule
 from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.store.records import load_measurements, load_trainings
 
@@ -126,11 +126,13 @@ class Estimator:
             one = self._pass(task.source) * (1 if exact else FAST)
         return passes * one
 
-    def _pass(self, recipe: Recipe) -> float:
+    def _pass(self, recipe: AnyModel) -> float:
         """Seconds of a forward and backward pass of one image through the model as it is."""
         known = self._passes.get(digest([_network(recipe), True]))
         if known is not None:
             return known
+        if isinstance(recipe, ExternalModel):
+            return UNKNOWN
         if self._accelerated or recipe.model not in PASS_SECONDS:
             return UNKNOWN
         seconds, pixels = PASS_SECONDS[recipe.model]
@@ -139,7 +141,7 @@ class Estimator:
         return max(one, LEAST_SECONDS) * recipe.members
 
 
-def _images(recipe: Recipe, asked: int | None, split: SplitName = "test") -> int:
+def _images(recipe: AnyModel, asked: int | None, split: SplitName = "test") -> int:
     """How many images of a split are used: as asked, or the scale's, if as many are published."""
     spec = dataset_spec(recipe.dataset)
     if split == "train":
@@ -156,6 +158,8 @@ def _kind_of_training(recipe: Recipe) -> str:
     return kind.id("")
 
 
-def _network(recipe: Recipe) -> list[object]:
-    """What of a recipe decides the time of a pass."""
+def _network(recipe: AnyModel) -> list[object]:
+    """What of a recipe decides the time of a pass; an external model's is its own."""
+    if isinstance(recipe, ExternalModel):
+        return [recipe.source, recipe.code, recipe.dataset]
     return [recipe.model, recipe.width, recipe.members, recipe.dataset, recipe.feature_layers]

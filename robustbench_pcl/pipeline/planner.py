@@ -14,8 +14,9 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FeatureFigure, paper_figure
 from robustbench_pcl.paper.tables import AttackRequest, Cell, published
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
+from robustbench_pcl.pipeline.models import add_external, find_model
 from robustbench_pcl.pipeline.tasks import KINDS, Embed, Measure, Train
-from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipe import AnyModel, Origin
 from robustbench_pcl.recipes.load import load_attack, load_recipe
 from robustbench_pcl.recipes.presets import add_recipes
 
@@ -172,12 +173,13 @@ class Suite(Description):
 
     Attributes:
         datasets: names of data sets.
-        targets: recipes that are measured.
-        sources: recipes that adversarial images are also made on.
+        targets: models that are measured: recipes, external models, checkpoints' files.
+        sources: models that adversarial images are also made on.
         attack: the attacks; what one leaves out is as ``pclbench attack`` has it.
-        scale: of every recipe.
+        scale: of every recipe; of an external model it decides how many images are attacked.
         seed: of every recipe and attack.
         recipes: recipes of the suite's own, in the form of ``presets.toml``.
+        models: external models by name, which come in when the suite is run.
     """
 
     datasets: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -187,16 +189,20 @@ class Suite(Description):
     scale: Scale = "quick"
     seed: Seed = 0
     recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    models: dict[str, Origin] = Field(default_factory=dict)
 
-    def measures(self, *, images: int | None = None, mode: Mode = "fast") -> list[Measure]:
+    def measures(
+        self, artefacts: Artefacts, *, images: int | None = None, mode: Mode = "fast"
+    ) -> list[Measure]:
         """Clean, white-box and black-box accuracy of every target.
 
         Args:
+            artefacts: where checkpoints and external models are.
             images: how many test images; the scale's own number if None.
             mode: how adversarial sets are made.
 
         Raises:
-            UserError: a data set, recipe, attack or parameter is unknown, or a value is wrong.
+            UserError: a data set, model, attack or parameter is unknown, or a value is wrong.
         """
         found: list[Measure] = []
         for dataset in self.datasets:
@@ -204,8 +210,9 @@ class Suite(Description):
                 load_attack(entry.name, dataset, self.scale, entry.model_extra or {})
                 for entry in self.attack
             ]
-            sources = [self._recipe(name, dataset) for name in self.sources]
-            for target in (self._recipe(name, dataset) for name in self.targets):
+            sources = [self._model(name, dataset, artefacts) for name in self.sources]
+            for name in self.targets:
+                target = self._model(name, dataset, artefacts)
                 others = [source for source in sources if source != target]
                 found.append(Measure(target, images=images))
                 found += [
@@ -215,8 +222,11 @@ class Suite(Description):
                 ]
         return found
 
-    def _recipe(self, name: str, dataset: str) -> Recipe:
-        return load_recipe(name, dataset, self.scale, self.seed)
+    def _model(self, name: str, dataset: str, artefacts: Artefacts) -> AnyModel:
+        if name in self.models:
+            origin = self.models[name]
+            return add_external(artefacts, origin, dataset, name=name, scale=self.scale)
+        return find_model(artefacts, name, dataset, self.scale, self.seed)
 
 
 def load_suite(path: Path) -> Suite:
@@ -234,10 +244,6 @@ def load_suite(path: Path) -> Suite:
     except ValidationError as error:
         raise explained(error, str(path), _CURE) from error
     add_recipes(suite.recipes, str(path))
-    try:
-        suite.measures()
-    except UserError as error:
-        raise UserError(f"{path}: {error.cause}", error.cure) from error
     return suite
 
 

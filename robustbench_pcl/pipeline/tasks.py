@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
 from pydantic import BeforeValidator, PlainSerializer
 
@@ -21,8 +21,10 @@ from robustbench_pcl.pipeline.training import (
     embedding_specification,
     make_embedding,
     specification_in_training,
+    stored,
+    trainings,
 )
-from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipe import AnyModel, Recipe
 from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification, find_set
 from robustbench_pcl.store.embeddings import (
@@ -40,6 +42,7 @@ from robustbench_pcl.store.records import (
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import generate, measure
+    from robustbench_pcl.models.supervised import SupervisedModel
 else:
     generate = LazyModule("robustbench_pcl.evaluation.generate")
     measure = LazyModule("robustbench_pcl.evaluation.measure")
@@ -74,7 +77,7 @@ class Generate(Task[AdversarialSet]):
 
     kind: ClassVar[str] = "generate"
 
-    source: Recipe
+    source: AnyModel
     attack: AnyAttack
     images: int | None = None
     seed: int = 0
@@ -88,7 +91,7 @@ class Generate(Task[AdversarialSet]):
             key=f"generate-{digest(content)}",
             title=f"{attack.label} on {source.name}, {source.dataset}",
             dataset=source.dataset,
-            needs=(Train(source),),
+            needs=trainings(source),
         )
 
     def specification(self, artefacts: Artefacts) -> SetSpecification | None:
@@ -121,7 +124,7 @@ class Generate(Task[AdversarialSet]):
 
     def compute(self, artefacts: Artefacts) -> AdversarialSet:
         """Make the images that are not stored yet."""
-        checkpoint = artefacts.checkpoint(self.source) or artefacts.make(Train(self.source))
+        checkpoint = stored(artefacts, self.source)
         specification = self.specification(artefacts)
         assert specification is not None  # the source is trained by now
         clean = None
@@ -171,8 +174,8 @@ class Measure(OnImages[Measurement]):
 
     kind: ClassVar[str] = "measure"
 
-    target: Recipe
-    source: Recipe | None = None
+    target: AnyModel
+    source: AnyModel | None = None
     attack: AnyAttack | None = None
     images: int | None = None
     seed: int = 0
@@ -182,7 +185,7 @@ class Measure(OnImages[Measurement]):
         """Settle what follows; the target and the images, or how many clean ones, decide it."""
         target, attack = self.target, self.attack
         title, generate = f"clean accuracy of {target.name}", None
-        needs: tuple[AnyTask, ...] = (Train(target),)
+        needs: tuple[AnyTask, ...] = trainings(target)
         source = (self.source or target) if attack else None
         vars(self).update(source=source)
         if attack and source:
@@ -240,7 +243,7 @@ class Measure(OnImages[Measurement]):
 
     def compute(self, artefacts: Artefacts) -> Measurement:
         """Measure it."""
-        checkpoint = artefacts.checkpoint(self.target) or artefacts.make(Train(self.target))
+        checkpoint = stored(artefacts, self.target)
         if self.generate is not None:
             images = self.generate.find(artefacts) or self.generate.compute(artefacts)
             return judge(artefacts, checkpoint, images)
@@ -313,7 +316,7 @@ class Embed(OnImages[Embedding]):
         specification = self._specification(artefacts, images)
         assert specification is not None  # the recipe is trained, and attacked, by now
         if self.view.epoch is None:
-            model = artefacts.restored(checkpoint)
+            model = cast("SupervisedModel", artefacts.restored(checkpoint))
             return make_embedding(artefacts, model, specification, images)
         kept = find_embedding(artefacts.paths.embeddings, specification.id)
         if kept is None:
@@ -339,13 +342,13 @@ class Embed(OnImages[Embedding]):
         return embedding_specification(checkpoint.record, self.view, dataset, n, identity)
 
 
-def count(artefacts: Artefacts, recipe: Recipe, images: int | None) -> int:
+def count(artefacts: Artefacts, recipe: AnyModel, images: int | None) -> int:
     """How many test images are attacked and measured: as asked, or the scale's, if there are."""
     available = len(artefacts.dataset(recipe.dataset).test)
     return min(images or SIZES[recipe.scale].attacked_images or available, available)
 
 
-def decides(recipe: Recipe) -> list[object]:
+def decides(recipe: AnyModel) -> list[object]:
     """What of a recipe decides the images that are attacked and the answers that are given."""
     return [recipe.id(""), recipe.scale, recipe.inference]
 

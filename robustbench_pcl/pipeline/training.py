@@ -1,4 +1,4 @@
-"""The task of training a recipe, and the features that are kept in its course."""
+"""The task of training a recipe, the checkpoint, and the features that are kept on the way."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.paper.figures import PENULTIMATE, epochs_looked_at
 from robustbench_pcl.pipeline.artefacts import Artefacts, Task
-from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipe import AnyModel, ExternalModel, Recipe
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.atomic import require_writable
 from robustbench_pcl.store.checkpoints import Checkpoint, save_checkpoint, weights_digest
@@ -100,6 +101,26 @@ class Train(Task[Checkpoint]):
         checkpoint = save_checkpoint(paths.checkpoints, recipe, identity, arrays)
         partial.unlink(missing_ok=True)
         return checkpoint.standing_for(self.recipe)
+
+
+def trainings(model: AnyModel) -> tuple[Train, ...]:
+    """The training that makes a model; none makes an external one."""
+    return () if isinstance(model, ExternalModel) else (Train(model),)
+
+
+def stored(artefacts: Artefacts, model: AnyModel) -> Checkpoint:
+    """A model's checkpoint; a recipe is trained now if need be.
+
+    Raises:
+        UserError: an external model's is not here.
+    """
+    checkpoint = artefacts.checkpoint(model)
+    if checkpoint is None and isinstance(model, ExternalModel):
+        raise UserError(
+            f"The weights of {model.name} are not in {artefacts.paths.checkpoints}.",
+            f"Bring it in again: pclbench attack {model.source} --weights FILE.",
+        )
+    return checkpoint or artefacts.make(*trainings(model))
 
 
 def embedding_specification(

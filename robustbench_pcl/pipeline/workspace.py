@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from robustbench_pcl.attacks.base import Attack, Norm
-from robustbench_pcl.configuration import Mode
+from robustbench_pcl.configuration import Mode, Scale
 from robustbench_pcl.evaluation import imported
-from robustbench_pcl.lazy import LazyModule
+from robustbench_pcl.lazy import LazyModule, torch
 from robustbench_pcl.pipeline.artefacts import Artefacts
+from robustbench_pcl.pipeline.models import add_external
 from robustbench_pcl.pipeline.stored import StoredWorstCase, judge, worst_case
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
-from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.pipeline.training import stored
+from robustbench_pcl.recipe import AnyModel, Channels, ExternalModel, Recipe, read_origin
 from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.checkpoints import Checkpoint
@@ -20,10 +24,16 @@ from robustbench_pcl.store.embeddings import Embedding, View
 from robustbench_pcl.store.records import Measurement
 
 if TYPE_CHECKING:
-    from robustbench_pcl.models.supervised import SupervisedModel
+    from torch import nn
+
+    from robustbench_pcl.data import batches
+    from robustbench_pcl.evaluation import inspection
+    from robustbench_pcl.evaluation.inspection import Finding
     from robustbench_pcl.pipeline import export
     from robustbench_pcl.report import image_files
 else:
+    batches = LazyModule("robustbench_pcl.data.batches")
+    inspection = LazyModule("robustbench_pcl.evaluation.inspection")
     export = LazyModule("robustbench_pcl.pipeline.export")
     image_files = LazyModule("robustbench_pcl.report.image_files")
 
@@ -39,13 +49,57 @@ class Workspace(Artefacts):
         """The checkpoint of a recipe; what it starts from is trained first."""
         return self.make(Train(recipe))
 
-    def model(self, recipe: Recipe) -> SupervisedModel:
-        """The trained model of a recipe, in eval mode on the device."""
-        return self.restored(self.train(recipe))
+    def external(
+        self,
+        source: str,
+        dataset: str,
+        weights: Path | str = "",
+        *,
+        mean: Channels = (),
+        std: Channels = (),
+        output: str = "",
+        name: str = "",
+        scale: Scale = "quick",
+    ) -> ExternalModel:
+        """A model of your own, stored here; it then stands where a recipe may.
+
+        Args:
+            source: "my_model.py:Net", a class or a function without arguments, or
+                "torchvision:resnet18".
+            dataset: name of the data set that it classifies.
+            weights: a safetensors file, a file of a state_dict, or "DEFAULT" for torchvision's own;
+                "" for a model that loads its own.
+            mean: subtracted from the pixels of each channel; one number for all.
+            std: what they are divided by then.
+            output: which part of what it returns is the logits: an attribute, a key or an index.
+            name: what it is called; made from the source if "".
+            scale: decides how many images are attacked.
+
+        Raises:
+            UserError: it cannot be loaded, or its name is another model's.
+        """
+        origin = read_origin(source=source, weights=str(weights), mean=mean, std=std, output=output)
+        return add_external(self, origin, dataset, name=name, scale=scale)
+
+    def inspect(self, model: AnyModel) -> list[Finding]:
+        """What makes a robust accuracy of a model meaningless, asked on some clean test images.
+
+        They are spread over the test set, which may be in the order of classes.
+        """
+        dataset = self.dataset(model.dataset)
+        rows = np.unique(np.linspace(0, len(dataset.test) - 1, inspection.IMAGES, dtype=int))
+        images = torch.from_numpy(np.array(dataset.test.images[rows])).to(self.device)
+        labels = torch.from_numpy(np.array(dataset.test.labels[rows])).to(self.device)
+        pixels = batches.pixels(images)
+        return inspection.inspect_model(self.model(model), pixels, labels, dataset.spec)
+
+    def model(self, model: AnyModel) -> nn.Module:
+        """A model, in eval mode on the device; a recipe is trained first."""
+        return self.restored(stored(self, model))
 
     def adversarial_set(
         self,
-        source: Recipe,
+        source: AnyModel,
         attack: Attack | str,
         *,
         images: int | None = None,
@@ -65,9 +119,9 @@ class Workspace(Artefacts):
 
     def measure(
         self,
-        target: Recipe,
+        target: AnyModel,
         attack: Attack | str | None = None,
-        source: Recipe | None = None,
+        source: AnyModel | None = None,
         *,
         images: int | None = None,
         seed: int = 0,
@@ -110,13 +164,13 @@ class Workspace(Artefacts):
         folder = self.paths.adversarial_sets
         return imported.import_images(Path(file), clean, budget, folder, self.device)
 
-    def judge(self, target: Recipe, images: AdversarialSet) -> Measurement:
+    def judge(self, target: AnyModel, images: AdversarialSet) -> Measurement:
         """The accuracy of a target on any stored set, whoever made it."""
-        return judge(self, self.train(target), images)
+        return judge(self, stored(self, target), images)
 
     def worst_case(
         self,
-        target: Recipe,
+        target: AnyModel,
         eps: str | float | None = None,
         norm: Norm = "linf",
         *,
@@ -132,7 +186,7 @@ class Workspace(Artefacts):
         """
         budget = imported.read_budget(self.dataset(target.dataset), norm, eps)
         clean = self.measure(target, images=images)
-        return worst_case(self, self.train(target), clean, budget.norm, budget.eps)
+        return worst_case(self, stored(self, target), clean, budget.norm, budget.eps)
 
     def export(self, what: str, output: Path | str) -> int:
         """Write a set or a measurement, by its id or file, as .h5, .npz, .csv or .jsonl.
@@ -147,7 +201,7 @@ class Workspace(Artefacts):
         return self.make(Embed(recipe, view, images))
 
 
-def _complete(attack: Attack | str, recipe: Recipe) -> Attack:
+def _complete(attack: Attack | str, recipe: AnyModel) -> Attack:
     if isinstance(attack, Attack):
         return attack
     return load_attack(attack, recipe.dataset, recipe.scale)

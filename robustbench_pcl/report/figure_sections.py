@@ -16,6 +16,7 @@ import numpy as np
 from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.paper.figures import FeatureFigure, Panel, SweepFigure, paper_figure
+from robustbench_pcl.recipe import ExternalModel
 from robustbench_pcl.recipes.load import load_recipe
 from robustbench_pcl.report.formatting import MISSING, listed, percent, span
 from robustbench_pcl.report.notes import DIGEST
@@ -279,7 +280,9 @@ def _model(embedding: Embedding) -> tuple[str, str]:
 def _fits(embedding: Embedding, panel: Panel) -> bool:
     """Whether an embedding shows what a panel asks for, under the same complete attack."""
     recipe = embedding.spec.model.recipe
-    return recipe.name == panel.recipe and embedding.spec.view == panel.view(recipe)
+    if isinstance(recipe, ExternalModel) or recipe.name != panel.recipe:
+        return False
+    return embedding.spec.view == panel.view(recipe)
 
 
 def _title(panel: Panel, layout: Layout | None, dataset: str, scale: Scale) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from safetensors.numpy import save
 
 from robustbench_pcl.configuration import ID_LENGTH, explained
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.recipe import AnyModel
 from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.records import FORMAT, ModelRecord, other_format
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
+PYTORCH = ("a pickled PyTorch file", "a pickled file")
+"""What ``torch.save`` writes."""
 _FOREIGN = {
-    b"PK": "a pickled PyTorch file",
-    b"\x80": "a pickled file",
+    b"PK": PYTORCH[0],
+    b"\x80": PYTORCH[1],
     b"\x89HDF": "an HDF5 file",
     b"\x1f\x8b": "a gzip archive",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
@@ -63,7 +66,8 @@ def load_description(path: Path) -> dict[str, Any]:
     if "pclbench" not in metadata:
         raise UserError(
             f"{path} holds weights but no recipe, so it was not written by pclbench.",
-            "Train it with pclbench train, or attack your own model from Python: see README.md.",
+            "Say what computes with them: pclbench attack my_model.py:Net "
+            f"--weights {path} (docs/your-own-model.md).",
         )
     try:
         description = json.loads(metadata["pclbench"])
@@ -103,25 +107,44 @@ def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[A
 def _unreadable(path: Path, error: Exception) -> UserError:
     """The error for a file that is no safetensors; what it is, if that is plain."""
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as reason:
+        kind = file_kind(path)
+    except UserError as reason:
+        return reason
+    if kind in PYTORCH:
         return UserError(
-            f"Cannot read {path}: {reason.strerror}.",
-            "Check the path, or train it: pclbench train.",
+            f"{path} is {kind}, which can run code, not a safetensors checkpoint.",
+            "If it holds weights, say what computes with them: pclbench attack my_model.py:Net "
+            f"--weights {path} (docs/your-own-model.md).",
         )
-    kind = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        kind = "a web page (HTML)"
-    if kind and head[8:9] != b"{":  # a header after eight bytes of length, which may be any bytes
+    if kind not in ("safetensors", ""):
         return UserError(
-            f"{path} is {kind}, not a safetensors checkpoint.",
-            "Download or train it again; pclbench never opens pickled files, which can run code.",
+            f"{path} is {kind}, not a safetensors checkpoint.", "Download or train it again."
         )
     return UserError(
         f"{path} is truncated or damaged ({error}).",
         "Move it away and run the command again to make it anew.",
     )
+
+
+def file_kind(path: Path) -> str:
+    """What a file is, by its first bytes: "safetensors", other words, or "" if that is not plain.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as reason:
+        raise UserError(
+            f"Cannot read {path}: {reason.strerror}.",
+            "Check the path, or train it: pclbench train.",
+        ) from reason
+    if head[8:9] == b"{":  # a header after eight bytes of length, which may be any bytes
+        return "safetensors"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page (HTML)"
+    return next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), "")
 
 
 @dataclass(frozen=True)
@@ -139,13 +162,13 @@ class Checkpoint:
     record: ModelRecord
     others: tuple[Checkpoint, ...] = ()
 
-    def standing_for(self, recipe: Recipe) -> Checkpoint:
+    def standing_for(self, recipe: AnyModel) -> Checkpoint:
         """The same weights under another recipe that leads to them."""
         return replace(self, record=self.record.changed(recipe=recipe))
 
 
-def save_checkpoint(folder: Path, recipe: Recipe, identity: str, arrays: Arrays) -> Checkpoint:
-    """Store a trained model.
+def save_checkpoint(folder: Path, recipe: AnyModel, identity: str, arrays: Arrays) -> Checkpoint:
+    """Store a model.
 
     People read the first part of the file's name; programs read the id and the digest of the
     weights, so that a recipe that was trained to two sets of weights has two files.
@@ -181,6 +204,16 @@ def find_checkpoints(folder: Path, identity: str) -> list[Checkpoint]:
         checkpoint = open_checkpoint(path)
         found.setdefault(checkpoint.record.weights, checkpoint)
     return list(found.values())
+
+
+def find_named(folder: Path, name: str) -> list[Checkpoint]:
+    """All checkpoints whose recipe or external model has that name, by file name.
+
+    Raises:
+        UserError: a file that has the name in its own is not a checkpoint.
+    """
+    found = map(open_checkpoint, sorted(folder.glob(f"[!.]*-{escape(name)}-*.safetensors")))
+    return [each for each in found if each.record.recipe.name == name]
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from robustbench_pcl.configuration import Description, Dump, Mode, digest, explained
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.recipe import NEAREST_SHARPNESS, Recipe
+from robustbench_pcl.recipe import NEAREST_SHARPNESS, AnyModel, ExternalModel, Recipe
 from robustbench_pcl.store.atomic import write_bytes
 
 FORMAT: Literal[2] = 2
@@ -65,16 +65,21 @@ class ModelRecord(Description):
     Attributes:
         checkpoint: id of the checkpoint, which follows from the recipe and the training images.
         weights: digest of its weights.
-        recipe: how it was trained, and how it decides a class.
+        recipe: how it was trained, and how it decides a class; or where it came from.
     """
 
     checkpoint: str
     weights: str
-    recipe: Recipe
+    recipe: AnyModel
 
     @cached_property
     def key(self) -> str:
-        """The same for models that classify alike: the weights, and how they decide a class."""
+        """The same for models that classify alike: the weights, and how they decide a class.
+
+        The same weights may serve another external model: its code and normalisation count, too.
+        """
+        if isinstance(self.recipe, ExternalModel):
+            return self.checkpoint
         if self.recipe.inference == "softmax":
             return self.weights
         return f"{self.weights}-{self.recipe.inference}-{NEAREST_SHARPNESS:g}"

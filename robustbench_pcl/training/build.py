@@ -105,7 +105,9 @@ def restore(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Super
     Raises:
         UserError: the file is damaged, or its weights are another model's.
     """
-    model = build_model(checkpoint.record.recipe, device=device)
+    recipe = checkpoint.record.recipe
+    assert isinstance(recipe, Recipe)  # others are restored as they came
+    model = build_model(recipe, device=device)
     arrays = load_arrays(checkpoint.path, checkpoint.record.weights)
     try:
         model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})

@@ -292,3 +292,66 @@ def test_a_penultimate_layer_of_two_neurons(name):
 def test_a_model_without_a_penultimate_layer_cannot_be_narrowed():
     with pytest.raises(UserError, match="no fully connected layer"):
         small("vgg19", embedding=2)
+
+
+PLAIN = """
+import torch
+from torch import nn
+from robustbench_pcl.models.classifier import Architecture
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+
+def plain(channels, classes, width):
+    return Net()
+
+
+
+
+def fresh(channels, classes, width):
+    made = Architecture((nn.Conv2d(channels, 4, 3),), nn.Linear(4, classes))
+    nn.init.zeros_(made.head.weight)
+    return made
+
+
+def trained(channels, classes, width):
+    made = Architecture((nn.Conv2d(channels, 4, 3),), nn.Linear(4, classes))
+    made.head.weight.data = torch.arange(4.0 * classes).view(classes, 4)
+    return made
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """A plugin's models by the names of their functions."""
+    (tmp_path / "my_models.py").write_text(PLAIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(MODELS, "members", dict(MODELS.members))
+    for name in ("Net", "plain", "fresh", "trained"):
+        MODELS.add(name.lower(), f"my_models:{name}")
+    yield
+    sys.modules.pop("my_models", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("net", "The model net is no function (channels, classes, width) that returns an Arch"),
+        ("plain", "The model plain is no function (channels, classes, width) that returns an A"),
+        ("trained", "The model trained brings its own weights, and a recipe draws all weights"),
+    ],
+)
+def test_a_plugins_model_that_a_recipe_cannot_train_is_refused(plugin, name, words):
+    with pytest.raises(UserError) as raised:
+        build_classifier(name, COLOUR, 7)
+    assert words in raised.value.cause
+    assert "pclbench attack FILE.py:" in raised.value.cure
+
+
+def test_a_plugins_model_with_fresh_weights_is_not(plugin):
+    """Also where some of them start as zeros."""
+    assert isinstance(build_classifier("fresh", COLOUR, 7), Classifier)

@@ -4,6 +4,7 @@ import pytest
 
 from robustbench_pcl import load_attack
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.pipeline.artefacts import Artefacts
 from robustbench_pcl.pipeline.planner import load_suite
 
 SUITE = """
@@ -29,6 +30,12 @@ loss = "margin"
 
 
 @pytest.fixture
+def empty(tmp_path):
+    """A folder without artefacts."""
+    return Artefacts(tmp_path / "home", device="cpu")
+
+
+@pytest.fixture
 def suite(tmp_path):
     def read(text):
         path = tmp_path / "suite.toml"
@@ -50,17 +57,18 @@ def example(suite):
     return suite(SUITE.replace("{name}", "ours-of-a-suite"))
 
 
-def test_an_attack_without_eps_has_the_data_sets_budget_as_in_any_command(example):
+def test_an_attack_without_eps_has_the_data_sets_budget_as_in_any_command(example, empty):
     found = {}
-    for task in example.measures():
+    for task in example.measures(empty):
         if task.attack and task.attack.loss == "cross-entropy":
             found.setdefault(task.dataset, set()).add(task.attack.eps)
             assert task.attack == load_attack("pgd", task.dataset, "demo")
     assert found == {"mnist": {0.3}, "cifar10": {0.03}}
 
 
-def test_a_suite_asks_for_clean_white_box_and_black_box_accuracy(example):
-    tasks = [task for task in example.measures(images=9, mode="exact") if task.dataset == "mnist"]
+def test_a_suite_asks_for_clean_white_box_and_black_box_accuracy(example, empty):
+    measures = example.measures(empty, images=9, mode="exact")
+    tasks = [task for task in measures if task.dataset == "mnist"]
     pairs = [(task.target.name, task.source and task.source.name) for task in tasks]
     mine = "ours-of-a-suite"
     assert pairs == [
@@ -80,8 +88,8 @@ def test_a_suite_asks_for_clean_white_box_and_black_box_accuracy(example):
     assert {task.target.seed for task in tasks} == {4}
 
 
-def test_a_recipe_of_the_suites_own_is_a_name_like_any_other(example):
-    recipe = example.measures()[-1].target
+def test_a_recipe_of_the_suites_own_is_a_name_like_any_other(example, empty):
+    recipe = example.measures(empty)[-1].target
     assert (recipe.name, recipe.feature_layers) == ("ours-of-a-suite", (2, 3))
 
 
@@ -105,9 +113,9 @@ PLAIN = 'datasets = ["digits"]\ntargets = ["softmax"]\n[[attack]]\nname = "pgd"\
         (PLAIN + "[recipes.mine]\nbase = 'ouurs'\n", "Did you mean ours"),
     ],
 )
-def test_what_makes_no_sense_is_said(suite, text, words):
+def test_what_makes_no_sense_is_said(suite, empty, text, words):
     with pytest.raises(UserError) as raised:
-        suite(text).measures()
+        suite(text).measures(empty)
     assert words in str(raised.value)
 
 
