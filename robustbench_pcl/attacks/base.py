@@ -245,6 +245,7 @@ PARAMETERS = {
     "steps": "{}",
     "norm": "{}",
     "rank": "target {}",
+    "target_class": "towards the {} class",
     "relative_step_size": "step {} eps",
     "search_steps": "{} search steps",
     "file": "{}",

@@ -54,6 +54,22 @@ class Ensemble(StrEnum):
     strongest = "strongest"
 
 
+class TargetClass(StrEnum):
+    """The wrong class that an attack goes towards."""
+
+    likeliest = "likeliest"
+    least_likely = "least-likely"
+    random = "random"
+
+
+class Budget(StrEnum):
+    """How much the strongest attack may spend."""
+
+    quick = "quick"
+    standard = "standard"
+    exhaustive = "exhaustive"
+
+
 class Norm(StrEnum):
     """Of a budget."""
 

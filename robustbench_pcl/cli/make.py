@@ -21,7 +21,7 @@ from robustbench_pcl.cli.options import (
     FormatOption,
     Models,
     Place,
-    Seeded,
+    Seeds,
     SetOption,
     read_layers,
     read_settings,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
     from robustbench_pcl.configuration import Mode
     from robustbench_pcl.pipeline.workspace import Workspace
-    from robustbench_pcl.recipe import AnyModel, TrainingPrecision
+    from robustbench_pcl.recipe import AnyModel, Recipe, TrainingPrecision
 
 
 STRONGEST = "strongest"
@@ -42,7 +42,7 @@ STRONGEST = "strongest"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Place, Seeded):
+class Train(Place, Seeds):
     """Train one recipe; what it starts from is trained first.
 
     A training that was interrupted goes on where it was, a finished one is found and not repeated.
@@ -92,14 +92,44 @@ class Train(Place, Seeded):
     form: FormatOption = Format.text
 
     def __call__(self) -> None:
-        """Train it, and print its clean accuracy and where it lies."""
+        """Train it with each seed, and print its clean accuracy and where it lies."""
         from robustbench_pcl.pipeline import tasks
+
+        recipes = [self._recipe(seed) for seed in self.seeds]
+        workspace = self.workspace()
+        if any(workspace.find(tasks.Train(recipe)) is None for recipe in recipes):
+            from robustbench_pcl.training.build import build_model
+
+            build_model(recipes[0])  # layers that it lacks are refused before hours of work
+        wanted = [task(recipe) for recipe in recipes for task in (tasks.Train, tasks.Measure)]
+        carry_out(wanted, workspace)
+        rows: list[dict[str, object]] = []
+        for recipe in recipes:
+            checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
+            row: dict[str, object] = {
+                "recipe": recipe.name,
+                "dataset": recipe.dataset,
+                "scale": recipe.scale,
+                "clean accuracy": f"{100 * clean.accuracy:.1f} %",
+                "n": clean.n,
+                "id": checkpoint.record.checkpoint,
+            }
+            if len(recipes) > 1:
+                row["seed"] = recipe.seed
+            if self.form in (Format.json, Format.csv):
+                row["checkpoint"] = str(checkpoint.path)
+            rows.append(row)
+        print_rows(rows, self.form)
+        for recipe in recipes:
+            say(f"Stored in {workspace.train(recipe).path}")
+
+    def _recipe(self, seed: int) -> "Recipe":
         from robustbench_pcl.recipes.load import trained_with
 
-        recipe = trained_with(
+        return trained_with(
             self.dataset,
             self.size,
-            self.seed,
+            seed,
             base=self.recipe,
             loss=self.loss,
             layers=read_layers(self.layers),
@@ -109,26 +139,6 @@ class Train(Place, Seeded):
             precision=cast("TrainingPrecision | None", self.precision and self.precision.value),
             set=read_settings(self.settings),
         )
-        workspace = self.workspace()
-        training = tasks.Train(recipe)
-        if workspace.find(training) is None:
-            from robustbench_pcl.training.build import build_model
-
-            build_model(recipe)  # layers that the model lacks are refused before hours of work
-        carry_out([training, tasks.Measure(recipe)], workspace)
-        checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
-        row = {
-            "recipe": recipe.name,
-            "dataset": recipe.dataset,
-            "scale": recipe.scale,
-            "clean accuracy": f"{100 * clean.accuracy:.1f} %",
-            "n": clean.n,
-            "id": checkpoint.record.checkpoint,
-        }
-        if self.form in (Format.json, Format.csv):
-            row["checkpoint"] = str(checkpoint.path)
-        print_rows([row], self.form)
-        say(f"Stored in {checkpoint.path}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,19 +175,20 @@ class Attack(Work, Models, Attacks):
         from robustbench_pcl.pipeline.tasks import Measure
 
         workspace = self.workspace()
-        recipes = self.models([self.target], workspace)
+        models = {seed: self.models([self.target], workspace, seed)[0] for seed in self.seeds}
         if self.file is not None:
-            self._measure_imported(self.file, recipes[0], workspace)
+            self._measure_imported(self.file, models[self.seeds[0]], workspace)
             return
-        attacks = self.attacks(recipes)
+        attacks = self.attacks(list({id(model): model for model in models.values()}.values()))
         mode: Mode = "exact" if self.exact else "early-stop"
-        tasks = [
-            Measure(recipes[0], images=self.images),
-            *(
-                Measure(recipe, recipe, attack, self.images, self.seed, mode)
+        tasks: list[Measure] = []
+        for seed, model in models.items():
+            tasks.append(Measure(model, images=self.images))
+            tasks += [
+                Measure(model, model, attack, self.images, seed, mode)
                 for recipe, attack in attacks
-            ),
-        ]
+                if recipe is model
+            ]
         check_external(tasks, workspace, self)
         if carry_out(tasks, workspace, self):
             cases = [
@@ -276,14 +287,15 @@ class Transfer(Work, Models, Attacks):
         """Measure every target on the images of every source."""
         from robustbench_pcl.pipeline.tasks import Measure
 
-        workspace = self.workspace()
-        recipes = self.models([*self.source, *self.target], workspace)
-        sources, targets = recipes[: len(self.source)], recipes[len(self.source) :]
-        tasks = [
-            Measure(target, source, attack, self.images, self.seed, self.mode)
-            for source, attack in self.attacks(sources)
-            for target in targets
-        ]
+        workspace, tasks = self.workspace(), list[Measure]()
+        for seed in self.seeds:
+            recipes = self.models([*self.source, *self.target], workspace, seed)
+            sources, targets = recipes[: len(self.source)], recipes[len(self.source) :]
+            tasks += [
+                Measure(target, source, attack, self.images, seed, self.mode)
+                for source, attack in self.attacks(sources)
+                for target in targets
+            ]
         check_external(tasks, workspace, self)
         if not carry_out(tasks, workspace, self):
             return

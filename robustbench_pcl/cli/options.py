@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_pcl.cli.choices import (
+    Budget,
     Format,
     Loss,
     Norm,
     Scale,
+    TargetClass,
     attack_names,
     dataset_names,
     offered,
@@ -109,15 +111,33 @@ class Sized:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeded(Sized):
-    """Which recipes of those of one name."""
+    """Which recipe of those of one name."""
 
-    seed: Annotated[
-        int, typer.Option(help="Seed of training and of attacks.", min=0, max=2**63 - 1)
-    ] = 0
+    seed: Annotated[int, typer.Option(help="Seed of training.", min=0, max=2**63 - 1)] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Models(Seeded):
+class Seeds(Sized):
+    """Which recipes of those of one name."""
+
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Seed of training and of attacks; may be repeated.",
+            min=0,
+            max=2**63 - 1,
+            show_default="0",
+        ),
+    ] = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Each seed once."""
+        return tuple(dict.fromkeys(self.seed or [0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models(Seeds):
     """Models that a command talks about, each named by a recipe, a checkpoint or its code."""
 
     dataset: Annotated[
@@ -159,8 +179,15 @@ class Models(Seeded):
         typer.Option(help="What your model is called.", show_default="my-model-net"),
     ] = None
 
-    def models(self, names: Sequence[str], workspace: "Workspace") -> "list[AnyModel]":
+    def models(
+        self, names: Sequence[str], workspace: "Workspace", seed: int = 0
+    ) -> "list[AnyModel]":
         """What some names stand for; recipes are as models from files, if there are any.
+
+        Args:
+            names: of recipes, checkpoints' files, or what makes a model of the user's own.
+            workspace: where they are found.
+            seed: of recipes.
 
         Raises:
             UserError: a name is unknown, a file is no checkpoint, one of another data set or scale
@@ -185,8 +212,7 @@ class Models(Seeded):
         dataset, scale = dataset or DEFAULT_DATASET, scale or self.size
         mine = {name: self._own(name, workspace, dataset, scale) for name in own}
         return [
-            mine.get(name) or find_model(workspace, name, dataset, scale, self.seed)
-            for name in names
+            mine.get(name) or find_model(workspace, name, dataset, scale, seed) for name in names
         ]
 
     def _check_own(self, sources: Sequence[str]) -> None:
@@ -222,7 +248,8 @@ class Attacks:
     attack: Annotated[
         list[str] | None,
         typer.Option(
-            help="fgsm, bim, mim, pgd, cw or your own; may be repeated.",
+            help="pgd, auto (AutoAttack), strongest, ... or your own; may be repeated. They are "
+            "listed by: pclbench attacks list.",
             show_default="pgd",
             autocompletion=offered(attack_names),
         ),
@@ -246,14 +273,34 @@ class Attacks:
             "--adaptive", help="Maximise the joint loss, prototypes included: --loss joint."
         ),
     ] = False
+    restarts: Annotated[
+        int | None, typer.Option(help="Starts of each attack.", min=1, show_default="one")
+    ] = None
+    target_class: Annotated[
+        TargetClass | None,
+        typer.Option(help="Attack towards this wrong class.", show_default="towards any"),
+    ] = None
+    budget: Annotated[
+        Budget | None, typer.Option(help="Of the attack strongest.", show_default="standard")
+    ] = None
     settings: SetOption = None
 
     @property
     def asked_for(self) -> bool:
         """Whether any option says something about attacks."""
-        return bool(
-            self.attack or self.eps or self.norm or self.loss or self.adaptive or self.settings
-        )
+        return bool(self.attack or self.eps or self.settings or self._parameters())
+
+    def _parameters(self) -> dict[str, str]:
+        """The parameters of attacks that have an option of their own, as far as they are given."""
+        loss = Loss.joint if self.adaptive else self.loss
+        said = {
+            "norm": self.norm,
+            "loss": loss,
+            "restarts": self.restarts,
+            "target_class": self.target_class,
+            "budget": self.budget,
+        }
+        return {key: str(value) for key, value in said.items() if value is not None}
 
     def attacks(self, recipes: "Sequence[AnyModel]") -> "list[tuple[AnyModel, Attack]]":
         """Each attack on each model, complete for the model's data set and scale.
@@ -267,45 +314,51 @@ class Attacks:
             UserError: options contradict each other, a name or value is wrong, or no model has the
                 joint loss that is asked for.
         """
+        from robustbench_pcl.attacks import ATTACKS
         from robustbench_pcl.recipes.load import load_attack
 
         if self.adaptive and self.loss not in (None, Loss.joint):
             cause = f"--adaptive maximises the joint loss, not {self.loss}."
             raise UserError(cause, "Leave one out.")
-        given = read_settings(self.settings) if self.settings else {}
-        for flag, key, said in (
-            ("--eps", "eps", self.eps),
-            ("--norm", "norm", self.norm),
-            ("--loss", "loss", self.loss),
-            ("--adaptive", "loss", self.adaptive),
-        ):
-            if said and key in given:
+        given, options = read_settings(self.settings), self._parameters()
+        for key in [*options, *(["eps"] if self.eps else [])]:
+            if key in given:
+                flag = "--adaptive" if key == "loss" and self.adaptive else f"--{_flag(key)}"
                 raise UserError(f"{flag} and --set {key} say the same thing.", "Leave one out.")
-        if self.loss or self.adaptive:
-            given["loss"] = str(self.loss or Loss.joint)
-        if self.norm:
-            given["norm"] = str(self.norm)
+        names = dict.fromkeys(self.attack or ["pgd"])
+        known = {name: {*ATTACKS[name].model_fields} for name in names}
+        for key in options:
+            if not any(key in fields for fields in known.values()):
+                cause = f"{' and '.join(names)} has nothing that --{_flag(key)} could say."
+                raise UserError(cause, f"See pclbench attacks show {next(iter(names))}.")
         budgets = [{"eps": eps} for eps in dict.fromkeys(self.eps or ())] or [{}]
         found: list[tuple[AnyModel, Attack]] = []
         blind: list[AnyModel] = []
-        for name, budget in product(dict.fromkeys(self.attack or ["pgd"]), budgets):
+        for name, budget in product(names, budgets):
+            own = {key: value for key, value in options.items() if key in known[name]}
             for recipe in recipes:
-                attack = load_attack(name, recipe.dataset, recipe.scale, {**given, **budget})
+                said = {**given, **own, **budget}
+                attack = load_attack(name, recipe.dataset, recipe.scale, said)
                 knows = recipe.feature_layers or attack.dump().get("loss") != Loss.joint
                 if knows:
                     found.append((recipe, attack))
                 else:
                     blind.append(recipe)
-        names = " and ".join(dict.fromkeys(recipe.name for recipe in blind))
+        without = " and ".join(dict.fromkeys(recipe.name for recipe in blind))
         if not found:
             raise UserError(
-                f"There is no loss on features of {names} for an attack to know.",
+                f"There is no loss on features of {without} for an attack to know.",
                 "Leave --adaptive and the joint loss out, or attack a model that has one: "
                 "pclbench attack ours --adaptive.",
             )
         if blind:
-            say(f"Not attacked, since there is no joint loss: {names}.")
+            say(f"Not attacked, since there is no joint loss: {without}.")
         return found
+
+
+def _flag(key: str) -> str:
+    """A parameter's name as an option."""
+    return key.replace("_", "-")
 
 
 def read_layers(text: str | None) -> tuple[int, ...] | None:

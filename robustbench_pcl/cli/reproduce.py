@@ -14,7 +14,7 @@ from robustbench_pcl.cli.options import (
     DatasetsOption,
     DeviceOption,
     Home,
-    Seeded,
+    Seeds,
 )
 from robustbench_pcl.cli.output import print_measurements, print_tables, say, write, write_figure
 from robustbench_pcl.cli.work import Work, carry_out, check_external
@@ -34,16 +34,16 @@ DEMO_FIGURES = (1, 5, 6, 7)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Reproduction(Work, Seeded, Attacks):
+class _Reproduction(Work, Seeds, Attacks):
     """A command whose models the paper names."""
 
     def further(self, recipes: "Iterable[AnyModel]") -> "list[Measure]":
-        """The options' attacks on some models, each model once."""
+        """The options' attacks on some models, each model once, with its own seed."""
         from robustbench_pcl.pipeline.tasks import Measure
 
         once = {(recipe.name, recipe.id("")): recipe for recipe in recipes}
         return [
-            Measure(recipe, recipe, attack, self.images, self.seed, self.mode)
+            Measure(recipe, recipe, attack, self.images, recipe.seed, self.mode)
             for recipe, attack in self.attacks(list(once.values()))
         ]
 
@@ -56,7 +56,7 @@ class _Reproduction(Work, Seeded, Attacks):
 
         evidence = load_evidence(workspace.paths)
         tables = [
-            report_table(number, evidence, datasets, scale, [self.seed])
+            report_table(number, evidence, datasets, scale, list(self.seeds))
             for number, datasets in numbers.items()
         ]
         print_tables(tables, self.form)
@@ -139,7 +139,8 @@ class Run(_Reproduction):
             for parts, tasks_of in ((tables, table_tasks), (figures, figure_tasks))
             for number, datasets in parts.items()
             for name in datasets
-            for task in tasks_of(number, name, scale, self.seed, images=self.images, mode=self.mode)
+            for seed in self.seeds
+            for task in tasks_of(number, name, scale, seed, images=self.images, mode=self.mode)
         ]
         if self.asked_for:
             tasks += self._further_attacks(tasks)
@@ -162,8 +163,9 @@ class Run(_Reproduction):
             for number, datasets in tables.items()
             for name in datasets
             for ensemble in dict.fromkeys(self.ensembles or ())
+            for seed in self.seeds
             for task in ensemble_tasks(
-                number, name, ensemble.value, scale, self.seed, images=self.images, mode=self.mode
+                number, name, ensemble.value, scale, seed, images=self.images, mode=self.mode
             )
         ]
         if not tasks:
@@ -190,7 +192,7 @@ class Run(_Reproduction):
 
         evidence = load_evidence(workspace.paths)
         for number, datasets in numbers.items():
-            figure = report_figure(number, evidence, datasets, scale=scale, seed=self.seed)
+            figure = report_figure(number, evidence, datasets, scale=scale, seed=self.seeds[0])
             write_figure(figure, workspace.paths.results / f"figure{number:02}.svg")
 
 
@@ -209,9 +211,13 @@ class Ablate(_Reproduction):
         from robustbench_pcl.pipeline.tasks import Measure
 
         scale = self.size
-        tasks = table_tasks(
-            ABLATION, self.dataset, scale, self.seed, images=self.images, mode=self.mode
-        )
+        tasks = [
+            task
+            for seed in self.seeds
+            for task in table_tasks(
+                ABLATION, self.dataset, scale, seed, images=self.images, mode=self.mode
+            )
+        ]
         if self.asked_for:
             measures = [task for task in tasks if isinstance(task, Measure)]
             clean = [measure for measure in measures if measure.attack is None]

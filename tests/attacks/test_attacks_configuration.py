@@ -88,6 +88,7 @@ CHANGES = {
     "norm": "l2",
     "restarts": 3,
     "forwards": 2,
+    "target_class": "random",
 }
 
 

@@ -41,7 +41,7 @@ class Command:
 
 
 PLACE = "--device --data-root --home"
-ATTACKS = "--attack --eps --norm --loss --adaptive --set"
+ATTACKS = "--attack --eps --norm --loss --adaptive --restarts --target-class --budget --set"
 WORK = f"--images --exact --executor --executor-option --dry-run --format --seed --scale {PLACE}"
 COMMANDS = (
     Command("demo", "--output --device --home"),
