@@ -39,6 +39,7 @@ class Ensemble(Attack):
     """
 
     early_stop: ClassVar[bool] = True
+    needs_gradient: ClassVar[bool] = False  # what does not is left
 
     eps: Radius = Field(8 / 255, description="largest perturbation, in pixels of [0, 1]")
 
@@ -52,8 +53,7 @@ class Ensemble(Attack):
 
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
         """For each image the first that fooled, or else the one that came nearest to it."""
-        adversarial, _ = run_all(self, target, images, goal, seeds)
-        return adversarial
+        return run_all(self, target, images, goal, seeds).images
 
     @property
     def shared(self) -> dict[str, Any]:

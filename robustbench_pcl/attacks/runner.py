@@ -92,8 +92,7 @@ class IterativeAttack(Attack, Generic[S]):
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
         """Take all images to their end."""
         if len(self.stages(target.classes)) > 1:
-            adversarial, _ = run_all(self, target, images, goal, seeds)
-            return adversarial
+            return run_all(self, target, images, goal, seeds).images
         rows = torch.arange(len(images), device=images.device)
         adversarial = torch.empty_like(images)
         chunks = iter([Chunk(rows, images, goal, seeds)])

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, Stage
-from robustbench_pcl.attacks.checks import check_adversarial
+from robustbench_pcl.attacks.checks import PROBE, check_adversarial, check_gradient
 from robustbench_pcl.attacks.rows import Queue
+from robustbench_pcl.errors import InvalidInputError
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
@@ -108,11 +109,36 @@ class Found(NamedTuple):
     better: Mask
 
 
-def stages_on(attack: Attack, target: TargetModel) -> list[Stage]:
-    """The stages of an attack that can be run on a model which is checked."""
+def stages_on(attack: Attack, target: TargetModel, images: Tensor) -> list[Stage]:
+    """The stages of an attack that can be run on a model.
+
+    Where no gradient reaches the pixels, that is said, and those without are left.
+
+    Args:
+        attack: of one stage or more.
+        target: the model, entered and checked.
+        images: float (N, C, H, W) in [0, 1], some on which gradients are tried.
+
+    Raises:
+        InvalidInputError: none of them does without gradients.
+    """
     carried = getattr(target.model, "carried_losses", ())
-    stages = attack.stages(target.classes)
-    return [stage for stage in stages if not stage.needs or stage.needs in carried]
+    stages = [
+        stage
+        for stage in attack.stages(target.classes)
+        if not stage.needs or stage.needs in carried
+    ]
+    without = [stage for stage in stages if not stage.attack.needs_gradient]
+    if attack.needs_gradient or len(without) == len(stages):
+        return stages
+    try:
+        check_gradient(target, images[:PROBE])
+    except InvalidInputError as error:
+        if not without:
+            raise
+        target.say(f"Attacked without gradients: {error.cause}")
+        return without
+    return stages
 
 
 def run_stage(
@@ -143,6 +169,21 @@ def run_stage(
         yield Found(number, done, better)
 
 
+class Outcome(NamedTuple):
+    """What all stages come to.
+
+    Attributes:
+        images: float (N, C, H, W), for each the first that fooled, or else the one that came
+            nearest to it; the clean one where that is not attacked.
+        verdicts: what the stages have found.
+        stages: they.
+    """
+
+    images: Tensor
+    verdicts: Verdicts
+    stages: list[Stage]
+
+
 def run_all(  # noqa: PLR0917
     attack: Attack,
     target: TargetModel,
@@ -150,7 +191,7 @@ def run_all(  # noqa: PLR0917
     goal: Goal,
     seeds: Tensor,
     attacked: Tensor | None = None,
-) -> tuple[Tensor, Verdicts]:
+) -> Outcome:
     """Take images that are in memory through all stages.
 
     Args:
@@ -160,10 +201,6 @@ def run_all(  # noqa: PLR0917
         goal: what to do to each.
         seeds: int64 (N,), one per image.
         attacked: boolean (N,), which of them; None for all.
-
-    Returns:
-        for each image the first that fooled, or else the one that came nearest to it; the clean one
-        where that is not attacked; and the verdicts.
     """
     taken = np.ones(len(images), dtype=bool) if attacked is None else attacked.cpu().numpy()
     made, verdicts = images.clone(), Verdicts(taken)
@@ -172,13 +209,14 @@ def run_all(  # noqa: PLR0917
         for some in torch.split(torch.from_numpy(rows).to(images.device), target.batch_size):
             yield Chunk(some, images[some], goal[some], seeds[some] + seed)
 
-    for number, stage in enumerate(stages_on(attack, target)):
+    stages = stages_on(attack, target, images)
+    for number, stage in enumerate(stages):
         verdicts.begin(number, stage)
         for found in run_stage(number, stage, target, chunks_of, verdicts):
             better = torch.from_numpy(found.better).to(images.device)
             done = found.finished[better]
             made[done.chunk.rows] = done.images
-    return made, verdicts
+    return Outcome(made, verdicts, stages)
 
 
 def classified(

@@ -15,7 +15,7 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import Attack, Goal, draw_seeds
 from robustbench_pcl.attacks.checks import check_finite, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
-from robustbench_pcl.attacks.stages import WITHSTOOD, run_all, stages_on
+from robustbench_pcl.attacks.stages import WITHSTOOD, run_all
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.errors import InvalidInputError, UserError
 from robustbench_pcl.store.records import wilson
@@ -148,10 +148,10 @@ def evaluate(
         felled_by = ["" if right else WRONG for right in clean.tolist()]
         for attack in complete:
             spent = Cost.of(target)
-            made, verdicts = run_all(attack, target, images, Goal(labels), seeds, attacked)
-            felled = torch.from_numpy(verdicts.felled_by).to(images.device)
+            found = run_all(attack, target, images, Goal(labels), seeds, attacked)
+            made, felled = found.images, torch.from_numpy(found.verdicts.felled_by).to(clean.device)
             right = felled == WITHSTOOD
-            titles = [stage.title for stage in stages_on(attack, target)]
+            titles = [stage.title for stage in found.stages]
             felled_by = [
                 before or (titles[number] if number >= 0 else "")
                 for before, number in zip(felled_by, felled.tolist(), strict=True)

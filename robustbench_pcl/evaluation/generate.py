@@ -91,7 +91,7 @@ def generate_set(
         probe = np.flatnonzero(predictions == PENDING)[:PROBE]
         few = clean.batch(probe if len(probe) else np.arange(min(n, PROBE)))
         check_model(target, *few, gradient=attack.needs_gradient)
-        stages = stages_on(attack, target)
+        stages = stages_on(attack, target, few[0])
         journal = Journal(folder, specification.id, target, predictions)
         shown = Shown(stages, n, advance)
         for number, stage in enumerate(stages):
