@@ -40,7 +40,7 @@ class WorstCase:
         n: images.
         data: digest of the clean images and labels.
         verdicts: one bit per image in order, 1 for withstood, as hexadecimal.
-        attacks: what the model itself was attacked with; a budget smaller than ``eps`` is named.
+        attacks: what the model itself was attacked with; smaller budgets than asked for are named.
         elsewhere: source -> attacks whose images were made on it, not on the model.
         ensembles: :data:`ENSEMBLES` that it was attacked with, with all of the budget -> record.
         pgd_only: nothing but :data:`PGD_LIKE` attacks.
@@ -124,7 +124,6 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
     withstood = reduce(and_, (int(record.verdicts, 16) for record in records))
     low, high = wilson(withstood.bit_count(), n)
     own = [record for record in records if _own(record)]
-    attacked_at = max(_budget(record, eps) for record in own)
     elsewhere: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         if record.parameters and not _own(record):
@@ -132,15 +131,15 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
     return WorstCase(
         target=model.target,
         seed=model.seed,
-        eps=attacked_at,
+        eps=max(_budget(record, eps) for record in own),
         accuracy=per_cent(withstood.bit_count() / n),
         low=per_cent(low),
         high=per_cent(high),
         n=n,
         data=records[0].data,
         verdicts=f"{withstood:0{length}x}",
-        attacks=_named(own, attacked_at),
-        elsewhere={source: _named(rows, attacked_at) for source, rows in elsewhere.items()},
+        attacks=_named(own, eps),
+        elsewhere={source: _named(rows, eps) for source, rows in elsewhere.items()},
         ensembles=_ensembles(own, eps),
         pgd_only={record.parameters["name"] for record in own} <= PGD_LIKE,
     )

@@ -92,7 +92,7 @@ def test_where_recipes_are_in_columns_the_worst_case_is_the_last_row():
     assert by_recipe["ours"].published == 39.3  # PGD with 0.02; 41.1 is C&W
     assert by_recipe["yu-fgsm"].published == 38.2
     assert case_of(table).attacks == ("FGSM", "PGD (eps 0.01)")
-    assert case_of(table, "softmax").attacks == ("PGD",)
+    assert case_of(table, "softmax").attacks == ("PGD (eps 0.01)",)
     assert not any(entry.best for entry in last.entries)  # they withstood different attacks
     assert len(section.rows) == len(published(5).rows) + 2
 
