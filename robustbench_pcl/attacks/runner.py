@@ -24,6 +24,10 @@ WARM = 5
 """Passes of which the quickest says how long one takes: the first ones pay for warming up, others
 for what else the machine does."""
 
+PATIENCE = 16
+"""Steps of a batch after which verdicts are given though there is not a batch of them: what is not
+judged is not stored, and lost to a kill. It costs one pass forward in 48 at most."""
+
 
 @dataclass(frozen=True, eq=False)
 class State(Rows):
@@ -144,6 +148,7 @@ class Runner(Generic[S]):
         self.late: Queue[S] = Queue()  # go on on the reference model
         self.suspects: Queue[Suspect[S]] = Queue()  # wait for its verdict
         self.ended: Queue[S] = Queue()  # have taken all steps
+        self.unjudged = 0  # steps since the last verdicts
         self.again: list[Chunk] = []  # it and the fast model do not answer alike
         self.paces = deque([0.0] * WARM, maxlen=WARM)  # seconds per image
 
@@ -153,15 +158,18 @@ class Runner(Generic[S]):
             size = self.target.batch_size
             self.ready.fill(size)
             idle = not self.ready and not self.late
-            if self.suspects and (idle or len(self.suspects) >= size):
+            due = idle or self.unjudged >= PATIENCE
+            if self.suspects and (due or len(self.suspects) >= size):
                 done = self.judge(self.suspects.take(size))
-            elif self.ended and (idle or len(self.ended) >= size):
+            elif self.ended and (due or len(self.ended) >= size):
                 done = self.end(self.ended.take(size))
             elif idle:
                 break
             else:
                 self.step(self.late if not self.ready or len(self.late) >= size else self.ready)
+                self.unjudged += 1
                 continue
+            self.unjudged = 0
             self.left -= len(done)
             if len(done):
                 yield done
