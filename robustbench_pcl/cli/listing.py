@@ -206,9 +206,10 @@ class ListAttacks:
     def __call__(self) -> None:
         """Print a row per attack."""
         from robustbench_pcl.attacks import ATTACKS
+        from robustbench_pcl.attacks.base import norm_of
 
         rows = [
-            {"name": name, "norm": ATTACKS.configure(name).norm, "what": first_line(ATTACKS[name])}
+            {"name": name, "norm": norm_of({"name": name}), "what": first_line(ATTACKS[name])}
             for name in ATTACKS
         ]
         print_rows(rows, self.form)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import attack_label
+from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.configuration import SCALES
 from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.errors import unknown_name
@@ -45,9 +45,8 @@ NOTATION = {
 }
 """Parameters that the paper has a sign for, in its order."""
 NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
-ELSEWHERE = ("eps", "c", "loss", "norm", "restarts")
-"""What the tables of results give: budgets, and what is maximised; what stands beside; and starts,
-of which the paper's attacks have one."""
+ELSEWHERE = ("eps", "c", "loss", "norm")
+"""What the tables of results give, budgets and what is maximised, and what has its own column."""
 ARROW = "→"
 
 
@@ -98,7 +97,7 @@ def attack_settings() -> DescribedTable:
         ),
         columns=("Attack", "Parameters", "Norm"),
         rows=tuple(
-            (_label(name), ", ".join(_defaults(name)), NORMS[ATTACKS.configure(name).norm])
+            (_label(name), ", ".join(_defaults(name)), NORMS[norm_of({"name": name})])
             for name in names
         ),
         footnotes=tuple(
@@ -118,7 +117,10 @@ def _label(name: str) -> str:
 
 def _defaults(name: str) -> Iterator[str]:
     """Each parameter and its default: those with a sign first."""
-    defaults = {key: default for key, (default, _) in ATTACKS[name].parameters().items()}
+    known = ATTACKS[name].parameters().items()
+    fields = ATTACKS[name].model_fields
+    # What came later than an attack's stored sets came later than the paper.
+    defaults = {key: default for key, (default, _) in known if fields[key].exclude_if is None}
     for key in dict.fromkeys([*(sign for sign in NOTATION if sign in defaults), *defaults]):
         if key not in ELSEWHERE:
             yield _value(key, defaults[key])

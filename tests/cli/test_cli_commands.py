@@ -42,6 +42,7 @@ class Command:
 
 PLACE = "--device --data-root --home"
 ATTACKS = "--attack --eps --norm --loss --adaptive --restarts --target-class --budget --set"
+OWN = "--weights --mean --std --output --name"
 WORK = f"--images --exact --executor --executor-option --dry-run --format --seed --scale {PLACE}"
 COMMANDS = (
     Command("demo", "--output --device --home"),
@@ -50,8 +51,8 @@ COMMANDS = (
         "--loss --adv-train --layers --recipe --set --scale --seed --epochs --learning-rate "
         f"--precision --format {PLACE}",
     ),
-    Command("attack", f"--dataset --from {ATTACKS} {WORK}"),
-    Command("transfer", f"--source --target --dataset {ATTACKS} {WORK}"),
+    Command("attack", f"--dataset --from {OWN} {ATTACKS} {WORK}"),
+    Command("transfer", f"--source --target --dataset {OWN} {ATTACKS} {WORK}"),
     Command("ablate", f"{ATTACKS} {WORK}"),
     Command("run", f"--table --figure --suite --dataset --with {ATTACKS} {WORK}"),
     Command(
