@@ -222,7 +222,7 @@ class Attack(Work, Models, Attacks):
             ("--executor", self.executor != "local"),
         ):
             if said:
-                cause = f"{flag} says how images are made; those of --from are there already."
+                cause = f"{flag} means nothing for images of a file, which are there already."
                 raise UserError(cause, f"Leave {flag} or --from out.")
         if len(self.eps or ()) > 1:
             cause = "The images of a file have one budget, not several."
