@@ -65,6 +65,8 @@ WRONG = {
     "another attack": (["--attack", "fgsm"], "--attack"),
     "a loss": (["--loss", "margin"], "--loss"),
     "a parameter": (["--set", "steps=3"], "--set"),
+    "starts": (["--restarts", "2"], "--restarts"),
+    "a class": (["--target-class", "likeliest"], "--target-class"),
     "a number": (["--images", "3"], "--images"),
     "exact": (["--exact"], "--exact"),
     "a plan": (["--dry-run"], "--dry-run"),
