@@ -1,15 +1,67 @@
-"""``pclbench export``: what is stored of each image, for other tools."""
+"""``pclbench attack --from`` and ``export``: images and results, from other tools and for them."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from robustbench_pcl.cli.choices import dataset_names, offered
-from robustbench_pcl.cli.options import DATASET_HELP, Place
-from robustbench_pcl.cli.output import say
+from robustbench_pcl.cli.choices import Norm, dataset_names, offered
+from robustbench_pcl.cli.options import DATASET_HELP, Attacks, Place
+from robustbench_pcl.cli.output import print_measurements, say
+from robustbench_pcl.cli.work import carry_out, check_external
 from robustbench_pcl.errors import UserError
+
+if TYPE_CHECKING:
+    from robustbench_pcl.cli.make import Attack
+    from robustbench_pcl.pipeline.workspace import Workspace
+    from robustbench_pcl.recipe import AnyModel
+
+OF_MAKING = {field.name for field in fields(Attacks)} - {"eps", "norm"}
+OF_MAKING |= {"exact", "images", "executor", "dry_run"}
+"""Options that say how images are made; those of a file are there already."""
+
+
+def measure_imported(
+    file: Path, models: "Sequence[AnyModel]", workspace: "Workspace", options: "Attack"
+) -> None:
+    """Measure models on the images of a file, and on the clean ones if it has the first of them.
+
+    Nothing is trained before the file is known to be what it should be.
+
+    Args:
+        file: that another tool wrote.
+        models: of one data set.
+        workspace: where the images are stored.
+        options: of the command.
+
+    Raises:
+        UserError: an option means nothing here, or the file is not what it should be.
+    """
+    from robustbench_pcl.pipeline.tasks import Measure
+    from robustbench_pcl.pipeline.training import trainings
+
+    for field in fields(options):
+        if field.name in OF_MAKING and getattr(options, field.name) != field.default:
+            flag = "--set" if field.name == "settings" else f"--{field.name.replace('_', '-')}"
+            cause = f"{flag} means nothing for images of a file, which are there already."
+            raise UserError(cause, f"Leave {flag} or --from out.")
+    if len(options.eps or ()) > 1:
+        cause = "The images of a file have one budget, not several."
+        raise UserError(cause, "Give --eps once: the budget that they were made with.")
+    norm: Literal["linf", "l2"] = "l2" if options.norm is Norm.l2 else "linf"
+    dataset = models[0].dataset
+    images = workspace.import_images(file, dataset, options.eps[0] if options.eps else None, norm)
+    first = images.spec.data == workspace.dataset(dataset).record("test")
+    clean = [Measure(model, images=images.spec.n) for model in models]
+    check_external(clean, workspace, options)
+    needed = [training for model in models for training in trainings(model)]
+    carry_out([*needed, *clean] if first else needed, workspace)
+    measured = [workspace.make(task) for task in clean] if first else []
+    measured += [workspace.judge(model, images) for model in models]
+    print_measurements(measured, options.form)
+    say(f"Stored as adversarial set {images.spec.id}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,19 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from robustbench_pcl.cli.choices import (
     Format,
-    Norm,
     Precision,
     attack_names,
     loss_names,
     offered,
     recipe_names,
 )
+from robustbench_pcl.cli.exchange import measure_imported
 from robustbench_pcl.cli.options import (
     Attacks,
     DatasetArgument,
@@ -28,12 +28,10 @@ from robustbench_pcl.cli.options import (
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
 from robustbench_pcl.cli.work import Work, carry_out, check_external
-from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
     from robustbench_pcl.configuration import Mode
-    from robustbench_pcl.pipeline.workspace import Workspace
     from robustbench_pcl.recipe import AnyModel, Recipe, TrainingPrecision
 
 
@@ -177,7 +175,7 @@ class Attack(Work, Models, Attacks):
         workspace = self.workspace()
         models = {seed: self.models([self.target], workspace, seed)[0] for seed in self.seeds}
         if self.file is not None:
-            self._measure_imported(self.file, models[self.seeds[0]], workspace)
+            measure_imported(self.file, list(models.values()), workspace, self)
             return
         attacks = self.attacks(list({id(model): model for model in models.values()}.values()))
         mode: Mode = "exact" if self.exact else "early-stop"
@@ -202,40 +200,6 @@ class Attack(Work, Models, Attacks):
                 said.setdefault(_where_it_counts(recipe, attack), []).append(attack.label)
             for where, labels in said.items():
                 say(f"{'; '.join(labels)}: {where}")
-
-    def _measure_imported(self, file: Path, recipe: "AnyModel", workspace: "Workspace") -> None:
-        """Measure the accuracy on the images of a file, and on the clean ones if it has the first.
-
-        Nothing is trained before the file is known to be what it should be.
-        """
-        from robustbench_pcl.pipeline.tasks import Measure
-        from robustbench_pcl.pipeline.training import trainings
-
-        for flag, said in (
-            ("--attack", self.attack),
-            ("--loss", self.loss),
-            ("--adaptive", self.adaptive),
-            ("--set", self.settings),
-            ("--exact", self.exact),
-            ("--images", self.images),
-            ("--dry-run", self.dry_run),
-            ("--executor", self.executor != "local"),
-        ):
-            if said:
-                cause = f"{flag} says how images are made; those of --from are there already."
-                raise UserError(cause, f"Leave {flag} or --from out.")
-        if len(self.eps or ()) > 1:
-            cause = "The images of a file have one budget, not several."
-            raise UserError(cause, "Give --eps once: the budget that they were made with.")
-        norm: Literal["linf", "l2"] = "l2" if self.norm is Norm.l2 else "linf"
-        eps = self.eps[0] if self.eps else None
-        images = workspace.import_images(file, recipe.dataset, eps=eps, norm=norm)
-        first = images.spec.data == workspace.dataset(recipe.dataset).record("test")
-        tasks = [Measure(recipe, images=images.spec.n)] if first else []
-        carry_out([*trainings(recipe), *tasks], workspace)
-        measured = [*map(workspace.make, tasks), workspace.judge(recipe, images)]
-        print_measurements(measured, self.form)
-        say(f"Stored as adversarial set {images.spec.id}.")
 
 
 def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from robustbench_pcl.attacks.base import Norm, attack_label
 from robustbench_pcl.configuration import Dump
+from robustbench_pcl.data.foreign import ROUNDING
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.pipeline.artefacts import Artefacts
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from robustbench_pcl.evaluation import measure
 else:
     measure = LazyModule("robustbench_pcl.evaluation.measure")
-
-ROUNDING = 1e-5
-"""float32 pixels may leave the budget by a rounding error; a step of 8-bit pixels is 4e-3."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,8 @@ class StoredWorstCase:
     def label(self) -> str:
         """What it is over."""
         budget: Dump = {"eps": self.eps} | ({"norm": self.norm} if self.norm != "linf" else {})
-        return attack_label({"name": f"Worst case of {self.sets} sets", **budget})
+        sets = f"{self.sets} set{'s' * (self.sets != 1)}"
+        return attack_label({"name": f"Worst case of {sets}", **budget})
 
     @property
     def n(self) -> int:

@@ -65,6 +65,8 @@ WRONG = {
     "another attack": (["--attack", "fgsm"], "--attack"),
     "a loss": (["--loss", "margin"], "--loss"),
     "a parameter": (["--set", "steps=3"], "--set"),
+    "starts": (["--restarts", "2"], "--restarts"),
+    "a class": (["--target-class", "likeliest"], "--target-class"),
     "a number": (["--images", "3"], "--images"),
     "exact": (["--exact"], "--exact"),
     "a plan": (["--dry-run"], "--dry-run"),
@@ -89,10 +91,9 @@ def test_a_file_is_refused_before_a_model_is_trained(home):
     assert "no file" in result.stderr
 
 
-def test_the_worst_case_is_a_row_over_all_that_is_stored(home, softmax, monkeypatch):
-    monkeypatch.setattr("robustbench_pcl.cli.make.STRONGEST", "fgsm")
+def test_strongest_ends_with_the_worst_case_over_all_that_is_stored(home, softmax):
     attack(softmax, "--from", home / "theirs.npz")
-    words = ("--attack", "fgsm", "--images", N)
+    words = ("--attack", "strongest", "--set", "budget=quick", "--images", N)
     found = attack(softmax, *words)
     assert max(map(len, found.stdout.splitlines())) <= 80
     assert "all stored" in found.stdout
