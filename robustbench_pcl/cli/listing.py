@@ -19,7 +19,7 @@ from robustbench_pcl.cli.options import (
     DEFAULT_DATASET,
     DatasetOption,
     FormatOption,
-    Seeded,
+    Seeds,
     Sized,
 )
 from robustbench_pcl.cli.output import first_line, print_rows, say
@@ -177,7 +177,7 @@ class ListRecipes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowRecipe(Seeded):
+class ShowRecipe(Seeds):
     """Print everything that a recipe says, as JSON.
 
     Every field can be changed with train --set, such as --set schedule.epochs=20.
@@ -193,8 +193,9 @@ class ShowRecipe(Seeded):
         """Print it."""
         from robustbench_pcl.recipes.load import load_recipe
 
-        recipe = load_recipe(self.name, self.dataset, self.size, self.seed)
-        print(json.dumps(recipe.content(), indent=2))
+        for seed in self.seeds:
+            recipe = load_recipe(self.name, self.dataset, self.size, seed)
+            print(json.dumps(recipe.content(), indent=2))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,13 +110,6 @@ class Sized:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seeded(Sized):
-    """Which recipe of those of one name."""
-
-    seed: Annotated[int, typer.Option(help="Seed of training.", min=0, max=2**63 - 1)] = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class Seeds(Sized):
     """Which recipes of those of one name."""
 
