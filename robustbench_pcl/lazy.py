@@ -21,12 +21,14 @@ class LazyModule(ModuleType):
 
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     import torch.nn.functional as F
     from torch import nn
 else:
+    np = LazyModule("numpy")
     torch = LazyModule("torch")
     nn = LazyModule("torch.nn")
     F = LazyModule("torch.nn.functional")
 
-__all__ = ["F", "LazyModule", "nn", "torch"]
+__all__ = ["F", "LazyModule", "nn", "np", "torch"]

@@ -7,28 +7,26 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal, Stage
 from robustbench_pcl.attacks.checks import PROBE, check_adversarial, check_gradient
 from robustbench_pcl.attacks.rows import Queue
 from robustbench_pcl.errors import InvalidInputError
-from robustbench_pcl.lazy import torch
+from robustbench_pcl.lazy import np, torch
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
     from robustbench_pcl.attacks.target import TargetModel
+
+    Rows = npt.NDArray[np.int64]
+    Mask = npt.NDArray[np.bool_]
+    Floats = npt.NDArray[np.float64]
 
 WITHSTOOD, WRONG = -1, -2
 """What stands for a stage where none has felled an image: it withstood all, or was wrong before."""
 FEWEST = 100
 """Images that a stage takes at least, however small its share is."""
-
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(eq=False)

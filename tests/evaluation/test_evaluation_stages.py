@@ -75,15 +75,15 @@ def made(workspace, recipe, attack=SEVERAL):
 
 
 @pytest.mark.parametrize(
-    ("attack", "kills"),
-    [(SEVERAL, 3), pytest.param(SHORT, 10, marks=pytest.mark.slow)],
+    ("attack", "kills", "after"),
+    [(SEVERAL, 3, "40"), pytest.param(SHORT, 10, "160", marks=pytest.mark.slow)],
     ids=["restarts", "strongest"],
 )
 @pytest.mark.usefixtures("small")
 def test_killed_it_comes_to_the_same_image_by_image(
-    *, attack, kills, tiny_workspace, tiny, elsewhere, tmp_path, killed, begun
+    *, attack, kills, after, tiny_workspace, tiny, elsewhere, tmp_path, killed, begun
 ):
-    """Each run is killed after 40 passes; what it found by then is kept but for a batch."""
+    """Each run is killed after so many passes; what it found by then is kept but for a batch."""
     undisturbed = made(elsewhere("whole"), tiny(), attack)
     whole = sum(map(len, begun))
     begun.clear()
@@ -91,7 +91,7 @@ def test_killed_it_comes_to_the_same_image_by_image(
     sets, kept = tiny_workspace.paths.adversarial_sets, [0]
     for kill in range(kills):
         marker = tmp_path / f"marker{kill}"
-        killed(PROGRAM, marker, str(home), str(marker), tiny().model_dump_json(), dump, "40")
+        killed(PROGRAM, marker, str(home), str(marker), tiny().model_dump_json(), dump, after)
         (parts,) = sets.glob("*.parts")
         kept.append(sum(len(part.indices) for part in load_parts(sets, parts.stem)))
     assert all(before < after for before, after in itertools.pairwise(kept))
