@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from robustbench_pcl.version import __version__
 
 if TYPE_CHECKING:
+    from robustbench_pcl.attacks.auto_pgd import APGD as APGD
+    from robustbench_pcl.attacks.auto_pgd import APGDT as APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW as CW
     from robustbench_pcl.attacks.gradient_descent import BIM as BIM
     from robustbench_pcl.attacks.gradient_descent import FGSM as FGSM
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from robustbench_pcl.report.results import results as results
 
 _MODULES = {
+    "APGD": "attacks.auto_pgd",
+    "APGDT": "attacks.auto_pgd",
     "BIM": "attacks.gradient_descent",
     "CW": "attacks.carlini_wagner",
     "FGSM": "attacks.gradient_descent",
@@ -42,6 +46,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "APGD",
+    "APGDT",
     "BIM",
     "CW",
     "FGSM",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from robustbench_pcl.attacks.base import ATTACKS as ATTACKS
 
 if TYPE_CHECKING:
+    from robustbench_pcl.attacks.auto_pgd import APGD, APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW
     from robustbench_pcl.attacks.gradient_descent import BIM, FGSM, MIM, PGD
 
-__all__ = ["ATTACKS", "BIM", "CW", "FGSM", "MIM", "PGD"]
+__all__ = ["APGD", "APGDT", "ATTACKS", "BIM", "CW", "FGSM", "MIM", "PGD"]
 
 ATTACKS.members.update(
     {
@@ -25,11 +26,14 @@ ATTACKS.members.update(
         "cw": "robustbench_pcl.attacks.carlini_wagner:CW",
         "mim": "robustbench_pcl.attacks.gradient_descent:MIM",
         "pgd": "robustbench_pcl.attacks.gradient_descent:PGD",
+        "apgd": "robustbench_pcl.attacks.auto_pgd:APGD",
+        "apgd-t": "robustbench_pcl.attacks.auto_pgd:APGDT",
     }
 )
 
 
 def __getattr__(name: str) -> Any:
-    if name.isupper() and name.lower() in ATTACKS:
-        return ATTACKS[name.lower()]
+    if name in __all__:
+        (member,) = (key for key, path in ATTACKS.members.items() if path.endswith(f":{name}"))
+        return ATTACKS[member]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

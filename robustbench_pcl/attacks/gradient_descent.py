@@ -6,13 +6,15 @@ Section 5, Eq. 16 to 19, 22 and 23, with the parameters of Table 2.
 from __future__ import annotations
 
 import contextlib
+import math
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from robustbench_pcl.attacks.balls import Ball, ball
-from robustbench_pcl.attacks.base import Chunk, Stage
+from robustbench_pcl.attacks.base import Chunk, Stage, starts
 from robustbench_pcl.attacks.losses import AttackLoss, logit_margin
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import Pass, TargetModel
@@ -35,17 +37,19 @@ class DescentState(State):
 
     Attributes:
         ball: in which they stay.
+        aims: what the loss takes beside the images; mostly the goal's labels, int64 (N,).
         direction: float (N, C, H, W), which the last step followed; zero before the first.
     """
 
     ball: Ball
+    aims: Tensor
     direction: Tensor
 
 
-class GradientDescent(IterativeAttack[DescentState]):
-    """Steps along the loss's gradient inside a ball: along its sign where that is L-infinity.
+class Descent(IterativeAttack[DescentState]):
+    """Steps of set sizes along a gradient, inside a ball: along its sign where that is L-infinity.
 
-    A member says where it starts and what it makes of the gradient.
+    A member says of what the gradient is, what the steps make of it, and how long they are.
 
     Attributes:
         random_start: it starts at a random point of the ball, not at the image.
@@ -56,21 +60,67 @@ class GradientDescent(IterativeAttack[DescentState]):
 
     eps: Radius = Field(8 / 255, description="largest perturbation, in pixels of [0, 1]")
     steps: Count = Field(10, description="gradient steps")
+
+    def initialise(self, target: TargetModel, chunk: Chunk) -> DescentState:
+        """At the image, or at a random point of the ball."""
+        inside = ball(chunk, self.norm, self.eps)
+        return DescentState(
+            chunk=chunk,
+            step=torch.zeros_like(chunk.rows),
+            adversarial=inside.random(chunk.seeds) if self.random_start else chunk.images,
+            ball=inside,
+            aims=self.aims(target, chunk),
+            direction=torch.zeros_like(chunk.images),
+        )
+
+    def step(self, target: TargetModel, state: DescentState) -> tuple[DescentState, Pass]:
+        """The gradient, a step along its direction, back into the ball."""
+        found = self.differentiate(target, state)
+        gradient = -found.gradient if state.chunk.goal.targeted else found.gradient
+        direction = self.direction(gradient, state.direction)
+        inside = state.ball
+        size = self.step_sizes(state.step)[:, None, None, None].to(direction) * inside.eps
+        projected = inside.project(state.adversarial + size * inside.steepest(direction))
+        after = replace(state, adversarial=projected, direction=direction, step=state.step + 1)
+        return after, found
+
+    def aims(self, target: TargetModel, chunk: Chunk) -> Tensor:  # noqa: ARG002 - for members
+        """What :meth:`differentiate` needs one row of per image, beside the images themselves."""
+        return chunk.goal.labels
+
+    @abstractmethod
+    def differentiate(self, target: TargetModel, state: DescentState) -> Pass:
+        """The pass of ``state.adversarial`` with the gradient of what is to grow.
+
+        For a target class it is to shrink.
+        """
+
+    @abstractmethod
+    def step_sizes(self, step: Tensor) -> Tensor:
+        """The size of steps number ``step``, int64 (N,), from 0, as shares of eps, float (N,)."""
+
+    def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:  # noqa: ARG002 - for members
+        """The direction (N, C, H, W) that is followed; by default the gradient itself.
+
+        Args:
+            gradient: of what is to grow, float (N, C, H, W), finite.
+            previous: the direction of the step before; zero in the first.
+        """
+        return gradient
+
+
+class GradientDescent(Descent):
+    """Steps of one size along a loss's gradient."""
+
     relative_step_size: Positive = Field(0.1, description="step size, as a share of eps")
     loss: AttackLoss = Field(
-        AttackLoss.cross_entropy, description="cross-entropy, margin, or joint (adaptive)"
+        AttackLoss.cross_entropy, description=f"what is maximised: {', '.join(AttackLoss)}"
     )
     restarts: Count = later(1, "starts, each for the images that withstood those before")
 
     def stages(self, classes: int) -> tuple[Stage, ...]:  # noqa: ARG002 - the same for all
         """One for each start, from a point of its own."""
-        if self.restarts == 1:
-            return (Stage(self, self.label),)
-        once = self.changed(restarts=1)
-        return tuple(
-            Stage(once, f"{once.label}, start {start + 1} of {self.restarts}", start)
-            for start in range(self.restarts)
-        )
+        return starts(self.changed(restarts=1), self.restarts)
 
     @model_validator(mode="before")
     @classmethod
@@ -86,28 +136,24 @@ class GradientDescent(IterativeAttack[DescentState]):
                 return {**given, "relative_step_size": size * steps / int(given["steps"])}
         return given
 
-    def initialise(self, target: TargetModel, chunk: Chunk) -> DescentState:  # noqa: ARG002
-        """At the image, or at a random point of the ball."""
-        inside = ball(chunk, self.norm, self.eps)
-        return DescentState(
-            chunk=chunk,
-            step=torch.zeros_like(chunk.rows),
-            adversarial=inside.random(chunk.seeds) if self.random_start else chunk.images,
-            ball=inside,
-            direction=torch.zeros_like(chunk.images),
-        )
+    def initialise(self, target: TargetModel, chunk: Chunk) -> DescentState:
+        """As all; at a random point where the image itself is the least of the loss."""
+        state = super().initialise(target, chunk)
+        if self.loss is AttackLoss.feature:
+            return replace(state, adversarial=state.ball.random(chunk.seeds))
+        return state
 
-    def step(self, target: TargetModel, state: DescentState) -> tuple[DescentState, Pass]:
-        """The gradient, a step along its direction, back into the ball."""
-        goal = state.chunk.goal
-        found = target.differentiate(self.loss, state.adversarial, goal.labels, exact=state.exact)
-        gradient = -found.gradient if goal.targeted else found.gradient
-        direction = self.direction(gradient, state.direction)
-        inside = state.ball
-        size = self.step_sizes(state.step)[:, None, None, None].to(direction) * inside.eps
-        projected = inside.project(state.adversarial + size * inside.steepest(direction))
-        after = replace(state, adversarial=projected, direction=direction, step=state.step + 1)
-        return after, found
+    def aims(self, target: TargetModel, chunk: Chunk) -> Tensor:
+        """The loss's own."""
+        return self.loss.aims(target, chunk)
+
+    def differentiate(self, target: TargetModel, state: DescentState) -> Pass:
+        """The gradient of the loss."""
+        return target.differentiate(self.loss, state.adversarial, state.aims, exact=state.exact)
+
+    def step_sizes(self, step: Tensor) -> Tensor:
+        """All the same."""
+        return torch.full_like(step, self.relative_step_size, dtype=torch.float64)
 
     def likely_fooled(self, state: DescentState, after: DescentState, found: Pass) -> Tensor:
         """Whose margin is positive after the step, if it grows as ``TRUST`` says.
@@ -115,26 +161,13 @@ class GradientDescent(IterativeAttack[DescentState]):
         Cross-entropy's gradient is the margin's times 1 - p(label), where two classes matter.
         """
         goal = state.chunk.goal
-        if self.loss is AttackLoss.joint or goal.targeted:
+        if self.loss not in (AttackLoss.cross_entropy, AttackLoss.margin) or goal.targeted:
             return torch.zeros_like(found.blind)
         growth = ((after.adversarial - state.adversarial) * found.gradient).sum(dim=(1, 2, 3))
         if self.loss is AttackLoss.cross_entropy:
             growth = growth / -torch.expm1(-found.values)
         trust = torch.where(state.step == 0, *TRUST)
         return logit_margin(found.logits, goal.labels) + trust * growth > 0
-
-    def step_sizes(self, step: Tensor) -> Tensor:
-        """The size of steps number ``step``, int64 (N,), from 0, as shares of eps, float (N,)."""
-        return torch.full_like(step, self.relative_step_size, dtype=torch.float64)
-
-    def direction(self, gradient: Tensor, previous: Tensor) -> Tensor:  # noqa: ARG002 - for members
-        """The direction (N, C, H, W) that is followed; by default the gradient itself.
-
-        Args:
-            gradient: of what is to grow, float (N, C, H, W), finite.
-            previous: the direction of the step before; zero in the first.
-        """
-        return gradient
 
 
 class FGSM(GradientDescent):
@@ -170,3 +203,16 @@ class PGD(GradientDescent):
     name: Literal["pgd"] = "pgd"
     random_start: ClassVar[bool] = True
     relative_step_size: Positive = Field(0.25, description="step size, as a share of eps")
+    schedule: Literal["constant", "cosine"] = later(
+        "constant", "of the step size: constant, or cosine, which falls to 0"
+    )
+
+    def step_sizes(self, step: Tensor) -> Tensor:
+        """All the same, or along half a cosine."""
+        sizes = super().step_sizes(step)
+        return sizes if self.schedule == "constant" else sizes * half_cosine(step, self.steps)
+
+
+def half_cosine(step: Tensor, steps: int) -> Tensor:
+    """From 1 at step 0, int64 (N,), down to 0 at ``steps``, float (N,)."""
+    return (1 + torch.cos(math.pi * step.double() / steps)) / 2

@@ -84,6 +84,7 @@ class TargetModel:
             a share of their range: four times the largest error of a logit that was seen.
         seconds_left: about how long the work that is left takes; 0 where that is not known.
         blind: rows whose gradient was not finite in any pixel, in some pass.
+        rankings: of wrong classes, int64 (count,), by what was asked and of which image.
         forward_passes: images passed forward so far.
         backward_passes: images whose input gradient was taken so far.
     """
@@ -99,6 +100,7 @@ class TargetModel:
     logit_error: float = field(default=0.0, init=False)
     seconds_left: float = field(default=0.0, init=False)
     blind: set[int] = field(default_factory=set, init=False)
+    rankings: dict[tuple[object, ...], Tensor] = field(default_factory=dict, init=False)
     forward_passes: int = field(default=0, init=False)
     backward_passes: int = field(default=0, init=False)
 
@@ -138,7 +140,7 @@ class TargetModel:
         """Gradients are the reference model's, or made by its very operations."""
         return self._compiled is None and (self.fast is None or self.fast.exact)
 
-    def logits(self, images: Tensor, model: nn.Module | None = None) -> Tensor:
+    def logits(self, images: Tensor, model: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Logits (N, K), without a gradient: the reference model's, if no other is given.
 
         Of any number of images, at least one; on out-of-memory, batches are halved.

@@ -38,8 +38,13 @@ class Loss(StrEnum):
     """What an attack maximises."""
 
     cross_entropy = "cross-entropy"
+    mifpe = "mifpe"
     margin = "margin"
+    dlr = "dlr"
+    targeted_dlr = "targeted-dlr"
     joint = "joint"
+    prototype = "prototype"
+    feature = "feature"
 
 
 def offered(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

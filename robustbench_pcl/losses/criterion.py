@@ -90,9 +90,7 @@ class Criterion(nn.Module):
     @property
     def calibrates(self) -> bool:
         """Whether a loss looks at all training images after the last step."""
-        return any(
-            type(loss).calibrate is not FeatureLoss.calibrate for _, loss in self._by_layer()
-        )
+        return any(type(loss).calibrate is not FeatureLoss.calibrate for _, loss in self.by_layer())
 
     def forward(self, logits: Tensor, features: Features, labels: Tensor) -> dict[str, Tensor]:
         """The terms of the loss by name, each a scalar; their sum is minimised.
@@ -110,7 +108,7 @@ class Criterion(nn.Module):
                 terms["cross_entropy"] = F.cross_entropy(logits, labels)
             if self.losses:
                 terms[self.name] = torch.stack(
-                    [loss(features[layer], labels) for layer, loss in self._by_layer()]
+                    [loss(features[layer], labels) for layer, loss in self.by_layer()]
                 ).sum()
         return terms
 
@@ -126,31 +124,32 @@ class Criterion(nn.Module):
         """
         with torch.autocast(labels.device.type, enabled=False):
             total = F.cross_entropy(logits, labels, reduction="none")
-            for layer, loss in self._by_layer():
+            for layer, loss in self.by_layer():
                 total = total + loss.per_image(features[layer], labels)
         return total
 
     def initialise(self, features: Features, labels: Tensor) -> None:
         """Set each loss's own parameters from training features {layer: (N, D)}."""
-        for layer, loss in self._by_layer():
+        for layer, loss in self.by_layer():
             loss.initialise(features[layer], labels)
 
     def calibrate(self, features: Features, labels: Tensor) -> None:
         """Set what inference needs from the features {layer: (N, D)} of all training images."""
-        for layer, loss in self._by_layer():
+        for layer, loss in self.by_layer():
             loss.calibrate(features[layer], labels)
 
     def deepest(self) -> tuple[int, FeatureLoss]:
         """The deepest feature layer and its loss."""
-        return max(self._by_layer(), key=lambda pair: pair[0])
+        return max(self.by_layer(), key=lambda pair: pair[0])
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """All losses' own parameters with their learning rates."""
         return [
-            group for _, loss in self._by_layer() for group in loss.parameter_groups(learning_rate)
+            group for _, loss in self.by_layer() for group in loss.parameter_groups(learning_rate)
         ]
 
-    def _by_layer(self) -> list[tuple[int, FeatureLoss]]:
+    def by_layer(self) -> list[tuple[int, FeatureLoss]]:
+        """The feature layers with the loss on each."""
         return [(int(layer), cast(FeatureLoss, loss)) for layer, loss in self.losses.items()]
 
 

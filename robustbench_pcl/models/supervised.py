@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbench_pcl.errors import UserError
@@ -85,6 +86,71 @@ class SupervisedModel(nn.Module):
         deciding = nearest(self.criterion, features) if self.by_distance else logits
         return self.criterion.per_image(deciding, features, labels), deciding
 
+    def prototype_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """How much nearer the nearest wrong prototype is than the own one, (N,), and logits (N, K).
+
+        Squared distances, in units of their mean between two prototypes, summed over the layers
+        that have any; prototypes are the points that stand for the classes (Eq. 7).
+
+        Raises:
+            UserError: the loss that it was trained with gives the classes no points.
+        """
+        logits, features = self.classifier.features(images)
+        deciding = nearest(self.criterion, features) if self.by_distance else logits
+        own = F.one_hot(labels, logits.shape[1]).bool()
+        total = torch.zeros_like(logits[:, 0])
+        for layer, anchors in self.prototypes().items():
+            squared = squared_distances(features[layer], anchors)
+            wrong = squared.masked_fill(own, torch.inf).amin(dim=1)
+            total = total + (squared[own] - wrong) / apart(anchors)
+        return total, deciding
+
+    def feature_loss(self, images: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distance of each image's features from the clean ones, (N,), and logits (N, K).
+
+        In units of the clean features' squared length, summed over the feature layers.
+
+        Args:
+            images: float (N, C, H, W).
+            clean: float (N, D), what :meth:`all_features` gives of the clean images.
+        """
+        logits, features = self.classifier.features(images)
+        deciding = nearest(self.criterion, features) if self.by_distance else logits
+        widths = [layer.shape[1] for layer in features.values()]
+        total = torch.zeros_like(logits[:, 0])
+        for layer, start in zip(features.values(), torch.split(clean, widths, dim=1), strict=True):
+            squared = (layer - start).square().sum(dim=1)
+            total = total + squared / start.square().sum(dim=1).clamp_min(1e-12)
+        return total, deciding
+
+    def all_features(self, images: Tensor) -> Tensor:
+        """The features of all feature layers, one after the other, (N, D).
+
+        Raises:
+            UserError: there is no feature layer.
+        """
+        _, features = self.classifier.features(images)
+        if not features:
+            raise UserError(
+                "The model has no feature layers to attack.",
+                "Attack one that has, such as ours, or leave the loss feature out.",
+            )
+        return torch.cat(list(features.values()), dim=1)
+
+    def prototypes(self) -> dict[int, Tensor]:
+        """The points (K, D) that stand for the classes, by feature layer.
+
+        Raises:
+            UserError: there are none.
+        """
+        losses = self.criterion.by_layer() if self.criterion.has_anchors else []
+        if not losses:
+            raise UserError(
+                "The model has no prototypes to attack.",
+                "Attack one that has, such as ours or center, or leave the loss prototype out.",
+            )
+        return {layer: loss.anchors().detach() for layer, loss in losses}
+
 
 def nearest(criterion: Criterion, features: Features) -> Tensor:
     """Logits (N, K) whose largest is the class with the nearest anchor (Eq. 7).
@@ -107,7 +173,10 @@ def nearest(criterion: Criterion, features: Features) -> Tensor:
     """
     layer, loss = criterion.deepest()
     anchors = loss.anchors().detach()
+    return -NEAREST_SHARPNESS / apart(anchors) * squared_distances(features[layer], anchors)
+
+
+def apart(anchors: Tensor) -> Tensor:
+    """The mean squared distance between two of the points (K, D), a scalar."""
     # The squared distances between all pairs average to twice the variance, summed over D.
-    apart = 2 * anchors.var(dim=0).sum()
-    sharpness = NEAREST_SHARPNESS / apart.clamp_min(1e-12)
-    return -sharpness * squared_distances(features[layer], anchors)
+    return (2 * anchors.var(dim=0).sum()).clamp_min(1e-12)
