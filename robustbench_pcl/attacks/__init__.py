@@ -28,6 +28,8 @@ ATTACKS.members.update(
         "pgd": "robustbench_pcl.attacks.gradient_descent:PGD",
         "apgd": "robustbench_pcl.attacks.auto_pgd:APGD",
         "apgd-t": "robustbench_pcl.attacks.auto_pgd:APGDT",
+        "md": "robustbench_pcl.attacks.two_phases:MD",
+        "a3": "robustbench_pcl.attacks.two_phases:A3",
     }
 )
 

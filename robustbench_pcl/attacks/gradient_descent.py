@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from robustbench_pcl.attacks.balls import Ball, ball
 from robustbench_pcl.attacks.base import Chunk, Stage, starts
 from robustbench_pcl.attacks.losses import AttackLoss, logit_margin
+from robustbench_pcl.attacks.rows import Rows
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import Pass, TargetModel
 from robustbench_pcl.configuration import Count, Positive, Radius, later
@@ -37,12 +38,12 @@ class DescentState(State):
 
     Attributes:
         ball: in which they stay.
-        aims: what the loss takes beside the images; mostly the goal's labels, int64 (N,).
+        aims: what the loss takes beside the images: mostly the goal's labels, int64 (N,).
         direction: float (N, C, H, W), which the last step followed; zero before the first.
     """
 
     ball: Ball
-    aims: Tensor
+    aims: Tensor | Rows
     direction: Tensor
 
 
@@ -84,7 +85,7 @@ class Descent(IterativeAttack[DescentState]):
         after = replace(state, adversarial=projected, direction=direction, step=state.step + 1)
         return after, found
 
-    def aims(self, target: TargetModel, chunk: Chunk) -> Tensor:  # noqa: ARG002 - for members
+    def aims(self, target: TargetModel, chunk: Chunk) -> Tensor | Rows:  # noqa: ARG002 - for members
         """What :meth:`differentiate` needs one row of per image, beside the images themselves."""
         return chunk.goal.labels
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from robustbench_pcl.attacks.checks import PROBE, apart, spread, weighted_logits
 from robustbench_pcl.attacks.fast_model import (
@@ -25,7 +25,7 @@ from robustbench_pcl.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+    Loss = Callable[[nn.Module, Tensor, Any], tuple[Tensor, Tensor]]
     """(model, images (N, C, H, W), labels (N,)) -> values to maximise (N,), logits (N, K)."""
 
 BATCH = {"cpu": 128, "cuda": 1000}
@@ -173,7 +173,7 @@ class TargetModel:
         return Pass(logits, images[:, :0], nothing, model is self.model, nothing.bool())
 
     def differentiate(
-        self, loss: Loss, images: Tensor, labels: Tensor, *, exact: bool = True
+        self, loss: Loss, images: Tensor, labels: Tensor | Rows, *, exact: bool = True
     ) -> Pass:
         """Values, logits and gradients of one pass.
 
@@ -194,7 +194,9 @@ class TargetModel:
                 model = self._compiled
         return self._pass(model, loss, images, labels)
 
-    def _pass(self, model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> Pass:
+    def _pass(
+        self, model: nn.Module, loss: Loss, images: Tensor, labels: Tensor | Rows
+    ) -> Pass:
         self.forward_passes += len(images)
         self.backward_passes += len(images)
         leaf = images.detach().clone().requires_grad_(True)
@@ -205,7 +207,7 @@ class TargetModel:
         exact = model is self.model or self.exact
         return Pass(logits.detach(), gradient, values.detach(), exact, blind)
 
-    def prepare(self, loss: Loss, images: Tensor, labels: Tensor) -> None:
+    def prepare(self, loss: Loss, images: Tensor, labels: Tensor | Rows) -> None:
         """Once, take the quickest fast model that agrees with the reference model on a few images.
 
         Args:
@@ -296,7 +298,7 @@ class TargetModel:
         found = self.logits(images, self.fast.model)
         return apart(logits, found, self.logit_width) <= LOGITS[self.shortcuts.precision]
 
-    def compile_if_faster(self, loss: Loss, images: Tensor, labels: Tensor) -> None:
+    def compile_if_faster(self, loss: Loss, images: Tensor, labels: Tensor | Rows) -> None:
         """Compile the fast model, once; the compiled one stays if it was measured faster.
 
         Args:
