@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.auto_pgd import APGD as APGD
     from robustbench_pcl.attacks.auto_pgd import APGDT as APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW as CW
+    from robustbench_pcl.attacks.fab import FAB as FAB
     from robustbench_pcl.attacks.gradient_descent import BIM as BIM
     from robustbench_pcl.attacks.gradient_descent import FGSM as FGSM
     from robustbench_pcl.attacks.gradient_descent import MIM as MIM
     from robustbench_pcl.attacks.gradient_descent import PGD as PGD
+    from robustbench_pcl.attacks.square import Square as Square
     from robustbench_pcl.evaluation.evaluate import Evaluation as Evaluation
     from robustbench_pcl.evaluation.evaluate import evaluate as evaluate
     from robustbench_pcl.pipeline.workspace import Workspace as Workspace
@@ -33,9 +35,11 @@ _MODULES = {
     "APGDT": "attacks.auto_pgd",
     "BIM": "attacks.gradient_descent",
     "CW": "attacks.carlini_wagner",
+    "FAB": "attacks.fab",
     "FGSM": "attacks.gradient_descent",
     "MIM": "attacks.gradient_descent",
     "PGD": "attacks.gradient_descent",
+    "Square": "attacks.square",
     "Evaluation": "evaluation.evaluate",
     "Workspace": "pipeline.workspace",
     "evaluate": "evaluation.evaluate",
@@ -50,10 +54,12 @@ __all__ = [
     "APGDT",
     "BIM",
     "CW",
+    "FAB",
     "FGSM",
     "MIM",
     "PGD",
     "Evaluation",
+    "Square",
     "Workspace",
     "__version__",
     "evaluate",

@@ -15,9 +15,25 @@ from robustbench_pcl.attacks.base import ATTACKS as ATTACKS
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.auto_pgd import APGD, APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW
+    from robustbench_pcl.attacks.fab import FAB
     from robustbench_pcl.attacks.gradient_descent import BIM, FGSM, MIM, PGD
+    from robustbench_pcl.attacks.square import Square
+    from robustbench_pcl.attacks.two_phases import A3, MD
 
-__all__ = ["APGD", "APGDT", "ATTACKS", "BIM", "CW", "FGSM", "MIM", "PGD"]
+__all__ = [
+    "A3",
+    "APGD",
+    "APGDT",
+    "ATTACKS",
+    "BIM",
+    "CW",
+    "FAB",
+    "FGSM",
+    "MD",
+    "MIM",
+    "PGD",
+    "Square",
+]
 
 ATTACKS.members.update(
     {
@@ -30,6 +46,8 @@ ATTACKS.members.update(
         "apgd-t": "robustbench_pcl.attacks.auto_pgd:APGDT",
         "md": "robustbench_pcl.attacks.two_phases:MD",
         "a3": "robustbench_pcl.attacks.two_phases:A3",
+        "fab": "robustbench_pcl.attacks.fab:FAB",
+        "square": "robustbench_pcl.attacks.square:Square",
     }
 )
 

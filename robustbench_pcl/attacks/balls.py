@@ -166,3 +166,36 @@ def normal(images: Tensor, seeds: Tensor) -> Tensor:
         for seed in seeds.tolist()
     ]
     return torch.stack(drawn).to(images.device)
+
+
+def counted(seeds: Tensor, counts: Tensor, columns: int) -> Tensor:
+    """Uniform in [0, 1), float64 (N, columns): each row from its own seed and count alone.
+
+    For numbers that are drawn anew in each step, where a generator for each image and step would
+    take longer than the step: the counters are mixed by SplitMix64 (Steele et al. 2014, Fig. 16).
+
+    Args:
+        seeds: int64 (N,).
+        counts: int64 (N,), of at least 0, such as steps.
+        columns: how many numbers each row has.
+    """
+    keys = _mixed(seeds + (counts + 1) * _GOLDEN)
+    places = torch.arange(1, columns + 1, device=seeds.device)
+    return _shifted(_mixed(keys[:, None] + places * _GOLDEN), 11).double() / (1 << 53)
+
+
+_GOLDEN, _FIRST, _SECOND = (
+    constant - 2**64 for constant in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+"""SplitMix64's constants, as signed integers; sums and products are modulo 2**64."""
+
+
+def _mixed(state: Tensor) -> Tensor:
+    state = (state ^ _shifted(state, 30)) * _FIRST
+    state = (state ^ _shifted(state, 27)) * _SECOND
+    return state ^ _shifted(state, 31)
+
+
+def _shifted(state: Tensor, bits: int) -> Tensor:
+    """To the right, filled with zeros: int64's own shift would repeat the sign."""
+    return (state >> bits) & (2 ** (64 - bits) - 1)

@@ -44,6 +44,11 @@ class Rows:
         return replace(first, **joined)
 
 
+def column(values: Tensor) -> Tensor:
+    """One number per image, (N,), as it stands beside images, (N, 1, 1, 1)."""
+    return values[:, None, None, None]
+
+
 R = TypeVar("R", bound=Rows)
 
 

@@ -81,6 +81,13 @@ class IterativeAttack(Attack, Generic[S]):
         """
         return torch.zeros_like(found.blind)
 
+    def admissible(self, state: S) -> Tensor:
+        """Boolean (N,): whose ``state.adversarial`` may be a result, should it fool.
+
+        A search for the nearest adversarial image may pass points that are beyond its budget.
+        """
+        return torch.ones_like(state.step, dtype=torch.bool)
+
     def perturb(self, target: TargetModel, images: Tensor, goal: Goal, seeds: Tensor) -> Tensor:
         """Take all images to their end."""
         if len(self.stages(target.classes)) > 1:
@@ -181,7 +188,7 @@ class Runner(Generic[S]):
             seeing = ~found.blind
             state, after, found = state[seeing], after[seeing], found[seeing]
         if self.early_stop:
-            fooled = state.chunk.goal.reached(decided(found.logits))
+            fooled = state.chunk.goal.reached(decided(found.logits)) & attack.admissible(state)
             going_on = after.step < attack.steps
             asked = fooled | (going_on & attack.likely_fooled(state, after, found))
             images = torch.where(fooled[:, None, None, None], state.adversarial, after.adversarial)

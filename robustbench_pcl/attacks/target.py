@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from robustbench_pcl.attacks.checks import PROBE, apart, spread, weighted_logits
 from robustbench_pcl.attacks.fast_model import (
@@ -115,7 +115,8 @@ class TargetModel:
         value = next(self.model.parameters(), None)
         device = value.device.type if value is not None else "cpu"
         self.batch_size = BATCH.get(device, BATCH["cpu"])
-        self._wanted = self.shortcuts.folded or self.shortcuts.precision != "float32"
+        self._asked = self.shortcuts
+        self._prepared: Literal["", "gradients", "logits"] = ""
         self._compiled: nn.Module | None = None
         self._compiled_size = 0
         self._back = ExitStack()
@@ -163,8 +164,11 @@ class TargetModel:
 
         Args:
             images: float (N, C, H, W).
-            exact: pass the reference model, not the fast one.
+            exact: pass the reference model, not the fast one, which is in float32 here: a random
+                search compares logits that are closer to each other than bfloat16 tells.
         """
+        if not exact:
+            self.prepare(None, images, images)
         return self._answers(self.model if exact or self.fast is None else self.fast.model, images)
 
     def _answers(self, model: nn.Module, images: Tensor) -> Pass:
@@ -194,9 +198,7 @@ class TargetModel:
                 model = self._compiled
         return self._pass(model, loss, images, labels)
 
-    def _pass(
-        self, model: nn.Module, loss: Loss, images: Tensor, labels: Tensor | Rows
-    ) -> Pass:
+    def _pass(self, model: nn.Module, loss: Loss, images: Tensor, labels: Tensor | Rows) -> Pass:
         self.forward_passes += len(images)
         self.backward_passes += len(images)
         leaf = images.detach().clone().requires_grad_(True)
@@ -207,25 +209,33 @@ class TargetModel:
         exact = model is self.model or self.exact
         return Pass(logits.detach(), gradient, values.detach(), exact, blind)
 
-    def prepare(self, loss: Loss, images: Tensor, labels: Tensor | Rows) -> None:
-        """Once, take the quickest fast model that agrees with the reference model on a few images.
+    def prepare(self, loss: Loss | None, images: Tensor, labels: Tensor | Rows) -> None:
+        """Take the quickest fast model that agrees with the reference model on a few images.
+
+        Once, and again when gradients are asked for after logits alone, or the other way round.
 
         Args:
-            loss: the attack's.
+            loss: the attack's; None where it asks for logits alone.
             images: float (N, C, H, W), some of those that are attacked.
             labels: int64 (N,).
         """
-        if not self._wanted:
-            return
-        wanted, doubt = self.shortcuts, ""
+        use: Literal["gradients", "logits"] = "logits" if loss is None else "gradients"
+        if use != self._prepared and (self._asked.folded or self._asked.precision != "float32"):
+            self._prepared, self.fast = use, None
+            self._take_fast(loss, images, labels)
+
+    def _take_fast(self, loss: Loss | None, images: Tensor, labels: Tensor | Rows) -> None:
+        wanted, doubt = replace(self._asked, compiled=self.shortcuts.compiled), ""
+        if loss is None:
+            wanted = replace(wanted, precision="float32")
         few = min(PROBE, self.batch_size)
         images, labels = images[:few], labels[:few]
         # In training logits alone: with bfloat16, the model's own gradients are as noisy.
         look: Callable[[nn.Module], Pass] = partial(self._answers, images=images)
-        if wanted.compared:
+        if compared := loss is not None and wanted.compared:
             look = partial(self._pass, loss=loss, images=images, labels=labels)
         expected = look(self.model)
-        if wanted.compared and not bool(expected.gradient.any()):  # saturated: nothing to compare
+        if compared and not bool(expected.gradient.any()):  # saturated: nothing to compare
             look = partial(self._pass, loss=weighted_logits, images=images, labels=labels)
             expected = look(self.model)
         for kind in wanted.tried():
@@ -245,15 +255,12 @@ class TargetModel:
             error_share = float(apart(expected.logits, found.logits, width).max())
             if not error_share <= LOGITS[kind.precision]:
                 doubt = f"in {kind.precision}, its copy's logits are others"
-            elif wanted.compared and not agree(
-                expected.gradient, found.gradient, COSINE[kind.precision]
-            ):
+            elif compared and not agree(expected.gradient, found.gradient, COSINE[kind.precision]):
                 doubt = f"in {kind.precision}, its copy's gradients are others"
             else:
                 self.fast, self.logit_width, self.logit_error = fast, width, 4 * error_share
                 self.shortcuts = replace(wanted, folded=True, precision=kind.precision)
                 break
-        self._wanted = False
         if self.fast is None:
             self.shortcuts = replace(wanted, folded=False, precision="float32", compiled=False)
             self.say(f"Attacked without a fast copy, more slowly: {doubt}.")

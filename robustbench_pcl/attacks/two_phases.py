@@ -89,9 +89,7 @@ class MD(TwoPhases):
     def stages(self, classes: int) -> tuple[Stage, ...]:  # noqa: ARG002 - the same for all
         """One for each start."""
         terms = ("own", "other") if self.first == "own" else ("other", "own")
-        each = [
-            self.changed(restarts=1, first=terms[start % 2]) for start in range(self.restarts)
-        ]
+        each = [self.changed(restarts=1, first=terms[start % 2]) for start in range(self.restarts)]
         return tuple(Stage(once, once.label, start) for start, once in enumerate(each))
 
     def aims(self, target: TargetModel, chunk: Chunk) -> Mixture:  # noqa: ARG002
@@ -140,6 +138,27 @@ class A3(TwoPhases):
         low = 0.1 if n <= 10 else 0.001
         later = low + (1 - low) * half_cosine(step - self.first_phase, n)
         return torch.where(step < self.first_phase, torch.ones_like(later), later)
-    SCHEDULE: ClassVar = ((1, 8), (1, 8), (1, 8), (.7, 12), (.6, 16), (.5, 20), (.4, 25), (.3, 30), (.2, 40), (.1, 60))
+
+    SCHEDULE: ClassVar = (
+        (1, 8),
+        (1, 8),
+        (1, 8),
+        (0.7, 12),
+        (0.6, 16),
+        (0.5, 20),
+        (0.4, 25),
+        (0.3, 30),
+        (0.2, 40),
+        (0.1, 60),
+    )
+
     def stages(self, classes):
-        return tuple(Stage(c := self.changed(restarts=1, restart=r, steps=self.first_phase + n), c.label, r, share) for r, (share, n) in enumerate(self.SCHEDULE))
+        return tuple(
+            Stage(
+                c := self.changed(restarts=1, restart=r, steps=self.first_phase + n),
+                c.label,
+                r,
+                share,
+            )
+            for r, (share, n) in enumerate(self.SCHEDULE)
+        )
