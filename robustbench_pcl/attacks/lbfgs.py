@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from robustbench_pcl.attacks.base import Chunk
-from robustbench_pcl.attacks.losses import AttackLoss
-from robustbench_pcl.attacks.ranking import Ranking
+from robustbench_pcl.attacks.losses import cross_entropy
 from robustbench_pcl.attacks.rows import column
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import Pass, TargetModel, decided
@@ -17,7 +16,7 @@ from robustbench_pcl.configuration import Count, Positive
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 MEMORY = 10
 """Pairs of steps and gradient differences that the curvature is estimated from."""
@@ -32,7 +31,6 @@ class NewtonState(State):
     """What the search knows, one row per image; flat pixels are (N, P).
 
     Attributes:
-        reached: int64 (N,), the class to reach.
         point: (N, P), the last point that was taken; ``adversarial`` is tried as the next one.
         value: (N,), the objective there; infinite before the first.
         slope: (N, P), its gradient there.
@@ -43,13 +41,12 @@ class NewtonState(State):
         best: float (N, C, H, W), the nearest adversarial image; the clean one before.
         shortest: (N,), its distance; infinite before.
         c: (N,), weight of the distance.
-        low: (N,), the largest c that reached the class; 0 before.
+        low: (N,), the largest c that fooled; 0 before.
         high: (N,), the smallest c that did not; infinite before.
-        succeeded: boolean (N,), whether this c has reached it.
+        succeeded: boolean (N,), whether this c has fooled.
         round: int64 (N,), how many values of c were tried.
     """
 
-    reached: Tensor
     point: Tensor
     value: Tensor
     slope: Tensor
@@ -69,12 +66,12 @@ class NewtonState(State):
 class LBFGS(IterativeAttack[NewtonState]):
     """L-BFGS: minimise c |r|^2 + cross-entropy with the class to reach, with x + r in [0, 1].
 
-    Section 4.1, with the squared norm of Carlini and Wagner's account of it. The largest weight c
-    that reaches the class is searched for each image, first by factors of ten, then by bisection;
-    each c starts at the clean image. Pixels at a bound that would leave it stay out of a step
-    (projected Newton, Bertsekas 1982). Where no class is to be reached, it is the likeliest wrong
-    one, and any wrong one counts. The result is the nearest adversarial image met on the way, or
-    the clean one. All passes are the reference model's: curvature is a difference of gradients.
+    Section 4.1, with the squared norm of Carlini and Wagner's account of it. Where no class is to
+    be reached, the cross-entropy is with all wrong ones together, -log(1 - p(label)). The largest
+    weight c that fools is searched for each image, first by factors of ten, then by bisection; each
+    c starts at the clean image. Pixels at a bound that would leave it stay out of a step (projected
+    Newton, Bertsekas 1982). The result is the nearest adversarial image met on the way, or the
+    clean one. All passes are the reference model's: curvature is a difference of gradients.
     """
 
     name: Literal["lbfgs"] = "lbfgs"
@@ -85,13 +82,12 @@ class LBFGS(IterativeAttack[NewtonState]):
         9, description="further values of c, for each image"
     )
 
-    def initialise(self, target: TargetModel, chunk: Chunk) -> NewtonState:
+    def initialise(self, target: TargetModel, chunk: Chunk) -> NewtonState:  # noqa: ARG002
         """At the image, with no success yet."""
         images = chunk.images
         nowhere = torch.full_like(chunk.rows, torch.inf, dtype=images.dtype)
         return NewtonState(
             chunk=chunk,
-            reached=Ranking("logits", self.norm, 1).pairs(target, chunk, 1)[:, 1],
             best=images,
             shortest=nowhere,
             c=torch.full_like(nowhere, self.c),
@@ -104,10 +100,12 @@ class LBFGS(IterativeAttack[NewtonState]):
     def step(self, target: TargetModel, state: NewtonState) -> tuple[NewtonState, Pass]:
         """Take the point that is tried, or a shorter step; who is stuck tries another c."""
         here = state.adversarial
-        found = target.differentiate(AttackLoss.cross_entropy, here, state.reached)
+        goal = state.chunk.goal
+        loss = _with_the_class if goal.targeted else _with_the_others
+        found = target.differentiate(loss, here, goal.labels)
         change = here - state.chunk.images
         squared = change.square().sum(dim=(1, 2, 3))
-        fooled = state.chunk.goal.reached(decided(found.logits))
+        fooled = goal.reached(decided(found.logits))
         better = fooled & (squared.sqrt() < state.shortest)
         state = replace(
             state,
@@ -170,6 +168,17 @@ class LBFGS(IterativeAttack[NewtonState]):
             step=state.step.masked_fill(ended, self.steps),
             adversarial=torch.where(column(ended), state.best, state.adversarial),
         )
+
+
+def _with_the_class(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    logits = model(images)
+    return cross_entropy(logits, labels), logits
+
+
+def _with_the_others(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    logits = model(images)
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return logits.logsumexp(dim=1) - others.logsumexp(dim=1), logits
 
 
 def _fresh(images: Tensor) -> dict[str, Any]:
