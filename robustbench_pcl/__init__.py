@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.auto_pgd import APGD as APGD
     from robustbench_pcl.attacks.auto_pgd import APGDT as APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW as CW
-    from robustbench_pcl.attacks.ensembles import AutoAttack as AutoAttack
-    from robustbench_pcl.attacks.ensembles import Strongest as Strongest
+    from robustbench_pcl.attacks.deepfool import DeepFool as DeepFool
+    from robustbench_pcl.attacks.diverse_input import DIM as DIM
     from robustbench_pcl.attacks.fab import FAB as FAB
     from robustbench_pcl.attacks.gradient_descent import BIM as BIM
     from robustbench_pcl.attacks.gradient_descent import FGSM as FGSM
     from robustbench_pcl.attacks.gradient_descent import MIM as MIM
     from robustbench_pcl.attacks.gradient_descent import PGD as PGD
+    from robustbench_pcl.attacks.lbfgs import LBFGS as LBFGS
+    from robustbench_pcl.attacks.saliency_map import JSMA as JSMA
     from robustbench_pcl.attacks.square import Square as Square
     from robustbench_pcl.evaluation.evaluate import Evaluation as Evaluation
     from robustbench_pcl.evaluation.evaluate import evaluate as evaluate
@@ -36,15 +38,17 @@ if TYPE_CHECKING:
 _MODULES = {
     "APGD": "attacks.auto_pgd",
     "APGDT": "attacks.auto_pgd",
-    "AutoAttack": "attacks.ensembles",
     "BIM": "attacks.gradient_descent",
     "CW": "attacks.carlini_wagner",
     "FAB": "attacks.fab",
     "FGSM": "attacks.gradient_descent",
     "MIM": "attacks.gradient_descent",
     "PGD": "attacks.gradient_descent",
+    "DeepFool": "attacks.deepfool",
+    "DIM": "attacks.diverse_input",
+    "JSMA": "attacks.saliency_map",
+    "LBFGS": "attacks.lbfgs",
     "Square": "attacks.square",
-    "Strongest": "attacks.ensembles",
     "Evaluation": "evaluation.evaluate",
     "Workspace": "pipeline.workspace",
     "evaluate": "evaluation.evaluate",
@@ -60,14 +64,16 @@ __all__ = [
     "APGDT",
     "BIM",
     "CW",
+    "DIM",
     "FAB",
     "FGSM",
+    "JSMA",
+    "LBFGS",
     "MIM",
     "PGD",
-    "AutoAttack",
+    "DeepFool",
     "Evaluation",
     "Square",
-    "Strongest",
     "Workspace",
     "__version__",
     "evaluate",

@@ -15,24 +15,32 @@ from robustbench_pcl.attacks.base import ATTACKS as ATTACKS
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.auto_pgd import APGD, APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW
-    from robustbench_pcl.attacks.ensembles import AutoAttack, Strongest
+    from robustbench_pcl.attacks.deepfool import DeepFool
+    from robustbench_pcl.attacks.diverse_input import DIM
     from robustbench_pcl.attacks.fab import FAB
     from robustbench_pcl.attacks.gradient_descent import BIM, FGSM, MIM, PGD
+    from robustbench_pcl.attacks.lbfgs import LBFGS
+    from robustbench_pcl.attacks.saliency_map import JSMA
     from robustbench_pcl.attacks.square import Square
+    from robustbench_pcl.attacks.two_phases import A3, MD
 
 __all__ = [
+    "A3",
     "APGD",
     "APGDT",
     "ATTACKS",
     "BIM",
     "CW",
+    "DIM",
     "FAB",
     "FGSM",
+    "JSMA",
+    "LBFGS",
+    "MD",
     "MIM",
     "PGD",
-    "AutoAttack",
+    "DeepFool",
     "Square",
-    "Strongest",
 ]
 
 ATTACKS.members.update(
@@ -44,10 +52,14 @@ ATTACKS.members.update(
         "pgd": "robustbench_pcl.attacks.gradient_descent:PGD",
         "apgd": "robustbench_pcl.attacks.auto_pgd:APGD",
         "apgd-t": "robustbench_pcl.attacks.auto_pgd:APGDT",
+        "md": "robustbench_pcl.attacks.two_phases:MD",
+        "a3": "robustbench_pcl.attacks.two_phases:A3",
         "fab": "robustbench_pcl.attacks.fab:FAB",
         "square": "robustbench_pcl.attacks.square:Square",
-        "auto": "robustbench_pcl.attacks.ensembles:AutoAttack",
-        "strongest": "robustbench_pcl.attacks.ensembles:Strongest",
+        "deepfool": "robustbench_pcl.attacks.deepfool:DeepFool",
+        "dim": "robustbench_pcl.attacks.diverse_input:DIM",
+        "jsma": "robustbench_pcl.attacks.saliency_map:JSMA",
+        "lbfgs": "robustbench_pcl.attacks.lbfgs:LBFGS",
     }
 )
 

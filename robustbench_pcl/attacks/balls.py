@@ -198,5 +198,5 @@ def _mixed(state: Tensor) -> Tensor:
 
 def _shifted(state: Tensor, bits: int) -> Tensor:
     """To the right, filled with zeros: int64's own shift would repeat the sign."""
-    shifted: Tensor = (state >> bits) & (2 ** (64 - bits) - 1)
-    return shifted
+    shifted: Tensor = state >> bits
+    return shifted & ((1 << 64 - bits) - 1)

@@ -48,3 +48,12 @@ def step_onto(points: Tensor, normals: Tensor, gaps: Tensor, norm: Norm) -> Tens
         time = later
     step = torch.minimum(time * speed, room) * towards.sign()
     return step.view_as(points).to(points)
+
+
+def reaches(steps: Tensor, normals: Tensor, gaps: Tensor) -> Tensor:
+    """Boolean (N,): which steps of :func:`step_onto` come to the hyperplane, up to rounding.
+
+    Others would have to leave [0, 1], or have no normal to follow.
+    """
+    progress = (steps * normals).sum(dim=(1, 2, 3))
+    return (progress - gaps).abs() <= 0.01 * gaps.abs()

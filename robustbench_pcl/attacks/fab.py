@@ -11,11 +11,10 @@ from robustbench_pcl.attacks.balls import Ball, ball
 from robustbench_pcl.attacks.base import Chunk, Norm, Stage
 from robustbench_pcl.attacks.boundaries import step_onto
 from robustbench_pcl.attacks.losses import AttackLoss
-from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.ranking import Ranking
 from robustbench_pcl.attacks.rows import column
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.attacks.target import Pass, TargetModel, decided
 from robustbench_pcl.configuration import Count, Positive, Radius
 from robustbench_pcl.lazy import torch
 
@@ -81,8 +80,12 @@ class FAB(IterativeAttack[BoundaryState]):
         """One for each target, the likeliest first."""
         if self.rank:
             return (Stage(self, self.label),)
-        each = (self.changed(rank=rank) for rank in range(1, min(self.targets, classes - 1) + 1))
-        return tuple(Stage(attack, attack.label) for attack in each)
+        count = min(self.targets, classes - 1)
+        whole = self.changed(targets=count)
+        return tuple(
+            Stage(self.changed(rank=rank), f"{whole.label}, target {rank} of {count}")
+            for rank in range(1, count + 1)
+        )
 
     def initialise(self, target: TargetModel, chunk: Chunk) -> BoundaryState:
         """At the image; the classes are ranked by the reference model."""

@@ -11,9 +11,8 @@ from pydantic import Field
 
 from robustbench_pcl.attacks.balls import Ball, LinfBall, ball, counted
 from robustbench_pcl.attacks.base import Chunk
-from robustbench_pcl.attacks.passes import Pass
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.attacks.target import Pass, TargetModel
 from robustbench_pcl.configuration import Count, Radius
 from robustbench_pcl.lazy import torch
 
@@ -186,7 +185,7 @@ def bumps(inside: Ball, seeds: Tensor) -> Tensor:
     count = int(down[-1] + 1), int(right[-1] + 1)
     drawn = counted(seeds, torch.zeros_like(seeds), (1 + channels) * count[0] * count[1])
     drawn = drawn.view(-1, 1 + channels, *count)[:, :, down][:, :, :, right]
-    bump = torch.tensor(bump_of(side), device=images.device).to(images)
+    bump = bump_of(side).to(images)
     upright = bump[places[0] % side][:, places[1] % side]
     turned = bump.T[places[0] % side][:, places[1] % side]
     shape = torch.where(drawn[:, :1] < 0.5, upright, turned)
@@ -204,7 +203,7 @@ def moved(inside: Ball, best: Tensor, sides: list[int], halvings: Tensor, drawn:
     change = best - inside.images
     side = torch.tensor(sides, device=best.device)[halvings]
     new, old = Window(side, drawn[:, :2], best), Window(side, drawn[:, 2:4], best)
-    table = torch.tensor(_bumps_of(tuple(sides)), device=best.device).to(best)
+    table = _bumps_of(tuple(sides)).to(best)
     most = table.shape[1] - 1
     down, right = (each.clamp(0, most) for each in (new.down[:, :, None], new.right[:, None, :]))
     kind = halvings[:, None, None]
@@ -233,31 +232,26 @@ def _signs(drawn: Tensor, images: Tensor) -> Tensor:
 
 
 @cache
-def _bumps_of(sides: tuple[int, ...]) -> list[list[list[float]]]:
-    """Bumps of these sides, each filled with zeros to the largest."""
-    most = max(sides)
-    padded = []
-    for side in sides:
-        rows = [row + [0.0] * (most - side) for row in bump_of(side)]
-        padded.append(rows + [[0.0] * most] * (most - side))
-    return padded
+def _bumps_of(sides: tuple[int, ...]) -> Tensor:
+    """Bumps of these sides, each filled with zeros to the largest, float64 (S, L, L)."""
+    table = torch.zeros(len(sides), max(sides), max(sides), dtype=torch.float64)
+    for bump, side in zip(table, sides, strict=True):
+        bump[:side, :side] = bump_of(side)
+    return table
 
 
-def bump_of(side: int) -> list[list[float]]:
+def bump_of(side: int) -> Tensor:
     """Two pyramids beside each other with opposite signs, of length 1 (Section 3.4, Eq. 2)."""
     upper, lower = _pyramid(side // 2, side), _pyramid(side - side // 2, side)
-    halves = upper + [[-value for value in row] for row in lower]
-    length = math.sqrt(sum(value**2 for row in halves for value in row))
-    return [[value / length for value in row] for row in halves]
+    bump: Tensor = torch.cat([upper, -lower])
+    return bump.div_(bump.norm())
 
 
-def _pyramid(height: int, width: int) -> list[list[float]]:
-    """Sums of 1/k^2 that grow towards the middle, of length 1."""
+def _pyramid(height: int, width: int) -> Tensor:
+    """Sums of 1/k^2 that grow towards the middle, of length 1, float64 (``height``, ``width``)."""
     reach = max(height, width) // 2 + 1
-    heights = [sum(1 / k**2 for k in range(far + 1, reach + 1)) for far in range(reach)]
-    rows = [
-        [heights[max(abs(row - height // 2), abs(column - width // 2))] for column in range(width)]
-        for row in range(height)
-    ]
-    length = math.sqrt(sum(value**2 for row in rows for value in row))
-    return [[value / length for value in row] for row in rows]
+    terms = torch.arange(1, reach + 1, dtype=torch.float64) ** -2
+    heights = terms.flip(0).cumsum(0).flip(0)
+    down, right = (torch.arange(size).sub(size // 2).abs() for size in (height, width))
+    pyramid: Tensor = heights[torch.maximum(down[:, None], right)]
+    return pyramid.div_(pyramid.norm())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from robustbench_pcl.attacks.checks import PROBE, apart, spread, weighted_logits
 from robustbench_pcl.attacks.fast_model import (
@@ -25,7 +25,7 @@ from robustbench_pcl.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+    Loss = Callable[[nn.Module, Tensor, Any], tuple[Tensor, Tensor]]
     """(model, images (N, C, H, W), labels (N,)) -> values to maximise (N,), logits (N, K)."""
 
 BATCH = {"cpu": 128, "cuda": 1000}
@@ -99,7 +99,7 @@ class TargetModel:
         value = next(self.model.parameters(), None)
         device = value.device.type if value is not None else "cpu"
         self.batch_size = BATCH.get(device, BATCH["cpu"])
-        self._asked = self.shortcuts if self.forwards == 1 else EXACT
+        self._asked = self.shortcuts
         self._prepared: Literal["", "gradients", "logits"] = ""
         self._compiled: nn.Module | None = None
         self._compiled_size = 0
@@ -165,7 +165,7 @@ class TargetModel:
         return Pass(logits, images[:, :0], nothing, model is self.model, nothing.bool())
 
     def differentiate(
-        self, loss: Loss, images: Tensor, labels: Tensor, *, exact: bool = True
+        self, loss: Loss, images: Tensor, labels: Tensor | Rows, *, exact: bool = True
     ) -> Pass:
         """Values, logits and gradients of one pass.
 
@@ -187,7 +187,7 @@ class TargetModel:
         passes = [self._pass(model, loss, images, labels) for _ in range(self.forwards)]
         return passes[0] if self.forwards == 1 else mean_of(passes)
 
-    def _pass(self, model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> Pass:
+    def _pass(self, model: nn.Module, loss: Loss, images: Tensor, labels: Tensor | Rows) -> Pass:
         self.forward_passes += len(images)
         self.backward_passes += len(images)
         leaf = images.detach().clone().requires_grad_(True)
@@ -198,7 +198,7 @@ class TargetModel:
         exact = model is self.model or self.exact
         return Pass(logits.detach(), gradient, values.detach(), exact, blind)
 
-    def prepare(self, loss: Loss | None, images: Tensor, labels: Tensor) -> None:
+    def prepare(self, loss: Loss | None, images: Tensor, labels: Tensor | Rows) -> None:
         """Take the quickest fast model that agrees with the reference model on a few images.
 
         Once, and again when gradients are asked for after logits alone, or the other way round.
@@ -213,7 +213,7 @@ class TargetModel:
             self._prepared, self.fast = use, None
             self._take_fast(loss, images, labels)
 
-    def _take_fast(self, loss: Loss | None, images: Tensor, labels: Tensor) -> None:
+    def _take_fast(self, loss: Loss | None, images: Tensor, labels: Tensor | Rows) -> None:
         wanted, doubt = replace(self._asked, compiled=self.shortcuts.compiled), ""
         if loss is None:
             wanted = replace(wanted, precision="float32")
@@ -294,7 +294,7 @@ class TargetModel:
         found = self.logits(images, self.fast.model)
         return apart(logits, found, self.logit_width) <= LOGITS[self.shortcuts.precision]
 
-    def compile_if_faster(self, loss: Loss, images: Tensor, labels: Tensor) -> None:
+    def compile_if_faster(self, loss: Loss, images: Tensor, labels: Tensor | Rows) -> None:
         """Compile the fast model, once; the compiled one stays if it was measured faster.
 
         Args:

@@ -15,9 +15,23 @@ from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import TargetModel
 
 EVERY = list(ATTACKS)
-SIGN_ATTACKS = [name for name in ATTACKS if issubclass(ATTACKS[name], GradientDescent)]
+SIGN_ATTACKS = [
+    name
+    for name in ATTACKS
+    if issubclass(ATTACKS[name], GradientDescent) and ATTACKS[name].early_stop
+]
+BOUNDED = [name for name in ATTACKS if "eps" in ATTACKS[name].model_fields]
 EARLY_STOP = Shortcuts(early_stop=True)
 L2_ATTACKS = [name for name in ATTACKS if ATTACKS.configure(name).norm == "l2"]
+WEAK: dict[str, dict[str, float]] = {
+    "cw": {"c": 1.0},
+    "deepfool": {"steps": 1},
+    "jsma": {"gamma": 0.05},
+    "lbfgs": {"c": 30.0, "search_steps": 0},
+}
+"""With which some images withstand an attack that has no budget of its own."""
+PASSES = {"fab": 2, "deepfool": 9, "jsma": 2, "lbfgs": 10}
+"""For each step of an image, at most, where it is not one."""
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -77,7 +91,7 @@ class Numb(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         pixels = images.flatten(1)
         value = pixels.mean(dim=1) - 0.5
-        other = torch.stack([-value, value, 0.1 * value], dim=1)
+        other = torch.stack([-2 * value, value, 0.1 * value], dim=1)
         return torch.where(pixels[:, :1] > 0.5, pixels[:, :1] * 0 + self.same, other)
 
 
@@ -187,9 +201,13 @@ def some_wrong(labels: Tensor, classes: int, every: int = 7) -> Tensor:
 
 
 def short(name: str, steps: int = 30, **parameters: object) -> Attack:
-    """A member of the family with at most ``steps`` steps."""
-    attack = ATTACKS[name](**parameters)
-    return attack.changed(steps=min(attack.steps, steps))
+    """A member of the family with at most ``steps`` steps, the first of its stages.
+
+    Of the parameters, it takes those that it has.
+    """
+    own = {key: parameters[key] for key in parameters if key in ATTACKS[name].model_fields}
+    attack = ATTACKS[name](**own)
+    return attack.changed(steps=min(attack.steps, steps)).stages(5)[0].attack
 
 
 def chunks_of(

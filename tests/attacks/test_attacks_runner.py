@@ -8,7 +8,7 @@ from attack_models import case_of
 from attack_toys import (
     EARLY_STOP,
     EVERY,
-    SIGN_ATTACKS,
+    WEAK,
     Threshold,
     Watched,
     attacked,
@@ -83,7 +83,7 @@ def test_what_fools_the_fast_model_gets_its_verdict_in_full_batches(batches_of):
 @pytest.mark.parametrize("attack", EVERY)
 def test_nobody_is_lost_and_nobody_comes_twice(attack, sizes, batches_of):
     images, labels = greys(40), torch.zeros(40).long()
-    chosen = short(attack, 10, **({"eps": 0.1} if attack in SIGN_ATTACKS else {"c": 1.0}))
+    chosen = short(attack, **{"steps": 10, "eps": 0.1, **WEAK.get(attack, {})})
     expected = attacked(chosen, Threshold(), images, labels, EARLY_STOP).adversarial
     for size in (1, 3, 16):
         batches_of(size)
