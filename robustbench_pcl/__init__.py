@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.carlini_wagner import CW as CW
     from robustbench_pcl.attacks.deepfool import DeepFool as DeepFool
     from robustbench_pcl.attacks.diverse_input import DIM as DIM
+    from robustbench_pcl.attacks.ensembles import AutoAttack as AutoAttack
+    from robustbench_pcl.attacks.ensembles import Strongest as Strongest
     from robustbench_pcl.attacks.fab import FAB as FAB
     from robustbench_pcl.attacks.gradient_descent import BIM as BIM
     from robustbench_pcl.attacks.gradient_descent import FGSM as FGSM
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.lbfgs import LBFGS as LBFGS
     from robustbench_pcl.attacks.saliency_map import JSMA as JSMA
     from robustbench_pcl.attacks.square import Square as Square
+    from robustbench_pcl.attacks.two_phases import A3 as A3
+    from robustbench_pcl.attacks.two_phases import MD as MD
     from robustbench_pcl.evaluation.evaluate import Evaluation as Evaluation
     from robustbench_pcl.evaluation.evaluate import evaluate as evaluate
     from robustbench_pcl.models.external import load_external as load_external
@@ -36,6 +40,10 @@ if TYPE_CHECKING:
     from robustbench_pcl.report.results import results as results
 
 _MODULES = {
+    "A3": "attacks.two_phases",
+    "MD": "attacks.two_phases",
+    "AutoAttack": "attacks.ensembles",
+    "Strongest": "attacks.ensembles",
     "APGD": "attacks.auto_pgd",
     "APGDT": "attacks.auto_pgd",
     "BIM": "attacks.gradient_descent",
@@ -60,6 +68,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "A3",
     "APGD",
     "APGDT",
     "BIM",
@@ -69,11 +78,14 @@ __all__ = [
     "FGSM",
     "JSMA",
     "LBFGS",
+    "MD",
     "MIM",
     "PGD",
+    "AutoAttack",
     "DeepFool",
     "Evaluation",
     "Square",
+    "Strongest",
     "Workspace",
     "__version__",
     "evaluate",

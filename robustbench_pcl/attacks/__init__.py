@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.carlini_wagner import CW
     from robustbench_pcl.attacks.deepfool import DeepFool
     from robustbench_pcl.attacks.diverse_input import DIM
+    from robustbench_pcl.attacks.ensembles import AutoAttack, Strongest
     from robustbench_pcl.attacks.fab import FAB
     from robustbench_pcl.attacks.gradient_descent import BIM, FGSM, MIM, PGD
     from robustbench_pcl.attacks.lbfgs import LBFGS
@@ -39,8 +40,10 @@ __all__ = [
     "MD",
     "MIM",
     "PGD",
+    "AutoAttack",
     "DeepFool",
     "Square",
+    "Strongest",
 ]
 
 ATTACKS.members.update(
@@ -60,6 +63,8 @@ ATTACKS.members.update(
         "dim": "robustbench_pcl.attacks.diverse_input:DIM",
         "jsma": "robustbench_pcl.attacks.saliency_map:JSMA",
         "lbfgs": "robustbench_pcl.attacks.lbfgs:LBFGS",
+        "auto": "robustbench_pcl.attacks.ensembles:AutoAttack",
+        "strongest": "robustbench_pcl.attacks.ensembles:Strongest",
     }
 )
 

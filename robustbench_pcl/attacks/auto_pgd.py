@@ -10,9 +10,10 @@ from pydantic import Field
 from robustbench_pcl.attacks.balls import Ball, ball
 from robustbench_pcl.attacks.base import Chunk, Goal, Stage, starts
 from robustbench_pcl.attacks.losses import AttackLoss
+from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.ranking import Order, Ranking
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import Pass, TargetModel, decided
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count, Radius
 from robustbench_pcl.lazy import torch
 

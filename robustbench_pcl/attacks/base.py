@@ -128,15 +128,6 @@ def starts(once: Attack, count: int) -> tuple[Stage, ...]:
     )
 
 
-def starts(once: Attack, count: int) -> tuple[Stage, ...]:
-    """The stages of an attack that starts ``count`` times, from random points of its own each."""
-    if count == 1:
-        return (Stage(once, once.label),)
-    return tuple(
-        Stage(once, f"{once.label}, start {start + 1} of {count}", start) for start in range(count)
-    )
-
-
 class Attack(Configuration):
     """An attack is its parameters; calling it makes adversarial images.
 

@@ -11,10 +11,11 @@ from robustbench_pcl.attacks.balls import ball
 from robustbench_pcl.attacks.base import Chunk, Norm
 from robustbench_pcl.attacks.boundaries import reaches, step_onto
 from robustbench_pcl.attacks.losses import AttackLoss
+from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.ranking import Ranking
 from robustbench_pcl.attacks.rows import column
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import Pass, TargetModel, decided
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count
 from robustbench_pcl.lazy import torch
 

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from robustbench_pcl.attacks.balls import counted
 from robustbench_pcl.attacks.gradient_descent import MIM, DescentState
+from robustbench_pcl.attacks.passes import Pass
 from robustbench_pcl.attacks.rows import Rows
-from robustbench_pcl.attacks.target import Pass, TargetModel
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.lazy import torch
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from robustbench_pcl.attacks.balls import Ball, ball
-from robustbench_pcl.attacks.base import Chunk, Stage, starts
+from robustbench_pcl.attacks.base import Chunk, Goal, Stage, starts
 from robustbench_pcl.attacks.losses import AttackLoss, logit_margin
+from robustbench_pcl.attacks.passes import Pass
 from robustbench_pcl.attacks.rows import Rows
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import TargetModel
@@ -77,7 +78,7 @@ class Descent(IterativeAttack[DescentState]):
     def step(self, target: TargetModel, state: DescentState) -> tuple[DescentState, Pass]:
         """The gradient, a step along its direction, back into the ball."""
         found = self.differentiate(target, state)
-        gradient = -found.gradient if state.chunk.goal.targeted else found.gradient
+        gradient = -found.gradient if self.descends(state.chunk.goal) else found.gradient
         direction = self.direction(gradient, state.direction)
         inside = state.ball
         size = self.step_sizes(state.step)[:, None, None, None].to(direction) * inside.eps
@@ -95,6 +96,10 @@ class Descent(IterativeAttack[DescentState]):
 
         For a target class it is to shrink.
         """
+
+    def descends(self, goal: Goal) -> bool:
+        """What is differentiated is to shrink."""
+        return goal.targeted
 
     @abstractmethod
     def step_sizes(self, step: Tensor) -> Tensor:
@@ -118,6 +123,9 @@ class GradientDescent(Descent):
         AttackLoss.cross_entropy, description=f"what is maximised: {', '.join(AttackLoss)}"
     )
     restarts: Count = later(1, "starts, each for the images that withstood those before")
+    target_class: Literal["none", "likeliest", "least-likely", "random"] = later(
+        "none", "wrong class it goes towards: none in particular, likeliest, least-likely, random"
+    )
 
     def stages(self, classes: int) -> tuple[Stage, ...]:  # noqa: ARG002 - the same for all
         """One for each start, from a point of its own."""
@@ -145,8 +153,19 @@ class GradientDescent(Descent):
         return state
 
     def aims(self, target: TargetModel, chunk: Chunk) -> Tensor:
-        """The loss's own."""
-        return self.loss.aims(target, chunk)
+        """The loss's own, or the class that it is to be minimised for."""
+        if self.target_class == "none" or chunk.goal.targeted:
+            return self.loss.aims(target, chunk)
+        own = chunk.goal.labels
+        if self.target_class == "random":
+            return (own + 1 + chunk.seeds % (target.classes - 1)) % target.classes
+        least = self.target_class == "least-likely"
+        wrong = target.logits(chunk.images) * (-1 if least else 1)
+        return wrong.scatter(1, own[:, None], -torch.inf).argmax(dim=1)
+
+    def descends(self, goal: Goal) -> bool:
+        """It minimises its loss, for the goal's target class or its own."""
+        return goal.targeted or self.target_class != "none"
 
     def differentiate(self, target: TargetModel, state: DescentState) -> Pass:
         """The gradient of the loss."""
@@ -162,7 +181,7 @@ class GradientDescent(Descent):
         Cross-entropy's gradient is the margin's times 1 - p(label), where two classes matter.
         """
         goal = state.chunk.goal
-        if self.loss not in (AttackLoss.cross_entropy, AttackLoss.margin) or goal.targeted:
+        if self.loss not in (AttackLoss.cross_entropy, AttackLoss.margin) or self.descends(goal):
             return torch.zeros_like(found.blind)
         growth = ((after.adversarial - state.adversarial) * found.gradient).sum(dim=(1, 2, 3))
         if self.loss is AttackLoss.cross_entropy:

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from robustbench_pcl.attacks.base import Chunk
 from robustbench_pcl.attacks.losses import cross_entropy
+from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.rows import column
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import Pass, TargetModel, decided
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count, Positive
 from robustbench_pcl.lazy import torch
 

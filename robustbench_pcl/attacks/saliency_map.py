@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from robustbench_pcl.attacks.base import Chunk
+from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.ranking import Ranking
 from robustbench_pcl.attacks.rows import column
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import Pass, TargetModel, decided
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count
 from robustbench_pcl.lazy import torch
 

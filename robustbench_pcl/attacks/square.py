@@ -11,8 +11,9 @@ from pydantic import Field
 
 from robustbench_pcl.attacks.balls import Ball, LinfBall, ball, counted
 from robustbench_pcl.attacks.base import Chunk
+from robustbench_pcl.attacks.passes import Pass
 from robustbench_pcl.attacks.runner import IterativeAttack, State
-from robustbench_pcl.attacks.target import Pass, TargetModel
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count, Radius
 from robustbench_pcl.lazy import torch
 

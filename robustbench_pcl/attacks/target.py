@@ -19,6 +19,7 @@ from robustbench_pcl.attacks.fast_model import (
     faster_compiled,
 )
 from robustbench_pcl.attacks.passes import Pass, agree, bounded, decided, mean_of
+from robustbench_pcl.attacks.rows import Rows
 from robustbench_pcl.errors import InvalidInputError
 from robustbench_pcl.lazy import torch
 
@@ -99,7 +100,7 @@ class TargetModel:
         value = next(self.model.parameters(), None)
         device = value.device.type if value is not None else "cpu"
         self.batch_size = BATCH.get(device, BATCH["cpu"])
-        self._asked = self.shortcuts
+        self._asked = self.shortcuts if self.forwards == 1 else EXACT
         self._prepared: Literal["", "gradients", "logits"] = ""
         self._compiled: nn.Module | None = None
         self._compiled_size = 0

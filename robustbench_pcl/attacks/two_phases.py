@@ -12,9 +12,10 @@ from robustbench_pcl.attacks.balls import uniform_noise
 from robustbench_pcl.attacks.base import Chunk, Stage
 from robustbench_pcl.attacks.gradient_descent import Descent, DescentState, half_cosine
 from robustbench_pcl.attacks.losses import logit_margin
+from robustbench_pcl.attacks.passes import Pass
 from robustbench_pcl.attacks.ranking import Ranking
 from robustbench_pcl.attacks.rows import Rows
-from robustbench_pcl.attacks.target import Pass, TargetModel
+from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count
 from robustbench_pcl.lazy import torch
 

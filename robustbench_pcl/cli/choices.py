@@ -47,6 +47,36 @@ class Loss(StrEnum):
     feature = "feature"
 
 
+class Ensemble(StrEnum):
+    """Attacks that are sequences of others."""
+
+    auto = "auto"
+    strongest = "strongest"
+
+
+class TargetClass(StrEnum):
+    """The wrong class that an attack goes towards."""
+
+    likeliest = "likeliest"
+    least_likely = "least-likely"
+    random = "random"
+
+
+class Budget(StrEnum):
+    """How much the strongest attack may spend."""
+
+    quick = "quick"
+    standard = "standard"
+    exhaustive = "exhaustive"
+
+
+class Norm(StrEnum):
+    """Of a budget."""
+
+    linf = "linf"
+    l2 = "l2"
+
+
 def offered(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """A shell's completion: those of the names that go on from what is typed."""
 

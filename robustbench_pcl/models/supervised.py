@@ -137,6 +137,13 @@ class SupervisedModel(nn.Module):
             )
         return torch.cat(list(features.values()), dim=1)
 
+    @property
+    def carried_losses(self) -> tuple[str, ...]:
+        """The losses on features that attacks can maximise."""
+        if not self.criterion.by_layer():
+            return ()
+        return ("joint", "feature", *["prototype"] * self.criterion.has_anchors)
+
     def prototypes(self) -> dict[int, Tensor]:
         """The points (K, D) that stand for the classes, by feature layer.
 
