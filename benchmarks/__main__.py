@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from benchmarks import accelerator, attacking, command, memory, shortest, stored, training
+from benchmarks import (
+    accelerator,
+    attacking,
+    command,
+    ensembles,
+    memory,
+    shortest,
+    stored,
+    training,
+)
 from benchmarks.table import Row, at_least, heading, line
 from benchmarks.targets import TITLES, adversarial, standard
 from robustbench_pcl.environment import current_environment
@@ -53,6 +62,7 @@ def sections(on_accelerator: bool) -> dict[str, Section]:
     for dataset, steps in (("fmnist", 10), ("cifar10", 10), ("cifar10", 100)):
         title = f"the whole attack command, PGD-{steps}, adversarially trained {TITLES[dataset]}"
         found[title] = partial(command.overhead, adversarial(dataset), steps, title)
+    found |= {case.title: case for case in ensembles.CASES}
     if on_accelerator:
         found["epoch on the accelerator"] = accelerator.epoch
         for kind, make in KINDS.items():

@@ -82,3 +82,57 @@ def adv_lib_cw(model: nn.Module, images: Tensor, labels: Tensor, steps: int) -> 
         max_iterations=steps,
     )
     return adversarial
+
+
+class TorchattacksAutoAttack:
+    """AutoAttack by torchattacks with its published settings: its defaults make 10 steps of 100.
+
+    Args:
+        model: in eval mode.
+        eps: L-infinity budget.
+
+    Attributes:
+        forward_passes: images passed forward.
+        backward_passes: images whose input gradient was taken, as far as a pass tells.
+    """
+
+    BATCH = 256
+    STEPS, QUERIES, CLASSES = 100, 5000, 10
+
+    def __init__(self, model: nn.Module, eps: float) -> None:
+        self.model = model
+        self.forward_passes = self.backward_passes = 0
+        library = peer("torchattacks")
+        own = {"eps": eps, "norm": "Linf", "seed": 0, "n_restarts": 1}
+        targets = {"n_classes": self.CLASSES, "steps": self.STEPS}
+        self.attack = library.MultiAttack(
+            [
+                library.APGD(model, **own, steps=self.STEPS, loss="ce"),
+                library.APGDT(model, **own, **targets),
+                library.FAB(model, **own, **targets, multi_targeted=True),
+                library.Square(model, **own, n_queries=self.QUERIES),
+            ]
+        )
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Boolean (N,): which images are right when clean, and withstand."""
+        torch.manual_seed(0)
+        hook = self.model.register_forward_pre_hook(self._count)
+        try:
+            parts = [torch.split(values, self.BATCH) for values in (images, labels)]
+            return torch.cat([self._robust(*part) for part in zip(*parts, strict=True)])
+        finally:
+            hook.remove()
+
+    def _robust(self, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            right = self.model(images).argmax(dim=1) == labels
+        attacked = self.attack(images[right], labels[right])
+        with torch.no_grad():
+            right[right.clone()] = self.model(attacked).argmax(dim=1) == labels[right]
+        return right
+
+    def _count(self, _model: nn.Module, given: tuple[Tensor, ...]) -> None:
+        self.forward_passes += len(given[0])
+        if torch.is_grad_enabled() and given[0].requires_grad:
+            self.backward_passes += len(given[0])
