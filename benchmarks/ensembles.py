@@ -1,4 +1,4 @@
-"""AutoAttack and the strongest attack, against torchattacks' AutoAttack with its published settings."""
+"""AutoAttack and the strongest attack, against torchattacks' with the published settings."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Case:
 
     def _agreement(self, last: dict[str, Found], theirs: Found) -> Iterator[Row]:
         """How far the robust accuracies, and the verdicts, are from each other."""
-        auto, strongest, quick = (last[way] for way in TIME)
+        auto = last["auto"]
         for way, other, goal in (
             ("auto", theirs, at_most(0.5, POINTS)),
             ("strongest", auto, at_most(0, POINTS)),
