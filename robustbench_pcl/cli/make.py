@@ -205,7 +205,12 @@ class Attack(Work, Models, Attacks):
 def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
     """Which tables take the white-box accuracy of a model, or what fills those that name it."""
     from robustbench_pcl.paper.tables import published, published_numbers
+    from robustbench_pcl.recipe import ExternalModel
 
+    where = f"--dataset {recipe.dataset} --scale {recipe.scale}"
+    if isinstance(recipe, ExternalModel):
+        command = f"pclbench report --table 3 {where} --model {recipe.name}"
+        return f"a row beneath the paper's: {command}"
     asking, naming = [], []
     for number in published_numbers():
         cells = [position.cell for position in published(number).positions(recipe.dataset)]
@@ -214,7 +219,6 @@ def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
             naming.append(number)
         if any(cell.attack_for(recipe.scale) == attack for cell in cells):
             asking.append(number)
-    where = f"--dataset {recipe.dataset} --scale {recipe.scale}"
     if asking:
         numbers = f"Table{'s' * (len(asking) > 1)} {', '.join(map(str, asking))}"
         return f"in {numbers}: pclbench report --table {asking[0]} {where}"

@@ -175,7 +175,7 @@ class Models(Seeds):
     def models(
         self, names: Sequence[str], workspace: "Workspace", seed: int = 0
     ) -> "list[AnyModel]":
-        """What some names stand for; recipes are as models from files, if there are any.
+        """What some names stand for; data set and scale are those of stored models among them.
 
         Args:
             names: of recipes, checkpoints' files, or what makes a model of the user's own.
@@ -187,7 +187,6 @@ class Models(Seeds):
                 than what was asked for, or the user's own model cannot be loaded.
         """
         from robustbench_pcl.pipeline.models import find_model, is_source, open_stored
-        from robustbench_pcl.recipe import Recipe
 
         own = list(dict.fromkeys(filter(is_source, names)))
         self._check_own(own)
@@ -196,9 +195,7 @@ class Models(Seeds):
         for name in names:
             model = open_stored(workspace, name, self.dataset)
             if model is not None:
-                dataset = dataset or model.dataset
-            if isinstance(model, Recipe):
-                scale = scale or model.scale
+                dataset, scale = dataset or model.dataset, scale or model.scale
         if own and ":" in own[0] and dataset is None:
             cure = "Say so: --dataset cifar10; pclbench data list has them all."
             raise UserError(f"Which data set {own[0]} is for is not known.", cure)

@@ -10,7 +10,7 @@ import sys
 import sysconfig
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -125,7 +125,8 @@ class FileSource(Source):
         sys.modules.update(self._beside)
         sys.path.insert(0, str(self.folder))
         try:
-            yield
+            with redirect_stdout(sys.stderr):  # what its code prints is no part of an answer
+                yield
         finally:
             sys.path.remove(str(self.folder))
             mine = {name: module for name, module in sys.modules.items() if not _installed(module)}

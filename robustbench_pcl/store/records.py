@@ -158,8 +158,13 @@ class Measurement(Description):
 
 
 def measurement_id(target: ModelRecord, **images: str | int) -> str:
-    """The id of an accuracy: of the model, and the ``set`` or the clean ``data`` and ``n``."""
-    return digest({"target": target.key, **images})
+    """The id of an accuracy: of the model, and the ``set`` or the clean ``data`` and ``n``.
+
+    An external model has any scale, which tells among which numbers its own are shown.
+    """
+    external = isinstance(target.recipe, ExternalModel)
+    scale = {"scale": target.recipe.scale} if external else {}
+    return digest({"target": target.key, **scale, **images})
 
 
 def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:

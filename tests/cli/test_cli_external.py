@@ -82,6 +82,22 @@ def test_it_is_asked_attacked_and_then_known_by_name(folder):
     again = pclbench(f"attack my-net {DIGITS} --format json")
     assert json.loads(again.stdout) == rows
     assert "before it is attacked" not in again.stderr
+    assert "report --table 3 --dataset digits --scale demo --model my-net" in again.stderr
+
+
+def test_its_data_set_and_scale_are_known_by_its_name(folder):
+    known, asked = "--device cpu --images 20 --format json", DIGITS + " --format json"
+    pclbench(f"attack code.py:Net {NORMALISED} --name my-net {DIGITS}")
+    rows = [pclbench(f"attack my-net {words}").stdout for words in (known, asked)]
+    assert rows[0] == rows[1]
+    assert pclbench(f"attack my-net {known} --scale quick").stdout != rows[0]
+
+
+def test_what_its_code_prints_is_not_among_the_rows(folder):
+    (folder / "code.py").write_text(CODE + "print('made by me')\n")
+    found = pclbench(f"attack code.py:Net {NORMALISED} {DIGITS} --format json")
+    assert len(json.loads(found.stdout)) == 2
+    assert "made by me" in found.stderr
 
 
 def test_what_is_stored_is_shown_without_torch(folder):
