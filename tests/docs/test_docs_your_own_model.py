@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.store.records import Paths, load_measurements
 
@@ -33,10 +34,12 @@ def commands(section: str) -> list[str]:
 
 
 def takes(command: str) -> bool:
-    """Whether pclbench has all options of a report: rows beneath the paper's may be to come."""
+    """Whether pclbench has the command's attack, or all options of a report."""
     known = {
         name for each in typer.main.get_command(app).commands["report"].params for name in each.opts
     }
+    if " --attack " in command:
+        return command.partition(" --attack ")[2].split()[0] in ATTACKS
     return " report " not in command or set(re.findall(r"--\w+", command)) <= known
 
 
