@@ -42,9 +42,9 @@ class NewtonState(State):
         best: float (N, C, H, W), the nearest adversarial image; the clean one before.
         shortest: (N,), its distance; infinite before.
         c: (N,), weight of the distance.
-        low: (N,), the largest c that fooled; 0 before.
-        high: (N,), the smallest c that did not; infinite before.
-        succeeded: boolean (N,), whether this c has fooled.
+        low: (N,), the largest c whose minimum fooled; 0 before.
+        high: (N,), the smallest c whose minimum did not; infinite before.
+        succeeded: boolean (N,), whether ``point`` fools.
         round: int64 (N,), how many values of c were tried.
     """
 
@@ -112,14 +112,15 @@ class LBFGS(IterativeAttack[NewtonState]):
             state,
             best=torch.where(column(better), here, state.best),
             shortest=torch.where(better, squared.sqrt(), state.shortest),
-            succeeded=state.succeeded | fooled,
             step=state.step + 1,
         )
         value = state.c * squared + found.values
         slope = (2 * column(state.c) * change + found.gradient).flatten(1)
-        return self._searched(self._moved(state, value, slope)), found
+        return self._searched(self._moved(state, value, slope, fooled)), found
 
-    def _moved(self, state: NewtonState, value: Tensor, slope: Tensor) -> NewtonState:
+    def _moved(
+        self, state: NewtonState, value: Tensor, slope: Tensor, fooled: Tensor
+    ) -> NewtonState:
         """With the next point to try: further on from this one, or nearer to the last one."""
         here = state.adversarial.flatten(1)
         step = here - state.point
@@ -138,6 +139,7 @@ class LBFGS(IterativeAttack[NewtonState]):
             point=point,
             value=torch.where(taken, value, state.value),
             slope=slope,
+            succeeded=torch.where(taken, fooled, state.succeeded),
             direction=direction,
             length=length,
             steps_taken=remembered[0],
