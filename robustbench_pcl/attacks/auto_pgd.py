@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PERIODS = (0.22, 0.03, 0.06)
 """Of the steps: how long the first period between checkpoints is, by how much each is shorter than
 the one before, and how long it is at least (Section 3.2)."""
+ROUNDING = 16
+"""Of the smallest relative differences: what a value's rounding may come to."""
 FIRST_STEP = 2.0
 """The first step size, as a share of eps."""
 
@@ -150,11 +152,11 @@ class APGD(IterativeAttack[MomentumState]):
         One that is what the attacker wants is better than any that is not.
         """
         fooled = state.chunk.goal.reached(decided(found.logits))
-        better = torch.where(fooled == state.fooled, value > state.largest, fooled)
+        better = torch.where(fooled == state.fooled, above(value, state.largest), fooled)
         return replace(
             state,
             value=value,
-            rises=state.rises + ((value > state.value) & (state.step > 0)),
+            rises=state.rises + (above(value, state.value) & (state.step > 0)),
             best=torch.where(column(better), state.adversarial, state.best),
             slope=torch.where(column(better), slope, state.slope),
             largest=torch.where(better, value, state.largest),
@@ -223,6 +225,14 @@ def periods(steps: int) -> list[int]:
         length = max(length - shorter, least)
         at += length
     return found
+
+
+def above(values: Tensor, others: Tensor) -> Tensor:
+    """Boolean (N,): where ``values`` (N,) are larger than ``others``, by more than rounding.
+
+    Points come back, and in a batch of another size their values differ in the last bits.
+    """
+    return values - others > ROUNDING * torch.finfo(values.dtype).eps * values.abs()
 
 
 def column(values: Tensor) -> Tensor:
