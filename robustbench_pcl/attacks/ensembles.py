@@ -18,6 +18,7 @@ from robustbench_pcl.attacks.losses import AttackLoss
 from robustbench_pcl.attacks.square import Square
 from robustbench_pcl.attacks.stages import run_all
 from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.attacks.two_phases import A3, MD
 from robustbench_pcl.configuration import Count, Radius, later
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class Strongest(Ensemble):
         fall = {"steps": 20, "relative_step_size": 2.0, "schedule": "cosine"}
         for loss in (AttackLoss.margin, AttackLoss.mifpe):
             yield from PGD(**self.shared, **fall, loss=loss).stages(classes)
+        yield from A3(**self.shared).stages(classes)
 
     def _targeted(self, classes: int) -> Iterator[Stage]:
         """AutoAttack's APGD-T, most promising class first; then a few of them on the margin."""
@@ -151,6 +153,7 @@ class Strongest(Ensemble):
         """AutoAttack's APGD-CE, and losses that look elsewhere."""
         first = APGD(**self.shared)
         yield from first.stages(classes)
+        yield from MD(**self.shared).stages(classes)
         for loss in (AttackLoss.joint, AttackLoss.prototype, AttackLoss.feature):
             for stage in first.changed(loss=loss, steps=50).stages(classes):
                 yield replace(stage, needs=loss.value)
