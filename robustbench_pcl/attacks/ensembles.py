@@ -64,9 +64,11 @@ class Ensemble(Attack):
 
 def _shortened(stage: Stage) -> Stage:
     """With a title that says only what tells it from the others."""
-    attack = stage.attack
-    own = attack_label({key: value for key, value in attack.dump().items() if key not in COMMON})
-    return replace(stage, title=own + stage.title.removeprefix(attack.label))
+    dump = stage.attack.dump()
+    own = attack_label({key: value for key, value in dump.items() if key not in COMMON})
+    known = {*stage.attack.label.split(", ")} - {*own.split(", ")}
+    told = [words for words in stage.title.split(", ") if words not in known]
+    return replace(stage, title=", ".join(told))
 
 
 class AutoAttack(Ensemble):
