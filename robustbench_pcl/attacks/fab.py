@@ -81,12 +81,9 @@ class FAB(IterativeAttack[BoundaryState]):
         """One for each target, the likeliest first."""
         if self.rank:
             return (Stage(self, self.label),)
-        count = min(self.targets, classes - 1)
-        whole = self.changed(targets=count)
-        return tuple(
-            Stage(self.changed(rank=rank), f"{whole.label}, target {rank} of {count}")
-            for rank in range(1, count + 1)
-        )
+        ranks = range(1, min(self.targets, classes - 1) + 1)
+        each = [self.changed(rank=rank) for rank in ranks]
+        return tuple(Stage(once, once.label) for once in each)
 
     def initialise(self, target: TargetModel, chunk: Chunk) -> BoundaryState:
         """At the image; the classes are ranked by the reference model."""
