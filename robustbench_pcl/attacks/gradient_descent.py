@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from robustbench_pcl.attacks.balls import Ball, ball
 from robustbench_pcl.attacks.base import Chunk, Goal, Stage, starts
+from robustbench_pcl.attacks.fast_model import EXACT
 from robustbench_pcl.attacks.losses import AttackLoss, logit_margin
 from robustbench_pcl.attacks.passes import Pass
 from robustbench_pcl.attacks.rows import Rows
@@ -116,7 +117,14 @@ class Descent(IterativeAttack[DescentState]):
 
 
 class GradientDescent(Descent):
-    """Steps of one size along a loss's gradient."""
+    """Steps of one size along a loss's gradient.
+
+    Attributes:
+        memoryless: a step depends on where an image is alone, so that one that stays where it is
+            stays there for good: its gradient is zero, or all pixels are at an end of the ball.
+    """
+
+    memoryless: ClassVar[bool] = False
 
     relative_step_size: Positive = Field(0.1, description="step size, as a share of eps")
     loss: AttackLoss = Field(
@@ -151,6 +159,14 @@ class GradientDescent(Descent):
         if self.loss is AttackLoss.feature:
             return replace(state, adversarial=state.ball.random(chunk.seeds))
         return state
+
+    def step(self, target: TargetModel, state: DescentState) -> tuple[DescentState, Pass]:
+        """As all; who stays where it is has nothing to gain from further steps."""
+        after, found = super().step(target, state)
+        if self.memoryless and target.shortcuts != EXACT:
+            stays = (after.adversarial == state.adversarial).flatten(1).all(dim=1)
+            after = replace(after, step=torch.where(stays, self.steps, after.step))
+        return after, found
 
     def aims(self, target: TargetModel, chunk: Chunk) -> Tensor:
         """The loss's own, or the class that it is to be minimised for."""
@@ -193,6 +209,8 @@ class GradientDescent(Descent):
 class FGSM(GradientDescent):
     """Fast Gradient Sign Method: one step of size eps (Goodfellow et al. 2015; Eq. 16)."""
 
+    memoryless: ClassVar[bool] = True
+
     name: Literal["fgsm"] = "fgsm"
     steps: Count = Field(1, description="gradient steps")
     relative_step_size: Positive = Field(1.0, description="step size, as a share of eps")
@@ -200,6 +218,8 @@ class FGSM(GradientDescent):
 
 class BIM(GradientDescent):
     """Basic Iterative Method: FGSM in small steps (Kurakin et al. 2016; Eq. 17)."""
+
+    memoryless: ClassVar[bool] = True
 
     name: Literal["bim"] = "bim"
 
@@ -222,6 +242,7 @@ class PGD(GradientDescent):
 
     name: Literal["pgd"] = "pgd"
     random_start: ClassVar[bool] = True
+    memoryless: ClassVar[bool] = True
     relative_step_size: Positive = Field(0.25, description="step size, as a share of eps")
     schedule: Literal["constant", "cosine"] = later(
         "constant", "of the step size: constant, or cosine, which falls to 0"

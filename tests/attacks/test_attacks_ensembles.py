@@ -164,6 +164,17 @@ def test_where_no_gradient_reaches_the_pixels_a_search_goes_on_without():
         assert all(title.startswith(("Square", "")) for title in found.felled_by)
 
 
+def test_who_cannot_move_takes_no_further_steps():
+    """Cross-entropy of huge logits has no gradient at all; --exact goes on all the same."""
+    model, images, labels = on(nn.Sequential(small_net(), Scaled(), Scaled()))
+    attack = PGD(eps=0.06, steps=50)
+    quick = evaluate(model, images, labels, attack)
+    exact = evaluate(model, images, labels, attack, exact=True)
+    assert torch.equal(quick.robust, exact.robust)
+    assert exact.backward_passes >= 50 * len(images)
+    assert quick.backward_passes < 10 * len(images)
+
+
 @pytest.mark.parametrize("kind", [AutoAttack, Strongest], ids=["auto", "strongest"])
 @pytest.mark.parametrize("classes", [2, 3, 4, 10, 100])
 def test_any_number_of_classes(kind, classes):
