@@ -9,6 +9,7 @@ from pydantic import Field
 
 from robustbench_pcl.attacks.balls import Ball, ball
 from robustbench_pcl.attacks.base import Chunk, Goal, Stage, starts
+from robustbench_pcl.attacks.fast_model import Precision
 from robustbench_pcl.attacks.losses import AttackLoss
 from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.ranking import Order, Ranking
@@ -71,6 +72,7 @@ class APGD(IterativeAttack[MomentumState]):
     """
 
     early_stop: ClassVar[bool] = True
+    coarsest: ClassVar[Precision] = "float32"
 
     name: Literal["apgd"] = "apgd"
     eps: Radius = Field(8 / 255, description="largest perturbation, in pixels of [0, 1]")

@@ -10,6 +10,7 @@ from pydantic import Field
 from robustbench_pcl.attacks.balls import Ball, ball
 from robustbench_pcl.attacks.base import Chunk, Norm, Stage
 from robustbench_pcl.attacks.boundaries import step_onto
+from robustbench_pcl.attacks.fast_model import Precision
 from robustbench_pcl.attacks.losses import AttackLoss
 from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.ranking import Ranking
@@ -61,6 +62,7 @@ class FAB(IterativeAttack[BoundaryState]):
 
     title: ClassVar[str] = "FAB-T"
     early_stop: ClassVar[bool] = True
+    coarsest: ClassVar[Precision] = "float32"
 
     name: Literal["fab"] = "fab"
     eps: Radius = Field(8 / 255, description="largest perturbation, in pixels of [0, 1]")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Finished, Goal
+from robustbench_pcl.attacks.fast_model import Precision
 from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.rows import Queue, Rows, part
 from robustbench_pcl.attacks.stages import run_all
@@ -60,9 +61,12 @@ class IterativeAttack(Attack, Generic[S]):
     Attributes:
         reference_share: of its steps, after which an image goes on on the reference model, because
             its steps have become finer than the fast model's precision.
+        coarsest: precision that the fast model's gradients may have: in bfloat16 they do not tell
+            apart what is left near the boundary, which first attacks can bear and last ones cannot.
     """
 
     reference_share: ClassVar[float] = 1.0
+    coarsest: ClassVar[Precision] = "bfloat16"
 
     steps: Count
 
@@ -143,6 +147,7 @@ class Runner(Generic[S]):
         self, attack: IterativeAttack[S], target: TargetModel, chunks: Iterator[Chunk], total: int
     ) -> None:
         self.attack, self.target, self.left = attack, target, total
+        target.coarsest = attack.coarsest
         self.early_stop = attack.early_stop and target.shortcuts.early_stop
         self.ready = Queue(attack.initialise(target, chunk) for chunk in chunks if len(chunk))
         self.late: Queue[S] = Queue()  # go on on the reference model

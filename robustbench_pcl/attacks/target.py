@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from robustbench_pcl.attacks.checks import PROBE, apart, spread, weighted_logits
 from robustbench_pcl.attacks.fast_model import (
@@ -15,6 +15,7 @@ from robustbench_pcl.attacks.fast_model import (
     FastModel,
     Kind,
     NotFollowedError,
+    Precision,
     Shortcuts,
     faster_compiled,
 )
@@ -63,6 +64,7 @@ class TargetModel:
         fast: the copy that makes gradients; None as long as, or where, the model itself does.
         batch_size: images per pass; no result depends on it.
         classes: how many the model has; 0 before it is checked.
+        coarsest: precision of the fast model's gradients that the present attack can bear.
         logit_width: the range of an image's logits, the median of a few.
         logit_error: how far a logit margin of the fast model may be from the reference model's, as
             a share of their range: four times the largest error of a logit that was seen.
@@ -81,6 +83,7 @@ class TargetModel:
     fast: FastModel | None = field(default=None, init=False)
     batch_size: int = field(default=BATCH["cpu"], init=False)
     classes: int = field(default=0, init=False)
+    coarsest: Precision = field(default="bfloat16", init=False)
     logit_width: float = field(default=0.0, init=False)
     logit_error: float = field(default=0.0, init=False)
     seconds_left: float = field(default=0.0, init=False)
@@ -101,7 +104,7 @@ class TargetModel:
         device = value.device.type if value is not None else "cpu"
         self.batch_size = BATCH.get(device, BATCH["cpu"])
         self._asked = self.shortcuts if self.forwards == 1 else EXACT
-        self._prepared: Literal["", "gradients", "logits"] = ""
+        self._prepared = ("", "")
         self._compiled: nn.Module | None = None
         self._compiled_size = 0
         self._back = ExitStack()
@@ -202,22 +205,26 @@ class TargetModel:
     def prepare(self, loss: Loss | None, images: Tensor, labels: Tensor | Rows) -> None:
         """Take the quickest fast model that agrees with the reference model on a few images.
 
-        Once, and again when gradients are asked for after logits alone, or the other way round.
+        Once, and again when gradients are asked for after logits alone, or the other way round, or
+        by an attack that bears another precision.
 
         Args:
             loss: the attack's; None where it asks for logits alone.
             images: float (N, C, H, W), some of those that are attacked.
             labels: int64 (N,).
         """
-        use: Literal["gradients", "logits"] = "logits" if loss is None else "gradients"
+        fine = loss is None or self.coarsest == "float32"
+        precision: Precision = "float32" if fine else self._asked.precision
+        use = ("logits" if loss is None else "gradients", precision)
         if use != self._prepared and (self._asked.folded or self._asked.precision != "float32"):
             self._prepared, self.fast = use, None
-            self._take_fast(loss, images, labels)
+            asked = replace(self._asked, precision=precision, compiled=self.shortcuts.compiled)
+            self._take_fast(asked, loss, images, labels)
 
-    def _take_fast(self, loss: Loss | None, images: Tensor, labels: Tensor | Rows) -> None:
-        wanted, doubt = replace(self._asked, compiled=self.shortcuts.compiled), ""
-        if loss is None:
-            wanted = replace(wanted, precision="float32")
+    def _take_fast(
+        self, wanted: Shortcuts, loss: Loss | None, images: Tensor, labels: Tensor | Rows
+    ) -> None:
+        doubt = ""
         few = min(PROBE, self.batch_size)
         images, labels = images[:few], labels[:few]
         # In training logits alone: with bfloat16, the model's own gradients are as noisy.
