@@ -211,8 +211,9 @@ class TargetModel:
         """
         use: Literal["gradients", "logits"] = "logits" if loss is None else "gradients"
         if use != self._prepared and (self._asked.folded or self._asked.precision != "float32"):
-            self._prepared, self.fast = use, None
+            self.fast = None
             self._take_fast(loss, images, labels)
+            self._prepared = use
 
     def _take_fast(self, loss: Loss | None, images: Tensor, labels: Tensor | Rows) -> None:
         wanted, doubt = replace(self._asked, compiled=self.shortcuts.compiled), ""
