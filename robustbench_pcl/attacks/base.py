@@ -297,11 +297,11 @@ def attack_label(dump: Mapping[str, Scalar]) -> str:
     return ", ".join([title, *budgets, *words.values()])
 
 
-def norm_of(dump: Mapping[str, Scalar]) -> Norm:
+def norm_of(dump: Mapping[str, Scalar]) -> str:
     """The norm of an attack as it is stored, also where its plugin is not loaded."""
     name = str(dump["name"])
     default = ATTACKS[name].model_fields["norm"].default if name in ATTACKS else "linf"
-    return "l2" if dump.get("norm", default) == "l2" else "linf"
+    return str(dump.get("norm", default))
 
 
 def draw_seeds(count: int, generator: torch.Generator) -> Tensor:

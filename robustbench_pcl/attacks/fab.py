@@ -32,15 +32,12 @@ class BoundaryState(State):
         ball: the budget.
         aims: int64 (N, 2), the label and the class whose boundary with it is followed; of a goal
             that has a target class (N,), that one: its boundary with the likeliest other.
-        drawn_back: boolean (N,), ``adversarial`` is no new point but where the next step begins:
-            the clean image, or one that was adversarial, drawn back towards it.
         best: float (N, C, H, W), the nearest adversarial image within the budget.
         shortest: float (N,), its distance; infinite before there is one.
     """
 
     ball: Ball
     aims: Tensor
-    drawn_back: Tensor
     best: Tensor
     shortest: Tensor
 
@@ -48,11 +45,11 @@ class BoundaryState(State):
 class FAB(IterativeAttack[BoundaryState]):
     """Fast adaptive boundary attack with targets: along the boundary, towards the image.
 
-    Each step linearises the boundary between the label and one other class (FAB-T, as AutoAttack
-    has it) and goes a little beyond it, to a point between the projections of the present point
-    and of the clean image (Eq. 9); a point that is adversarial is drawn back towards the image
-    (Eq. 10). The pass that looks at a point also linearises there unless it is drawn back, so an
-    image takes at most two passes a step, three quarters of the published ones.
+    A point that is adversarial is drawn back towards the image (Eq. 10); there, a step linearises
+    the boundary between the label and one other class (FAB-T, as AutoAttack has it) and goes a
+    little beyond it, to a point between the projections of the present point and of the clean image
+    (Eq. 9). As published, a step takes two passes forward and one backward; unlike there, the
+    first point that is looked at is the clean image, in place of the last step's.
 
     It minimises the distance, and an image counts as fooled within ``eps``; there may be nearer
     points than the first one inside, for which it goes on where every step is asked for. Where
@@ -97,34 +94,32 @@ class FAB(IterativeAttack[BoundaryState]):
             adversarial=chunk.images,
             ball=ball(chunk, self.norm, self.eps),
             aims=chunk.goal.labels if targeted else ranking.pairs(target, chunk, self.rank),
-            drawn_back=torch.ones_like(chunk.rows, dtype=torch.bool),
             best=chunk.images,
             shortest=torch.full_like(chunk.rows, torch.inf, dtype=chunk.images.dtype),
         )
 
     def step(self, target: TargetModel, state: BoundaryState) -> tuple[BoundaryState, Pass]:
-        """Keep the point if it is the nearest; draw it back, or go on to the next."""
+        """Keep the point if it is the nearest, draw it back if it fools, and go on to the next."""
         here, goal, clean = state.adversarial, state.chunk.goal, state.chunk.images
-        found = target.differentiate(AttackLoss.margin, here, state.aims, exact=state.exact)
-        fooled = goal.reached(decided(found.logits))
-        better, distance = self._better(target, state, fooled, found)
-        back = fooled & ~state.drawn_back
-        drawn = clean + self.beta * (here - clean)
-        onward = torch.where(column(back), drawn, self._beyond(here, clean, found))
+        model = target.model if state.exact or target.fast is None else target.fast.model
+        logits = target.logits(here, model)
+        fooled = goal.reached(decided(logits))
+        drawn_back = torch.where(column(fooled), clean + self.beta * (here - clean), here)
+        found = target.differentiate(AttackLoss.margin, drawn_back, state.aims, exact=state.exact)
+        better, distance = self._better(target, state, fooled, found.exact)
         best = torch.where(column(better), here, state.best)
         shortest = torch.where(better, distance, state.shortest)
-        taken = state.step + (~state.drawn_back).long()
+        taken = state.step + 1
         over = (taken >= self.steps) | (shortest == 0)
         result = torch.where(column(shortest.isfinite()), best, state.ball.project(here))
         after = replace(
             state,
             step=taken.masked_fill(over, self.steps),
-            adversarial=torch.where(column(over), result, onward),
-            drawn_back=back,
+            adversarial=torch.where(column(over), result, self._beyond(drawn_back, clean, found)),
             best=best,
             shortest=shortest,
         )
-        return after, found
+        return after, replace(found, logits=logits)
 
     def admissible(self, state: BoundaryState) -> Tensor:
         """Those within the budget."""
@@ -132,12 +127,12 @@ class FAB(IterativeAttack[BoundaryState]):
         return inside.flatten(1).all(dim=1)
 
     def _better(
-        self, target: TargetModel, state: BoundaryState, fooled: Tensor, found: Pass
+        self, target: TargetModel, state: BoundaryState, fooled: Tensor, exact: bool
     ) -> tuple[Tensor, Tensor]:
         """Boolean (N,): whose point fools the reference model, nearer than any; and distances."""
         distance = state.ball.distance(state.adversarial)
         better = fooled & (distance < state.shortest) & self.admissible(state)
-        if not found.exact and bool(better.any()):
+        if not exact and bool(better.any()):
             logits = target.logits(state.adversarial[better])
             better[better.clone()] = state.chunk.goal[better].reached(decided(logits))
         return better, distance

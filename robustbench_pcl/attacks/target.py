@@ -217,9 +217,10 @@ class TargetModel:
         precision: Precision = "float32" if fine else self._asked.precision
         use = ("logits" if loss is None else "gradients", precision)
         if use != self._prepared and (self._asked.folded or self._asked.precision != "float32"):
-            self._prepared, self.fast = use, None
+            self.fast = None
             asked = replace(self._asked, precision=precision, compiled=self.shortcuts.compiled)
             self._take_fast(asked, loss, images, labels)
+            self._prepared = use
 
     def _take_fast(
         self, wanted: Shortcuts, loss: Loss | None, images: Tensor, labels: Tensor | Rows

@@ -44,7 +44,7 @@ NOTATION = {
     "confidence": "κ",
 }
 """Parameters that the paper has a sign for, in its order."""
-NORMS = {"linf": "ℓ∞", "l2": "ℓ2"}
+NORMS = {"linf": "ℓ∞", "l2": "ℓ2", "l0": "ℓ0"}
 ELSEWHERE = ("eps", "c", "loss", "norm")
 """What the tables of results give, budgets and what is maximised, and what has its own column."""
 ARROW = "→"

@@ -15,7 +15,7 @@ from robustbench_pcl.report.formatting import counted, listed, per_cent, show_bu
 from robustbench_pcl.report.results import Record
 from robustbench_pcl.store.records import wilson
 
-NORMS = {"linf": "L-infinity", "l2": "L2"}
+NORMS = {"linf": "L-infinity", "l2": "L2", "l0": "L0"}
 FIRST_STAGE = 2
 """In ``felled_by``, what the first stage of a sequence is; 0 withstood, 1 was wrong when clean."""
 

@@ -22,7 +22,6 @@ SIGN_ATTACKS = [
 ]
 BOUNDED = [name for name in ATTACKS if "eps" in ATTACKS[name].model_fields]
 EARLY_STOP = Shortcuts(early_stop=True)
-L2_ATTACKS = [name for name in ATTACKS if ATTACKS.configure(name).norm == "l2"]
 WEAK: dict[str, dict[str, float]] = {
     "cw": {"c": 1.0},
     "deepfool": {"steps": 1},

@@ -6,11 +6,9 @@ import itertools
 import pytest
 import torch
 from attack_toys import (
-    L2_ATTACKS,
     attacked,
     linear_model,
     predictions,
-    short,
 )
 from torch import nn
 
@@ -37,10 +35,9 @@ def test_carlini_wagner_takes_steps_for_each_c(case):
     assert 4 * 20 < found.backward_passes <= 4 * 20 * 4
 
 
-@pytest.mark.parametrize("name", L2_ATTACKS)
-def test_where_an_l2_attack_fails_it_returns_the_clean_image(case, name):
+def test_where_it_fails_it_returns_the_clean_image(case):
     """Too small a c leaves most images where they were; a changed one is always a success."""
-    attack = short(name, steps=60, c=0.05, learning_rate=0.05)
+    attack = CW(steps=60, c=0.05, learning_rate=0.05)
     adversarial = attack(case.model, case.images, case.labels)
     fooled = predictions(case.model, adversarial) != case.labels
     changed = (adversarial != case.images).flatten(1).any(dim=1)
