@@ -14,7 +14,7 @@ from robustbench_pcl.attacks.gradient_descent import GradientDescent
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import TargetModel
 
-EVERY = list(ATTACKS)
+EVERY = [name for name in ATTACKS if "steps" in ATTACKS[name].model_fields]  # no sequences
 SIGN_ATTACKS = [
     name
     for name in ATTACKS

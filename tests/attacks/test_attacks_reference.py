@@ -10,7 +10,7 @@ from attack_toys import SIGN_ATTACKS, attacked, generator, short, started
 from scipy.stats import kstest
 from torch import Tensor
 
-from robustbench_pcl.attacks import ATTACKS, BIM, CW, MIM
+from robustbench_pcl.attacks import ATTACKS, BIM, CW, MIM, PGD
 from robustbench_pcl.attacks.base import Goal, draw_seeds
 from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts
 from robustbench_pcl.attacks.target import TargetModel
@@ -156,6 +156,23 @@ def test_an_image_without_a_gradient_keeps_its_running_sum():
     previous = torch.tensor([1.0, -2.0]).view(1, 1, 1, 2)
     kept = MIM(momentum=0.5).direction(torch.zeros_like(previous), previous)
     assert torch.equal(kept, previous / 2)
+
+
+def test_a_cosine_takes_steps_from_the_whole_size_down_to_none():
+    """As fractions of eps, at each step: size (1 + cos(pi step / steps)) / 2."""
+    step = torch.arange(20)
+    attack = PGD(steps=20, relative_step_size=2, schedule="cosine")
+    expected = [1 + math.cos(math.pi * k / 20) for k in range(20)]
+    assert attack.step_sizes(step).tolist() == pytest.approx(expected)
+    assert attack.changed(schedule="constant").step_sizes(step).tolist() == [2.0] * 20
+    case = case_of("conv_net")
+    once = [
+        PGD(eps=0.1, steps=1, relative_step_size=1, schedule=schedule)(
+            case.model, case.images, case.labels
+        )
+        for schedule in ("cosine", "constant")
+    ]
+    assert torch.equal(*once)
 
 
 # The random start
