@@ -27,11 +27,10 @@ def felled(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor) -> 
     seeds = draw_seeds(len(images), torch.Generator().manual_seed(0))
     with TargetModel(model, EARLY_STOP) as target:
         target.classes = target.logits(images[:1]).shape[1]
-        made, verdicts = run_all(attack, target, images, Goal(labels), seeds)
-    assert torch.equal(
-        torch.from_numpy(verdicts.felled_by >= 0), predictions(model, made) != labels
-    )
-    return predictions(model, made) != labels
+        outcome = run_all(attack, target, images, Goal(labels), seeds)
+    fooled = predictions(model, outcome.images) != labels
+    assert torch.equal(torch.from_numpy(outcome.verdicts.felled_by >= 0), fooled)
+    return fooled
 
 
 # Algorithm 1

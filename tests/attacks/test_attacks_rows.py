@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from attack_toys import started
+from attack_toys import EVERY, short, started
 from torch import Tensor
 
-from robustbench_pcl.attacks import ATTACKS, CW, PGD
+from robustbench_pcl.attacks import CW, PGD
 from robustbench_pcl.attacks.base import Chunk, Goal
 from robustbench_pcl.attacks.rows import Queue, Rows, part
 from robustbench_pcl.attacks.runner import Suspect
@@ -188,10 +188,8 @@ def test_no_more_is_drawn_than_is_asked_for_and_those_come_last():
 
 def test_a_chunk_has_as_many_rows_as_images_for_every_attack():
     images = torch.zeros(4, 1, 2, 2)
-    for attack in (
-        ATTACKS.values() if hasattr(ATTACKS, "values") else map(ATTACKS.__getitem__, ATTACKS)
-    ):
-        state = started(attack(), images, torch.zeros(4).long())
+    for name in EVERY:
+        state = started(short(name), images, torch.zeros(4).long())
         assert isinstance(state.chunk, Chunk)
         for value in vars(state).values():
             if isinstance(value, Tensor):
