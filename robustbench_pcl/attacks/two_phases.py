@@ -10,6 +10,7 @@ from pydantic import Field
 
 from robustbench_pcl.attacks.balls import uniform_noise
 from robustbench_pcl.attacks.base import Chunk, Stage
+from robustbench_pcl.attacks.fast_model import Precision
 from robustbench_pcl.attacks.gradient_descent import Descent, DescentState, half_cosine
 from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.attacks.passes import Pass
@@ -63,6 +64,7 @@ class TwoPhases(Descent):
     """Steps that follow a mixture of logits, then steps that follow the margin."""
 
     random_start: ClassVar[bool] = True
+    coarsest: ClassVar[Precision] = "float32"
 
     @property
     @abstractmethod
