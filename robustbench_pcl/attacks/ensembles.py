@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RANDOM_FORWARDS = 20
 """Passes whose mean is a gradient in AutoAttack's version for randomised models."""
+QUICK_STARTS, QUICK_TARGETS = 7, 2
+"""A3's starts and APGD-T's classes that take the least from a quick evaluation's strength."""
 SAMPLE, SAMPLE_QUERIES = 200, 1000
 """Of those that withstand all gradients, how many are searched without them first, and how long."""
 
@@ -111,8 +113,8 @@ class AutoAttack(Ensemble):
 class Strongest(Ensemble):
     """The strongest attack known here, from cheap to expensive; in the middle AutoAttack's own.
 
-    *quick*: PGD on the margin and on MIFPE with falling steps, then A3's restarts. *standard*: also
-    APGD towards nine classes, on DLR with AutoAttack's starts and then on the margin, in MALT's
+    *quick*: PGD on the margin and on MIFPE with falling steps, A3's starts, APGD towards the two most
+    promising classes. *standard*: APGD towards nine classes, on DLR with AutoAttack's starts and then on the margin, in MALT's
     order; other surfaces (APGD on cross-entropy with AutoAttack's start, MD, and where the model
     carries them the losses on features); and a random search on the 200 nearest of those left,
     which goes on with all of them only if it fells any. *exhaustive*: also FAB-T and the whole
@@ -132,7 +134,12 @@ class Strongest(Ensemble):
     def sequence(self, classes: int) -> Iterator[Stage]:
         """Those of its attacks, as far as the budget goes."""
         yield from self._sieve(classes)
-        if self.budget != "quick":
+        if self.budget == "quick":
+            yield from A3(**self.shared, restarts=QUICK_STARTS).stages(classes)
+            quick = APGDT(**self.shared, order="malt", targets=QUICK_TARGETS)
+            yield from quick.stages(classes)
+        else:
+            yield from A3(**self.shared).stages(classes)
             yield from self._targeted(classes)
             yield from self._other_surfaces(classes)
             yield from self._search(classes)
@@ -142,7 +149,6 @@ class Strongest(Ensemble):
         fall = {"steps": 20, "relative_step_size": 2.0, "schedule": "cosine"}
         for loss in (AttackLoss.margin, AttackLoss.mifpe):
             yield from PGD(**self.shared, **fall, loss=loss).stages(classes)
-        yield from A3(**self.shared).stages(classes)
 
     def _targeted(self, classes: int) -> Iterator[Stage]:
         """AutoAttack's APGD-T, most promising class first; then a few of them on the margin."""
