@@ -113,12 +113,12 @@ class AutoAttack(Ensemble):
 class Strongest(Ensemble):
     """The strongest attack known here, from cheap to expensive; in the middle AutoAttack's own.
 
-    *quick*: PGD on the margin and on MIFPE with falling steps, A3's starts, APGD towards the two most
-    promising classes. *standard*: APGD towards nine classes, on DLR with AutoAttack's starts and then on the margin, in MALT's
-    order; other surfaces (APGD on cross-entropy with AutoAttack's start, MD, and where the model
-    carries them the losses on features); and a random search on the 200 nearest of those left,
-    which goes on with all of them only if it fells any. *exhaustive*: also FAB-T and the whole
-    random search, so that it contains AutoAttack.
+    *quick*: PGD on the margin and on MIFPE with falling steps, A3's starts, APGD towards the two
+    most promising classes. *standard*: APGD towards nine classes, on DLR with AutoAttack's starts
+    and then on the margin, in MALT's order; other surfaces (APGD on cross-entropy with AutoAttack's
+    start, MD, and where the model carries them the losses on features); and a random search on the
+    200 nearest of those left, which goes on with all of them only if it fells any. *exhaustive*:
+    also FAB-T and the whole random search, so that it contains AutoAttack.
 
     No margin decides alone: cross-entropy, DLR and a search without gradients are in it.
     """
