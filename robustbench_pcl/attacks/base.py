@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -240,6 +240,8 @@ class Attack(Configuration):
 ATTACKS: ConfigurationFamily[Attack] = ConfigurationFamily("attack", {})
 """All attacks by name; see the package for where each is."""
 
+STEP_SIZE = "relative_step_size"
+"""The parameter whose default goes as far in all, whatever the number of steps."""
 PARAMETERS = {
     "loss": "{}",
     "steps": "{}",
@@ -267,18 +269,19 @@ def attack_label(dump: Mapping[str, Scalar]) -> str:
             be of a plugin that is not loaded: then all parameters are named.
     """
     name = str(dump["name"])
-    title, defaults = name, dict[str, Scalar]()
+    title, defaults = name, dict[str, Any]()
     if name in ATTACKS:
         member = ATTACKS[name]
-        steps = {key: dump[key] for key in ("steps",) if key in dump and key in member.model_fields}
         title = member.title or member.__name__
-        # What follows from the number of steps is not worth a word.
-        defaults = member.complete(steps).dump() | {
-            key: member.model_fields[key].default for key in steps
-        }
+        defaults = {key: field.default for key, field in member.model_fields.items()}
+        if STEP_SIZE in defaults and "steps" in {*dump} & {*defaults}:
+            # What follows from the number of steps is not worth a word.
+            defaults[STEP_SIZE] *= defaults["steps"] / float(dump["steps"])
     words: dict[str, str] = {}
     for key, value in dump.items():
         unchanged = key in defaults and value == defaults[key]
+        if key == STEP_SIZE and key in defaults:
+            unchanged = math.isclose(float(value), defaults[key])
         if key in UNSAID or (unchanged and key not in BUDGETS):
             continue
         shown = str(value)

@@ -252,8 +252,10 @@ def test_carlini_wagner_keeps_only_what_fools_the_reference_model():
 
 
 def left_of(shortcuts, attack):
-    """Those that an attack takes: without gradients, a fast copy is in float32, if it is asked."""
-    if ATTACKS[attack].needs_gradient or not shortcuts.folded:
+    """Those that an attack takes: some bear no less than float32, as one without gradients."""
+    member = ATTACKS[attack]
+    coarse = member.needs_gradient and member.coarsest == "bfloat16"
+    if coarse or not shortcuts.folded:
         return shortcuts
     return replace(shortcuts, precision="float32")
 
@@ -366,7 +368,9 @@ def test_passes_per_image_without_early_stop(attack):
         for shortcuts in (EXACT, replace(ALL, early_stop=False))
     )
     assert exact.backward_passes == chosen.steps * 16
-    assert fast.backward_passes == exact.backward_passes + 2 * min(PROBE, 16)
+    saved = exact.backward_passes + 2 * min(PROBE, 16) - fast.backward_passes
+    assert saved >= 0
+    assert saved == 0 or chosen.memoryless  # who cannot move takes no further steps
     assert exact.forward_passes == exact.backward_passes
     # Every last iterate is judged, and compared where it does not fool.
     assert fast.forward_passes == fast.backward_passes + 16 + fast.robust.sum()

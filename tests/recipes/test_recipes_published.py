@@ -90,7 +90,8 @@ def test_smaller_scales_are_smaller(dataset):
 @pytest.mark.parametrize("name", list(ATTACKS))
 def test_an_attack_is_completed_by_the_data_set_and_the_scale(name, dataset, scale):
     attack, data = load_attack(name, dataset, scale), DATASETS[dataset]
-    budget = {"c": data.carlini_wagner_c} if name == "cw" else {"eps": data.eps}
+    known = {"c": data.carlini_wagner_c, "eps": data.eps}
+    budget = {key: known[key] for key in ATTACKS[name].model_fields if key in known}
     cut = SIZES[scale].attacks.get(name, {})
     assert attack == ATTACKS.configure(name, {**budget, **cut})
     given = {key: value / 2 for key, value in budget.items()}
