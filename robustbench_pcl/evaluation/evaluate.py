@@ -115,8 +115,8 @@ def evaluate(
         images: float (N, C, H, W) in [0, 1], on the model's device.
         labels: int64 (N,).
         attacks: configurations or names, one or several.
-        eps: the threat model: the largest L-infinity perturbation, in pixels of [0, 1]. Names get
-            it; a configuration may have less. None for the attacks' own.
+        eps: the threat model: the largest perturbation, in pixels of [0, 1] and the attacks' norm.
+            Names get it; a configuration may have less. None for the attacks' own.
         exact: make every gradient with the model itself and take all steps for all images. If not,
             a fast copy makes gradients, an image leaves at the first step that fools the model,
             and what is wrong already is not attacked.
@@ -124,7 +124,8 @@ def evaluate(
 
     Raises:
         InvalidInputError: images, labels or the model are not what can be judged.
-        UserError: an attack is unknown, has more than the threat model's budget, or has none.
+        UserError: an attack is unknown, has more than the threat model's budget, or has none; or
+            attacks of several norms are to have one budget.
     """
     check_images(images, labels)
     if not len(images):
@@ -132,6 +133,11 @@ def evaluate(
     images = images.detach()
     given = [attacks] if isinstance(attacks, Attack | str) else attacks
     complete = [_within(attack, eps) for attack in given]
+    if eps is not None and len(norms := {attack.norm for attack in complete}) > 1:
+        cause = (
+            f"eps {eps:g} is one budget, and the attacks' norms are {' and '.join(sorted(norms))}."
+        )
+        raise UserError(cause, "Evaluate each norm by itself, with a budget of its own.")
     seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed)).to(images.device)
     fast = replace(shortcuts_for(images.device), early_stop=True)
     forwards = max(attack.forwards for attack in complete)
@@ -185,7 +191,7 @@ def _within(attack: Attack | str, eps: float | None) -> Attack:
     own = getattr(attack, "eps", None)
     if own is None:
         raise UserError(
-            f"{attack.label} has no L-infinity budget, so eps {eps:g} would not bound it.",
+            f"{attack.label} has no budget, so eps {eps:g} would not bound it.",
             "Evaluate it by itself, without eps.",
         )
     if own > eps:

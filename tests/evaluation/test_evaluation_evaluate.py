@@ -118,8 +118,10 @@ def test_names_get_the_threat_models_budget(linear):
 def test_an_attack_with_more_than_the_threat_models_budget_is_refused(linear):
     with pytest.raises(UserError, match=r"more than the threat model's eps 0\.1.*PGD\(eps=0\.1\)"):
         linear.evaluate(PGD(eps=0.2), 0.1)
-    with pytest.raises(UserError, match="no L-infinity budget"):
+    with pytest.raises(UserError, match="has no budget"):
         linear.evaluate("cw", 0.1)
+    with pytest.raises(UserError, match="the attacks' norms are"):
+        linear.evaluate([PGD(eps=0.05), PGD(eps=0.05, norm="l2")], 0.1)
     linear.evaluate(CW(c=10, steps=2))
 
 
