@@ -211,17 +211,22 @@ def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
     if isinstance(recipe, ExternalModel):
         command = f"pclbench report --table 3 {where} --model {recipe.name}"
         return f"a row beneath the paper's: {command}"
-    asking, naming = [], []
+    asking, counting, naming = [], [], []
+    eps = attack.dump().get("eps") if attack.norm == "linf" else None
     for number in published_numbers():
         cells = [position.cell for position in published(number).positions(recipe.dataset)]
         cells = [cell for cell in cells if cell.white_box and cell.target == recipe.name]
         if cells:
             naming.append(number)
+        budgets = [cell.attack.eps for cell in cells if cell.attack and cell.attack.eps]
         if any(cell.attack_for(recipe.scale) == attack for cell in cells):
             asking.append(number)
-    if asking:
-        numbers = f"Table{'s' * (len(asking) > 1)} {', '.join(map(str, asking))}"
-        return f"in {numbers}: pclbench report --table {asking[0]} {where}"
+        elif isinstance(eps, float) and eps <= max(budgets, default=0):
+            counting.append(number)
+    for numbers, place in ((asking, ""), (counting, "the worst case of ")):
+        if numbers:
+            tables = f"Table{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+            return f"in {place}{tables}: pclbench report --table {numbers[0]} {where}"
     if naming:
         command = f"pclbench run --table {naming[0]} {where}"
         return f"in no table. What Table {naming[0]} asks for: {command}"
