@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 RANDOM_FORWARDS = 20
 """Passes whose mean is a gradient in AutoAttack's version for randomised models."""
-QUICK_STARTS, QUICK_TARGETS = 7, 2
-"""A3's starts and APGD-T's classes that take the least from a quick evaluation's strength."""
-SAMPLE, SAMPLE_QUERIES = 200, 1000
+STARTS, QUICK_TARGETS = 7, 2
+"""Starts of A3, and classes of a quick APGD-T."""
+SAMPLE, SAMPLE_QUERIES = 200, 500
 """Of those that withstand all gradients, how many are searched without them first, and how long."""
 
 COMMON = ("eps", "norm", "forwards", "order", "targets", "relative_step_size", "schedule")
@@ -129,17 +129,16 @@ class Strongest(Ensemble):
     budget: Literal["quick", "standard", "exhaustive"] = Field(
         "standard", description="how much may be spent: quick, standard or exhaustive"
     )
-    margin_targets: Count = later(3, "wrong classes that APGD-T on the margin attacks")
+    margin_targets: Count = later(1, "wrong classes that APGD-T on the margin attacks")
 
     def sequence(self, classes: int) -> Iterator[Stage]:
         """Those of its attacks, as far as the budget goes."""
         yield from self._sieve(classes)
+        yield from A3(**self.shared, restarts=STARTS).stages(classes)
         if self.budget == "quick":
-            yield from A3(**self.shared, restarts=QUICK_STARTS).stages(classes)
             quick = APGDT(**self.shared, order="malt", targets=QUICK_TARGETS)
             yield from quick.stages(classes)
         else:
-            yield from A3(**self.shared).stages(classes)
             yield from self._targeted(classes)
             yield from self._other_surfaces(classes)
             yield from self._search(classes)
