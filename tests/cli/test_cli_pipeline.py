@@ -179,7 +179,6 @@ def test_attack_says_which_table_takes_its_number(home, whitebox, nothing_trains
     assert f"{whitebox[2]['accuracy']:.1f}" in line
     weak = run(f"attack softmax {HERE} --attack pgd --set relative_step_size=0.0001").stderr
     assert "in the worst case of Table" in weak
-    assert "pclbench run --table 3 --dataset digits --scale demo" in weak
 
 
 def test_transfer_makes_one_set_for_each_source(home, exact, nothing_trains, monkeypatch):
