@@ -120,11 +120,11 @@ class Case:
 
 
 CASES = (
-    Case("softmax", "fmnist", 0.06, 500),
-    Case("ours", "fmnist", 0.06, 500),
+    Case("softmax", "fmnist", 0.06, 200),
+    Case("ours", "fmnist", 0.06, 200),
     Case("ours-pgd", "fmnist", 0.15, 200),
     Case("madry", "fmnist", 0.2, 200),
-    Case("softmax", "cifar10", 2 / 255, 500),
+    Case("softmax", "cifar10", 2 / 255, 200),
     Case("madry", "cifar10", 8 / 255, 200),
 )
 
