@@ -17,6 +17,8 @@ PGD_ONLY = "PGD only"
 """Stands where neither AutoAttack nor `strongest` was run."""
 SMALLER = "†"
 """Marks a worst case within a smaller budget than the section's largest."""
+MOST_NAMED = 8
+"""Sources, or groups of them, that a footnote names one by one."""
 CLAIM = "The lowest number that the table prints for an L-infinity white-box attack."
 
 
@@ -171,7 +173,10 @@ def summary_notes(
         for case in cases
         for source, attacks in case.elsewhere.items()
     )
-    if transferred:
+    if len(transferred) > MOST_NAMED:
+        count = len({source for case in cases for source in case.elsewhere})
+        yield f"Counted there too, images that were made on {count} other models."
+    elif transferred:
         sets = "; ".join(f"{sets} on {listed(recipes)}" for sets, recipes in transferred.items())
         yield f"Counted there too, images that were made on other models: {sets}."
     smaller = grouped((case.eps, names[case.target]) for case in cases if case.eps < largest)

@@ -256,6 +256,17 @@ def test_sets_that_were_made_elsewhere_count_too():
     assert case_of(shown(3, own, too_far)).accuracy == 80
 
 
+def test_many_sources_are_counted_not_named():
+    own = make_measurement(OURS, OURS, PGD, right=right("1111111100"))
+    others = [
+        make_measurement(OURS, make_model(f"ours-l{layer}"), PGD, right=right("0111111111"))
+        for layer in ("1", "2", "3", "4", "5", "12", "23", "34", "45")
+    ]
+    said = notes(shown(3, own, *others))
+    assert "Counted there too, images that were made on 9 other models." in said
+    assert "ours-l12" in notes(shown(3, own, *others[4:]))
+
+
 def test_an_early_stop_counts_beside_a_set_of_all_steps():
     """An image that any step brought across is adversarial, also where the last step is not."""
     stopped = make_measurement(OURS, OURS, PGD, right=right("1000"), mode="early-stop")
