@@ -13,6 +13,7 @@ from robustbench_pcl.attacks.fast_model import Precision
 from robustbench_pcl.attacks.losses import AttackLoss
 from robustbench_pcl.attacks.passes import Pass, decided
 from robustbench_pcl.attacks.ranking import Order, Ranking
+from robustbench_pcl.attacks.rows import column
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count, Radius
@@ -235,8 +236,3 @@ def above(values: Tensor, others: Tensor) -> Tensor:
     Points come back, and in a batch of another size their values differ in the last bits.
     """
     return values - others > ROUNDING * torch.finfo(values.dtype).eps * values.abs()
-
-
-def column(values: Tensor) -> Tensor:
-    """One number per image, (N,), as it stands beside images, (N, 1, 1, 1)."""
-    return values[:, None, None, None]

@@ -19,7 +19,7 @@ from robustbench_pcl.attacks.square import Square
 from robustbench_pcl.attacks.stages import run_all
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.attacks.two_phases import A3, MD
-from robustbench_pcl.configuration import Count, Radius, later
+from robustbench_pcl.configuration import Count, Radius
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +129,7 @@ class Strongest(Ensemble):
     budget: Literal["quick", "standard", "exhaustive"] = Field(
         "standard", description="how much may be spent: quick, standard or exhaustive"
     )
-    margin_targets: Count = later(1, "wrong classes that APGD-T on the margin attacks")
+    margin_targets: Count = Field(1, description="wrong classes that APGD-T on the margin attacks")
 
     def sequence(self, classes: int) -> Iterator[Stage]:
         """Those of its attacks, as far as the budget goes."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -119,20 +119,6 @@ class Draft:
     parts: Sequence[Part]
     part: Array
     position: Array
-
-    @classmethod
-    def of_one(cls, part: Part, labels: Array, stages: tuple[str, ...]) -> Self:
-        """That of a stored part which holds all images, in order, after one stage."""
-        return cls(
-            stages=stages,
-            labels=labels,
-            predictions=part.predictions,
-            felled_by=np.where(part.fooled, 0, -1),
-            blind=part.blind & ~part.fooled,
-            parts=[part],
-            part=np.zeros(len(labels), np.int64),
-            position=np.arange(len(labels)),
-        )
 
 
 @dataclass(frozen=True)

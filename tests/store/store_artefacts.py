@@ -166,7 +166,17 @@ def part_of(content: dict[str, np.ndarray], **changes: Any) -> Part:
 def save_set(paths: Paths) -> Path:
     content, folder = adversarial_images(), paths.adversarial_sets
     part = save_part(folder, SET.id, part_of(content))
-    draft = Draft.of_one(part, content["labels"], ("PGD",))
+    rows = np.arange(len(content["labels"]))
+    draft = Draft(
+        stages=("PGD",),
+        labels=content["labels"],
+        predictions=part.predictions,
+        felled_by=np.where(part.fooled, 0, -1),
+        blind=rows < 0,
+        parts=[part],
+        part=np.zeros_like(rows),
+        position=rows,
+    )
     return finish_set(folder, SET, draft, clean_images(), HERE).path
 
 
