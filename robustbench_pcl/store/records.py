@@ -10,7 +10,7 @@ from functools import cached_property
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import h5py
 import numpy as np
@@ -34,6 +34,23 @@ DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorEr
 
 
 _CURE = "Move it away and run the command again: the number will be measured anew."
+
+
+class StoredRecord(Description):
+    """What is stored as one JSON file.
+
+    Attributes:
+        what: such a record is called.
+        format: of the file.
+        environment: where it was made.
+        created: ISO 8601 time, UTC.
+    """
+
+    what: ClassVar[str]
+
+    format: Literal[2] = FORMAT
+    environment: Environment
+    created: str
 
 
 class DataRecord(Description):
@@ -85,11 +102,10 @@ class ModelRecord(Description):
         return f"{self.weights}-{self.recipe.inference}-{NEAREST_SHARPNESS:g}"
 
 
-class Measurement(Description):
+class Measurement(StoredRecord):
     """The accuracy of one model on one set of images.
 
     Attributes:
-        format: of the file.
         id: digest of the target's key and the adversarial set, or the data and n.
         data: the clean images behind it.
         target: the model that was measured.
@@ -116,11 +132,10 @@ class Measurement(Description):
         forward_passes: images passed forward by the attack, the source's classes included.
         backward_passes: images passed backward by the attack.
         seed: of the attack's random start.
-        environment: where it was measured.
-        created: ISO 8601 time, UTC.
     """
 
-    format: Literal[2] = FORMAT
+    what: ClassVar[str] = "measurement"
+
     id: str
     data: DataRecord
     target: ModelRecord
@@ -143,8 +158,6 @@ class Measurement(Description):
     forward_passes: int
     backward_passes: int
     seed: int
-    environment: Environment
-    created: str
 
     @property
     def accuracy(self) -> float:
@@ -182,11 +195,10 @@ def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-class TrainingRecord(Description):
+class TrainingRecord(StoredRecord):
     """How a checkpoint came to be, beside the checkpoint's own header.
 
     Attributes:
-        format: of the file.
         checkpoint: its id.
         weights: digest of its weights.
         recipe: what made it.
@@ -194,11 +206,10 @@ class TrainingRecord(Description):
         precision: of convolutions and matrix products, as they were: "bfloat16" or "float32".
         seconds_per_epoch: median over the epochs.
         history: one entry per epoch: losses, training accuracy, seconds, warnings.
-        environment: where it was trained.
-        created: ISO 8601 time, UTC.
     """
 
-    format: Literal[2] = FORMAT
+    what: ClassVar[str] = "training record"
+
     checkpoint: str
     weights: str
     recipe: Recipe
@@ -206,11 +217,9 @@ class TrainingRecord(Description):
     precision: str = "float32"
     seconds_per_epoch: float
     history: list[dict[str, Any]]
-    environment: Environment
-    created: str
 
 
-Record = TypeVar("Record", Measurement, TrainingRecord)
+Record = TypeVar("Record", bound="StoredRecord")
 
 
 class Paths:
@@ -225,6 +234,8 @@ class Paths:
         trainings: how checkpoints came to be, one JSON file each.
         adversarial_sets: adversarial images, one HDF5 file per set.
         embeddings: features as points in the plane, one safetensors file each.
+        diagnoses: whether numbers hold, one JSON file each.
+        certificates: certified and fooling radii, one JSON file each.
         jobs: task files and logs of executors.
     """
 
@@ -237,6 +248,8 @@ class Paths:
         self.trainings = self.results / "trainings"
         self.adversarial_sets = self.results / "adversarial_sets"
         self.embeddings = self.results / "embeddings"
+        self.diagnoses = self.results / "diagnoses"
+        self.certificates = self.results / "certificates"
         self.jobs = self.results / "jobs"
 
 
@@ -256,6 +269,8 @@ def check_format(paths: Paths) -> None:
     for folder, suffix in (
         (paths.measurements, "json"),
         (paths.trainings, "json"),
+        (paths.diagnoses, "json"),
+        (paths.certificates, "json"),
         (paths.checkpoints, "safetensors"),
         (paths.embeddings, "safetensors"),
         (paths.adversarial_sets, "h5"),
@@ -293,7 +308,7 @@ def other_format(place: Path, found: object) -> UserError:
 
 def save_measurement(paths: Paths, measurement: Measurement) -> Path:
     """Write a measurement under its id and return the file."""
-    return _save(paths.measurements / f"{measurement.id}.json", measurement)
+    return save_record(paths.measurements, measurement.id, measurement)
 
 
 def find_measurement(paths: Paths, identity: str) -> Measurement | None:
@@ -302,8 +317,7 @@ def find_measurement(paths: Paths, identity: str) -> Measurement | None:
     Raises:
         UserError: the file is there but is not a measurement.
     """
-    path = paths.measurements / f"{identity}.json"
-    return _read(path, Measurement) if path.exists() else None
+    return find_record(paths.measurements, identity, Measurement)
 
 
 def load_measurements(paths: Paths) -> list[Measurement]:
@@ -312,12 +326,12 @@ def load_measurements(paths: Paths) -> list[Measurement]:
     Raises:
         UserError: a file is not a measurement.
     """
-    return _load(paths.measurements, Measurement)
+    return load_records(paths.measurements, Measurement)
 
 
 def save_training(paths: Paths, record: TrainingRecord) -> Path:
     """Write a training record under its checkpoint's id and weights and return the file."""
-    return _save(paths.trainings / f"{record.checkpoint}-{record.weights}.json", record)
+    return save_record(paths.trainings, f"{record.checkpoint}-{record.weights}", record)
 
 
 def load_trainings(paths: Paths) -> list[TrainingRecord]:
@@ -326,21 +340,43 @@ def load_trainings(paths: Paths) -> list[TrainingRecord]:
     Raises:
         UserError: a file is not a training record.
     """
-    return _load(paths.trainings, TrainingRecord)
+    return load_records(paths.trainings, TrainingRecord)
 
 
-def _save(path: Path, record: Measurement | TrainingRecord) -> Path:
+def save_record(folder: Path, name: str, record: StoredRecord) -> Path:
+    """Write a record as ``name.json`` and return the file."""
+    path = folder / f"{name}.json"
     write_bytes(path, (record.model_dump_json(indent=1) + "\n").encode())
     return path
 
 
-def _load(folder: Path, kind: type[Record]) -> list[Record]:
-    records = [_read(path, kind) for path in sorted(folder.glob("[!.]*.json"))]
+def find_record(folder: Path, name: str, kind: type[Record]) -> Record | None:
+    """The record ``name.json``, or None.
+
+    Raises:
+        UserError: the file is there but is no such record.
+    """
+    path = folder / f"{name}.json"
+    return read_record(path, kind) if path.exists() else None
+
+
+def load_records(folder: Path, kind: type[Record]) -> list[Record]:
+    """All records of a folder, oldest first.
+
+    Raises:
+        UserError: a file is no such record.
+    """
+    records = [read_record(path, kind) for path in sorted(folder.glob("[!.]*.json"))]
     return sorted(records, key=lambda record: record.created)
 
 
-def _read(path: Path, kind: type[Record]) -> Record:
-    what = f"{path} is not a {'measurement' if kind is Measurement else 'training record'}"
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """The record of one file.
+
+    Raises:
+        UserError: it is no such record, or of another format.
+    """
+    what = f"{path} is not a {kind.what}"
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:

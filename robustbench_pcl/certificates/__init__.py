@@ -1,0 +1,1 @@
+"""Certified robustness: bounds on a network's logits, sound in floating point."""

@@ -1,0 +1,1 @@
+"""Whether a robust accuracy holds, and if not, why."""

@@ -1,0 +1,41 @@
+"""Two-sided numbers: for each image, the radius that is certified and the smallest that fools."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from robustbench_pcl.store.records import DataRecord, ModelRecord, StoredRecord
+
+
+class Certificate(StoredRecord):
+    """Certified and fooling L-infinity radii of a model, image by image.
+
+    Attributes:
+        id: digest of what was asked: the model, the images, and how radii were found.
+        target: the model.
+        data: the clean images.
+        method: how lower ends were found ("crown").
+        largest_eps: no radius beyond it was looked for, in pixels of [0, 1].
+        n: images, the first ones.
+        certified: for each image the radius within which no image is classified otherwise, rounded
+            downwards; 0 where the clean image is wrong, or nothing is certified.
+        fooling: for each image the size of the smallest perturbation that was found to fool; 0
+            where the clean image is wrong, None where none was found.
+        found_by: what found the fooling images, in words.
+        reason: why certified radii are small, in words, or "".
+        seconds: that it took.
+    """
+
+    what: ClassVar[str] = "certificate"
+
+    id: str
+    target: ModelRecord
+    data: DataRecord
+    method: str
+    largest_eps: float
+    n: int
+    certified: tuple[float, ...]
+    fooling: tuple[float | None, ...]
+    found_by: str
+    reason: str
+    seconds: float

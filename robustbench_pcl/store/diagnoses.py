@@ -1,0 +1,120 @@
+"""What a diagnosis of a model says, and what is stored of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from robustbench_pcl.configuration import Description, Dump
+from robustbench_pcl.store.records import DataRecord, ModelRecord, StoredRecord
+
+Verdict = Literal[
+    "holds",
+    "saturated",
+    "flat or rugged",
+    "randomised",
+    "attack too weak",
+    "not enough evidence",
+]
+"""Whether a robust accuracy holds, and if not, why."""
+CODES: Mapping[Verdict, str] = {
+    "not enough evidence": "PCL100",
+    "holds": "PCL101",
+    "attack too weak": "PCL102",
+    "saturated": "PCL103",
+    "flat or rugged": "PCL104",
+    "randomised": "PCL105",
+}
+"""What ``pclbench explain`` takes, and what stands beside a number."""
+
+
+class Check(Description):
+    """One question that was asked about a number.
+
+    Attributes:
+        code: what ``pclbench explain`` takes ("PCL201").
+        name: in a few words ("iterative beats single-step").
+        passed: whether the model behaves as one whose number holds; None if that cannot be told.
+        points_to: the verdict that a failure speaks for, or None where it only warns.
+        measured: the numbers behind it, by name; shares are per cent.
+        n: images that were looked at.
+        threshold: where the line is drawn, and why.
+        sentence: what was found, in one sentence.
+    """
+
+    code: str
+    name: str
+    passed: bool | None
+    points_to: Verdict | None = None
+    measured: dict[str, float]
+    n: int
+    threshold: str
+    sentence: str
+
+
+class Competence(Description):
+    """How often an attack finds adversarial images that exist by construction.
+
+    The binarisation test of Zimmermann et al. (NeurIPS 2022).
+
+    Attributes:
+        attack: its complete configuration.
+        label: as papers write it.
+        found: images for which it found one.
+        n: images that were tried.
+        interval: 95 % Wilson interval of the share, as fractions.
+    """
+
+    attack: Dump
+    label: str
+    found: int
+    n: int
+    interval: tuple[float, float]
+
+
+class Diagnosis(StoredRecord):
+    """Whether a model's robust accuracy holds.
+
+    Attributes:
+        id: digest of what was asked: the model, the images, the attack and the seed.
+        target: the model.
+        data: the clean images.
+        attack: whose number is judged, complete.
+        label: of that attack, as papers write it.
+        norm: of the budget: linf or l2.
+        eps: the budget, in pixels of [0, 1].
+        n: images.
+        seed: of random starts.
+        verdict: the answer.
+        code: of the verdict ("PCL103").
+        sentence: the answer with its figures, in one sentence.
+        clean: images classified as their label before any attack.
+        correct: images that withstand the judged attack.
+        withstood: images that withstand every attack that was tried.
+        interval: 95 % Wilson interval of ``withstood``, as fractions.
+        checks: what was asked, in order.
+        competence: of each attack that was tested.
+        seconds: that it took.
+    """
+
+    what: ClassVar[str] = "diagnosis"
+
+    id: str
+    target: ModelRecord
+    data: DataRecord
+    attack: Dump
+    label: str
+    norm: str
+    eps: float
+    n: int
+    seed: int
+    verdict: Verdict
+    code: str
+    sentence: str
+    clean: int
+    correct: int
+    withstood: int
+    interval: tuple[float, float]
+    checks: tuple[Check, ...]
+    competence: tuple[Competence, ...] = ()
+    seconds: float
