@@ -83,6 +83,7 @@ COLUMNS = (
     Column("low", "float64", "lower end of the accuracy's 95 % Wilson interval, per cent"),
     Column("high", "float64", "upper end of the same interval, per cent"),
     Column("correct_8bit", "Int64", "correct after rounding pixels to 8 bits; NA if unknown"),
+    Column("margins", "object", "percentiles 5, 25, 50, 75, 95 of clean logit margins, or empty"),
     Column("verdicts", "object", "one bit per image in order, 1 for correct, as hexadecimal"),
     Column("largest_linf", "float64", "largest L-infinity perturbation, pixels of [0, 1]"),
     Column("largest_l2", "float64", "largest L2 perturbation, pixels of [0, 1]; NaN if unknown"),

@@ -6,7 +6,6 @@ from robustbench_pcl import load_attack
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import Artefacts
 from robustbench_pcl.pipeline.suite import load_suite
-from robustbench_pcl.training.trainer import goes_on
 
 SUITE = """
 datasets = ["mnist", "cifar10"]
@@ -193,13 +192,13 @@ def test_a_trajectory_is_a_chain_of_recipes_that_go_on(suite, empty):
     for point in points:
         assert (point.schedule.learning_rate, point.schedule.milestones) == (0.01, ())
         assert (point.feature_layers, point.loss["name"]) == ((4,), "pcl")
-    assert [goes_on(point) for point in points] == [False, True, True]
+    assert [point.goes_on for point in points] == [False, True, True]
     assert [steps(point) for point in points] == [3, 10, 30]
 
 
 def steps(recipe):
     """Epochs of the joint loss, all of them."""
-    return recipe.schedule.epochs + (steps(recipe.start) if goes_on(recipe) else 0)
+    return recipe.schedule.epochs + (steps(recipe.start) if recipe.goes_on else 0)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +206,7 @@ def steps(recipe):
     [
         ("[3, 10, 30]", "[3, 3]", "epochs do not rise"),
         ("[3, 10, 30]", "[]", "epochs"),
-        ('start = "longer"', 'start = "shorter"', "Did you mean"),
+        ('start = "longer"', 'start = "shorter"', "There is no recipe"),
         ("datasets = ", "dataset = ", "dataset"),
         ("[recipes.longer]", "part = 3\n[recipes.longer]", "is not TOML"),
     ],
