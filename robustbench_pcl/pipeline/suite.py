@@ -31,13 +31,19 @@ _CURE = "See docs/suites.md for a whole example."
 
 
 class AttackEntry(Description):
-    """One ``[[attack]]``: its name, and any of its parameters."""
+    """One ``[[attack]]``: its name, any of its parameters, and how its images are made.
+
+    Attributes:
+        name: of the attack.
+        mode: exact, fast or early-stop; as the command says if None.
+    """
 
     model_config = ConfigDict(extra="allow")
 
     __pydantic_extra__: dict[str, Scalar] = Field(init=False)
 
     name: str
+    mode: Mode | None = None
 
 
 def _read_seeds(value: object) -> object:
@@ -57,7 +63,6 @@ class Part(Description):
         scale: of every recipe; of an external model it decides how many images are attacked.
         seed: of every recipe and attack; several train every recipe several times.
         images: how many test images; the scale's own number if None.
-        exact: attack the plain model in float32, all steps, without shortcuts.
     """
 
     title: str = ""
@@ -68,7 +73,6 @@ class Part(Description):
     scale: Scale = "quick"
     seed: Annotated[tuple[Seed, ...], BeforeValidator(_read_seeds), Field(min_length=1)] = (0,)
     images: Count | None = None
-    exact: bool = False
 
 
 class Trajectory(Description):
@@ -119,13 +123,13 @@ class Suite(Description):
     """A user's own suite in a TOML file; see ``docs/suites.md``.
 
     Attributes:
-        parts: what is asked, each complete.
+        part: what is asked, each complete.
         recipes: recipes of the suite's own, in the form of ``presets.toml``.
         trajectories: long trainings by name, each with several checkpoints.
         models: external models by name, which come in when the suite is run.
     """
 
-    parts: tuple[Part, ...]
+    part: tuple[Part, ...]
     recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trajectories: dict[str, Trajectory] = Field(default_factory=dict)
     models: dict[str, Origin] = Field(default_factory=dict)
@@ -138,24 +142,26 @@ class Suite(Description):
         Args:
             artefacts: where checkpoints and external models are.
             images: how many test images, whatever the suite says; as it says if None.
-            mode: how adversarial sets are made where the suite does not say "exact".
+            mode: how adversarial sets are made where the suite does not say.
 
         Raises:
             UserError: a data set, model, attack or parameter is unknown, or a value is wrong.
         """
         return [
             (part, list(self._measures(part, artefacts, images or part.images, mode)))
-            for part in self.parts
+            for part in self.part
         ]
 
     def _measures(
         self, part: Part, artefacts: Artefacts, images: int | None, mode: Mode
     ) -> Iterator[Measure]:
-        mode = "exact" if part.exact else mode
         targets = [name for target in part.targets for name in self._points(target)]
         for dataset in part.datasets:
             attacks = [
-                load_attack(entry.name, dataset, part.scale, entry.model_extra or {})
+                (
+                    load_attack(entry.name, dataset, part.scale, entry.model_extra or {}),
+                    entry.mode or mode,
+                )
                 for entry in part.attack
             ]
             for seed in part.seed:
@@ -167,8 +173,8 @@ class Suite(Description):
                     sources = [known[name] for name in part.sources if known[name] != target]
                     yield Measure(target, images=images)
                     for source in (target, *sources):
-                        for attack in attacks:
-                            yield Measure(target, source, attack, images, seed, mode)
+                        for attack, how in attacks:
+                            yield Measure(target, source, attack, images, seed, how)
 
     def _points(self, target: str) -> list[str]:
         """A trajectory's recipes, or the target itself."""
@@ -193,14 +199,18 @@ def load_suite(path: Path) -> Suite:
     Raises:
         UserError: it cannot be read, is not TOML, or says something that no suite has.
     """
+    tables: dict[str, Any] = {}
     try:
-        suite = Suite.model_validate(_with_parts(tomllib.loads(path.read_text("utf-8-sig"))))
+        tables = tomllib.loads(path.read_text("utf-8-sig"))
+        suite = Suite.model_validate(_with_parts(tables))
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}.", _CURE) from error
     except ValidationError as error:
-        raise explained(error, str(path), _CURE) from error
+        wrong = explained(error, str(path), _CURE)
+        cause = wrong.cause if "part" in tables else wrong.cause.replace("part.0.", "", 1)
+        raise UserError(cause, wrong.cure) from error
     add_recipes(suite.recipes, str(path))
     for name, trajectory in suite.trajectories.items():
         add_recipes(trajectory.recipes(name), f"{path}: {name}")
@@ -213,4 +223,4 @@ def _with_parts(tables: Mapping[str, Any]) -> dict[str, Any]:
     others = {key: value for key, value in tables.items() if key not in (*shared, "part")}
     parts = tables.get("part", [{}])
     complete = [{**shared, **part} if isinstance(part, Mapping) else part for part in parts]
-    return {**others, "parts": complete}
+    return {**others, "part": complete}

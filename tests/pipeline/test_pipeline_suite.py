@@ -54,7 +54,7 @@ def test_a_byte_order_mark_is_no_part_of_a_suite(tmp_path):
     path = tmp_path / "suite.toml"
     plain = b'datasets = ["digits"]\ntargets = ["ours"]\nseed = 4\n[[attack]]\nname = "pgd"\n'
     path.write_bytes(b"\xef\xbb\xbf" + plain)
-    assert load_suite(path).parts[0].seed == (4,)
+    assert load_suite(path).part[0].seed == (4,)
 
 
 @pytest.fixture
@@ -133,7 +133,6 @@ PARTS = """
 targets = ["softmax"]
 scale = "demo"
 images = 40
-exact = true
 
 [recipes.longer]
 base = "softmax"
@@ -148,6 +147,7 @@ feature_layers = [4]
 
 [[attack]]
 name = "fgsm"
+mode = "exact"
 
 [[part]]
 title = "The first"
@@ -159,7 +159,6 @@ title = "The second"
 datasets = ["mnist"]
 targets = ["slowly"]
 images = 9
-exact = false
 attack = [{ name = "pgd" }, { name = "pgd", loss = "margin" }]
 """
 
