@@ -15,6 +15,8 @@ from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent
+from robustbench_pcl.store.certificates import Certificate
+from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
 from robustbench_pcl.store.records import (
     Measurement,
@@ -22,6 +24,7 @@ from robustbench_pcl.store.records import (
     Paths,
     TrainingRecord,
     load_measurements,
+    load_records,
     load_trainings,
 )
 
@@ -140,11 +143,15 @@ class Evidence:
         measurements: one row per measurement (:data:`COLUMNS`), oldest first.
         trainings: one row per training (:data:`TRAINING_COLUMNS`), oldest first.
         embeddings: features as points in the plane, oldest first.
+        diagnoses: whether numbers hold, oldest first.
+        certificates: certified and fooling radii, oldest first.
     """
 
     measurements: pd.DataFrame
     trainings: pd.DataFrame
     embeddings: Sequence[Embedding] = ()
+    diagnoses: Sequence[Diagnosis] = ()
+    certificates: Sequence[Certificate] = ()
 
     @cached_property
     def records(self) -> dict[tuple[str, str, Scale], list[Record]]:
@@ -268,6 +275,8 @@ def load_evidence(paths: Paths) -> Evidence:
         measurement_frame(load_measurements(paths)),
         training_frame(load_trainings(paths)),
         tuple(load_embeddings(paths.embeddings)),
+        tuple(load_records(paths.diagnoses, Diagnosis)),
+        tuple(load_records(paths.certificates, Certificate)),
     )
 
 

@@ -44,6 +44,7 @@ class WorstCase:
         elsewhere: source -> attacks whose images were made on it, not on the model.
         ensembles: :data:`ENSEMBLES` that it was attacked with, with all of the budget -> record.
         pgd_only: nothing but :data:`PGD_LIKE` attacks.
+        measurements: the ids of those that it is over.
     """
 
     mode: ClassVar[Mode] = "early-stop"  # whatever fooled the model counts
@@ -61,6 +62,7 @@ class WorstCase:
     elsewhere: Mapping[str, tuple[str, ...]]
     ensembles: Mapping[str, Record]
     pgd_only: bool
+    measurements: tuple[str, ...]
 
 
 def worst_cases(evidence: Evidence, cells: Sequence[Cell], answers: Answers) -> Iterator[WorstCase]:
@@ -142,6 +144,7 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
         elsewhere={source: _named(rows, eps) for source, rows in elsewhere.items()},
         ensembles=_ensembles(own, eps),
         pgd_only={record.parameters["name"] for record in own} <= PGD_LIKE,
+        measurements=tuple(record.id for record in records),
     )
 
 

@@ -14,6 +14,8 @@ from robustbench_pcl.paper.tables import Cell, published
 from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.recipes.load import load_attack, load_recipe
 from robustbench_pcl.report.results import Evidence, measurement_frame, training_frame
+from robustbench_pcl.store.certificates import Certificate
+from robustbench_pcl.store.diagnoses import CODES, Diagnosis, Verdict
 from robustbench_pcl.store.embeddings import Embedding
 from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
 
@@ -134,6 +136,61 @@ def make_training(
     return TrainingRecord(recipe=recipe, **{**fields, **changes})
 
 
+def make_diagnosis(
+    target: ModelRecord | None = None, verdict: Verdict = "saturated", **changes: Any
+) -> Diagnosis:
+    target = target or make_model()
+    attack = make_attack(dataset=target.recipe.dataset)
+    fields: dict[str, Any] = {
+        "id": digest([target.weights, verdict]),
+        "data": make_data(target.recipe.dataset),
+        "attack": attack,
+        "label": "PGD, eps 0.03",
+        "norm": "linf",
+        "eps": 0.03,
+        "n": 100,
+        "seed": 0,
+        "sentence": f"It is {verdict}.",
+        "clean": 90,
+        "correct": 60,
+        "withstood": 40,
+        "interval": (0.31, 0.5),
+        "checks": (),
+        "seconds": 1.0,
+        "environment": ENVIRONMENT,
+        "created": "2025-01-01T00:00:00+00:00",
+    }
+    return Diagnosis(target=target, verdict=verdict, code=CODES[verdict], **{**fields, **changes})
+
+
+def make_certificate(
+    target: ModelRecord | None = None,
+    radii: Sequence[tuple[float, float | None]] = ((0.0, 0.0), (0.01, 0.05), (0.04, None)),
+    **changes: Any,
+) -> Certificate:
+    """A certificate of as many images as there are pairs of a certified and a fooling radius."""
+    target = target or make_model()
+    certified, fooling = zip(*radii, strict=True)
+    fields: dict[str, Any] = {
+        "id": digest([target.weights, radii]),
+        "data": make_data(target.recipe.dataset),
+        "method": "crown",
+        "largest_eps": 0.06,
+        "found_by": "bisection by PGD",
+        "reason": "",
+        "seconds": 1.0,
+        "environment": ENVIRONMENT,
+        "created": "2025-01-01T00:00:00+00:00",
+    }
+    return Certificate(
+        target=target,
+        n=len(radii),
+        certified=certified,
+        fooling=fooling,
+        **{**fields, **changes},
+    )
+
+
 def make_answers(
     number: int, datasets: Sequence[str], n: int = 1000
 ) -> list[Measurement | TrainingRecord]:
@@ -169,7 +226,9 @@ def make_answer(cell: Cell, value: float, n: int = 10_000) -> Measurement | Trai
 
 
 def make_evidence(
-    records: Iterable[Measurement | TrainingRecord], embeddings: Sequence[Embedding] = ()
+    records: Iterable[Measurement | TrainingRecord],
+    embeddings: Sequence[Embedding] = (),
+    **others: Any,
 ) -> Evidence:
     """The records as if they had been stored, oldest first."""
     ordered = sorted(records, key=lambda record: record.created)
@@ -177,4 +236,5 @@ def make_evidence(
         measurement_frame([record for record in ordered if isinstance(record, Measurement)]),
         training_frame([record for record in ordered if isinstance(record, TrainingRecord)]),
         embeddings,
+        **others,
     )
