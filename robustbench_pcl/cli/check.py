@@ -29,7 +29,7 @@ class CheckFormat(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check(Home):
-    """Check stored numbers against requirements, and exit with 1 where one does not hold.
+    """Compare stored numbers with requirements; exit code 1 where one does not hold.
 
     A requirement is TARGET.QUANTITY, an operator and a number, such as "ours-pgd.strongest >= 45";
     docs/ci.md has all forms. Nothing is trained or attacked: what is not measured does not hold,
