@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -26,6 +26,11 @@ else:
     batches = LazyModule("robustbench_pcl.data.batches")
     diagnose = LazyModule("robustbench_pcl.diagnosis.diagnose")
 
+FOUND = (
+    *("verdict", "code", "sentence", "label", "norm", "eps", "n", "seed", "clean", "correct"),
+    *("withstood", "interval", "checks", "competence", "seconds"),
+)
+"""What is stored of what was found."""
 ENOUGH = 500
 """So many images tell a verdict; more are looked at where that is asked for."""
 
@@ -112,7 +117,8 @@ class Diagnose(Task[Diagnosis]):
             id=self._id(artefacts, checkpoints),
             target=target.record,
             data=dataset.record("test"),
-            **{field.name: getattr(found, field.name) for field in fields(found)},
+            attack=self.attack.dump(),
+            **{name: getattr(found, name) for name in FOUND},
             environment=current_environment(artefacts.device),
             created=now(),
         )

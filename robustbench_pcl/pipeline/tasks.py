@@ -203,6 +203,11 @@ class Measure(OnImages[Measurement]):
             generate=generate,
         )
 
+    @property
+    def models(self) -> tuple[AnyModel, ...]:
+        """All models that it asks."""
+        return (self.target, self.source) if self.source else (self.target,)
+
     @cached_property
     def white_box(self) -> bool:
         """Whether the images are made on the model that is measured."""

@@ -196,6 +196,7 @@ class Workspace(Artefacts):
         model: AnyModel,
         attack: Attack | str = "pgd",
         eps: str | float | None = None,
+        *,
         images: int | None = None,
         seed: int = 0,
         sources: Sequence[AnyModel] = (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,13 @@ class Diagnosed:
     def on(self, model: str, data: str) -> list[Diagnosis]:
         """All diagnoses of a model on a data set, the newest first."""
         return self._of.get((model, data), [])
+
+    def newest(self, model: str, data: str) -> list[Diagnosis]:
+        """The newest diagnosis of each attack's number on a model, the oldest attack first."""
+        by_attack = {
+            json.dumps(each.attack, sort_keys=True): each for each in self.on(model, data)[::-1]
+        }
+        return list(by_attack.values())
 
     def of(
         self, model: str, data: str, sizes: Mapping[str, float], attack: Dump | None = None

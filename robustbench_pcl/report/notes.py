@@ -95,7 +95,7 @@ def verdict_note(diagnosis: Diagnosis) -> str:
     code = diagnosis.code
     return (
         f"{code} {diagnosis.verdict}, judged by {diagnosis.label}, n = {diagnosis.n}. "
-        f"{diagnosis.sentence} More: pclbench explain {code}"
+        f"{diagnosis.sentence} More: pclbench explain {code}."
     )
 
 

@@ -21,10 +21,10 @@ from robustbench_pcl.report.described import TITLES, DescribedTable, described_t
 from robustbench_pcl.report.entries import Entry, Row
 from robustbench_pcl.report.formatting import (
     MINUS,
+    short_code,
     show_difference,
     show_interval,
     show_measured,
-    short_code,
     show_published,
     superscript,
 )

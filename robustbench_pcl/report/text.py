@@ -21,9 +21,9 @@ from robustbench_pcl.report.figure_sections import figure_sections
 from robustbench_pcl.report.formatting import (
     counted,
     percent,
+    short_code,
     show_difference,
     show_measured,
-    short_code,
     show_published,
     superscript,
 )

@@ -9,7 +9,7 @@ from robustbench_pcl.configuration import Description, Dump, digest
 from robustbench_pcl.store.records import DataRecord, ModelRecord, StoredRecord
 
 RULE = 1
-"""Which questions are asked and where lines are drawn; a diagnosis by other rules is another one."""
+"""Which questions are asked and where lines are drawn: by another rule it is another diagnosis."""
 
 Verdict = Literal[
     "holds",

@@ -219,7 +219,7 @@ def make_diagnosis(
     """A diagnosis of PGD on a model: 98 % clean, 68 % under PGD, 1 % under everything."""
     target, attack = target or make_model(), attack or make_attack()
     fields: dict[str, Any] = {
-        "id": digest([target.key, attack, changes]),
+        "id": digest([target.key, attack, verdict, sorted(map(str, changes.items()))]),
         "data": make_data(target.recipe.dataset),
         "label": attack_label(attack),
         "norm": norm_of(attack),
