@@ -9,8 +9,8 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.tables import published, published_numbers
-from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.pipeline.diagnosing import Diagnose
+from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.pipeline.planner import (
     KINDS,
     ensemble_tasks,

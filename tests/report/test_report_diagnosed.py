@@ -104,7 +104,9 @@ def diagnosed(number=3, verdict="saturated"):
     """A table with an answer to every cell, and a diagnosis of `ours` at its largest budget."""
     attack = make_attack("pgd", "mnist", eps=0.3)
     diagnosis = make_diagnosis(make_model("ours", dataset="mnist"), attack, verdict)
-    return report_table(number, make_evidence([*make_answers(number, ["mnist"]), diagnosis]), ["mnist"])
+    return report_table(
+        number, make_evidence([*make_answers(number, ["mnist"]), diagnosis]), ["mnist"]
+    )
 
 
 def codes(table):
@@ -118,8 +120,8 @@ def codes(table):
 
 def test_the_code_stands_beside_every_number_that_the_diagnosis_speaks_of():
     found = codes(diagnosed())
-    # Clean; FGSM, BIM, C&W (without budget), MIM, PGD; worst case; nothing is there of the strongest
-    # attack; the same five attacks from another model.
+    # Clean; FGSM, BIM, C&W (without budget), MIM, PGD; worst case; no number of the strongest; the
+    # same five attacks from another model.
     a = "PCL103"
     assert found["Ours"] == ["", a, a, "", a, a, a, "", a, a, "", a, a]
     assert {code for row in found if row != "Ours" for code in found[row]} == {""}
