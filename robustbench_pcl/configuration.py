@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -64,7 +64,8 @@ class Description(BaseModel):
     @classmethod
     def _no_number_is_a_truth_value(cls, value: Any, info: Any) -> Any:
         """Refuse ``eps = true``, which would count as 1."""
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        kind = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
             raise ValueError("a truth value is not a number")
         return value
 

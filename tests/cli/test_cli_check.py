@@ -44,7 +44,7 @@ def home(tmp_path_factory):
         save_measurement(Paths(home), measurement)
     certificate = make_certificate(ours, [(0.04, None)] * 3 + [(0.0, None)] * 7)
     save_record(Paths(home).certificates, certificate.id, certificate)
-    doubted = make_diagnosis(ours, "saturated")
+    doubted = make_diagnosis(ours, attack)
     save_record(Paths(home).diagnoses, doubted.id, doubted)
     return home
 

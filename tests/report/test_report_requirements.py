@@ -111,7 +111,7 @@ OURS = make_model("ours")
 PGD, MARGIN = make_attack("pgd"), make_attack("pgd", loss="margin")
 
 
-def evidence(**others):
+def evidence(*others):
     """Of ten images 9 are right when clean; PGD, PGD on margin and `strongest` leave 8, 6, 5."""
     bits = {None: "1111111110", "pgd": "1111111100", "margin": "1111101000"}
     attacks = {None: None, "pgd": PGD, "margin": MARGIN, "strongest": make_attack("strongest")}
@@ -120,7 +120,7 @@ def evidence(**others):
         make_measurement(OURS, attack and OURS, attack, right=right(bits[name]))
         for name, attack in attacks.items()
     ]
-    return make_evidence(records, **others)
+    return make_evidence([*records, *others])
 
 
 def asked(text, found=None, **selection):
@@ -177,7 +177,7 @@ def test_a_table_and_a_requirement_have_the_same_numbers():
 
 
 def test_certified_is_the_share_that_no_perturbation_fools():
-    stored = make_evidence([], certificates=[make_certificate(OURS)])
+    stored = make_evidence([make_certificate(OURS)])
     assert asked("ours.certified >= 33", stored).status == "holds"
     assert asked("ours.certified >= 34", stored).status == "does not hold"
     assert asked("ours.certified.n == 3", stored).status == "holds"
@@ -190,9 +190,9 @@ def test_certified_is_the_share_that_no_perturbation_fools():
 
 
 def test_a_verdict_is_that_of_the_newest_diagnosis_of_the_same_budget():
-    old = make_diagnosis(OURS, "holds")
-    new = make_diagnosis(OURS, "saturated", created="2026-01-01T00:00:00+00:00")
-    stored = evidence(diagnoses=[old, new])
+    old = make_diagnosis(OURS, PGD, "holds")
+    new = make_diagnosis(OURS, PGD, "saturated", created="2026-01-01T00:00:00+00:00")
+    stored = evidence(old, new)
     assert asked("ours.verdict == saturated", stored).status == "holds"
     assert asked("ours.pgd.verdict == holds", stored).status == "does not hold"
     assert asked("ours.fgsm.verdict == holds", stored).status == "nothing measured"
@@ -200,9 +200,9 @@ def test_a_verdict_is_that_of_the_newest_diagnosis_of_the_same_budget():
 
 
 def test_a_model_whose_number_does_not_hold_is_named():
-    doubted = make_diagnosis(OURS, "saturated")
-    fine = make_diagnosis(make_model("softmax"), "holds")
-    stored = evidence(diagnoses=[doubted, fine])
+    doubted = make_diagnosis(OURS, PGD, "saturated")
+    fine = make_diagnosis(make_model("softmax"), PGD, "holds")
+    stored = evidence(doubted, fine)
     answers = [asked("ours.pgd >= 0", stored), asked("ours.pgd.low >= 0", stored)]
     assert doubts(answers, stored) == [doubted]
     assert doubts([asked("softmax.pgd >= 0", stored)], stored) == []
