@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -53,9 +55,11 @@ class Affine(Operation):
 
     def transposed(self, rows: Tensor, shapes: list[torch.Size]) -> tuple[Tensor, ...]:
         """The transposed linear map of rows (M, ...), for each input: the derivative in it."""
+        differentiable = torch.is_grad_enabled()
         with torch.enable_grad():
             inputs = [rows.new_zeros((len(rows), *shape), requires_grad=True) for shape in shapes]
-            return torch.autograd.grad(self.apply(*inputs), inputs, rows)
+            outputs = self.apply(*inputs)
+            return torch.autograd.grad(outputs, inputs, rows, create_graph=differentiable)
 
 
 class Convolution(Affine):
@@ -119,6 +123,10 @@ class FullyConnected(Affine):
         """A row of the matrix, and the bias."""
         return self.module.in_features + 2
 
+    def transposed(self, rows: Tensor, shapes: list[torch.Size]) -> tuple[Tensor, ...]:  # noqa: ARG002
+        """Without a pass forward."""
+        return (rows @ self.module.weight,)
+
 
 class Scaling(Affine):
     """A factor and a shift of each channel."""
@@ -169,6 +177,21 @@ class BatchNormalisation(Scaling):
     def __init__(self, module: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
         self.module = module
         self.statistics: tuple[Tensor, Tensor] | None = None
+
+    @contextmanager
+    def statistics_of_next_batch(self) -> Iterator[None]:
+        """While this lasts, those of the batch that the module is given are taken."""
+
+        def take(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            values = given[0].to(self.module.weight.dtype).transpose(0, 1).flatten(1)
+            self.statistics = values.mean(dim=1), values.var(dim=1, correction=0)
+
+        hook = self.module.register_forward_pre_hook(take)
+        try:
+            yield
+        finally:
+            hook.remove()
+            self.statistics = None
 
     def factor_and_shift(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of each channel."""

@@ -90,7 +90,7 @@ def interval_bounds(network: Network, images: Box, rounding: Rounding) -> Bounds
     return Bounds(network, values, errors)
 
 
-def margins(bounds: Bounds, labels: Tensor) -> Tensor:
+def margins(bounds: Bounds, labels: Tensor, back_to: int = 0) -> Tensor:
     """Lower bounds (N, K - 1) of the label's logit less each other one, as the model computes them.
 
     CROWN (Zhang et al. 2018) with the interval bounds for the layers between: linear bounds of the
@@ -101,6 +101,7 @@ def margins(bounds: Bounds, labels: Tensor) -> Tensor:
     Args:
         bounds: of the images.
         labels: int64 (N,).
+        back_to: the value from which they are linear bounds; 0 for the pixels.
     """
     rows = _differences(bounds.values[-1].centre, labels)
     waiting = {len(bounds.values) - 1: rows}
@@ -112,9 +113,9 @@ def margins(bounds: Bounds, labels: Tensor) -> Tensor:
         if len(waiting) == 1:
             found = constants + _lowest(waiting[place], bounds.values[place])
             best = torch.fmax(best, found)
-        rows = waiting.pop(place)
-        if not place:
+        if place <= back_to and len(waiting) == 1:
             break
+        rows = waiting.pop(place)
         layer = bounds.network.layers[place - 1]
         inputs = [bounds.values[index] for index in layer.inputs]
         parts, constant = layer.operation.backward(rows, *inputs)
