@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from robustbench_pcl import plugins
+from robustbench_pcl.cli.certify import Certify
 from robustbench_pcl.cli.check import Check
 from robustbench_pcl.cli.diagnose import Diagnose, Explain
 from robustbench_pcl.cli.exchange import Export
@@ -192,6 +193,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "ablate": Ablate,
     "run": Run,
     "report": Report,
+    "certify": Certify,
     "check": Check,
     "export": Export,
 }

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from robustbench_pcl.report.results import Evidence
 
 OVER_EPS = "eps"
-"""The figure of models' accuracy against the budget, which is not the paper's."""
+CERTIFIED = "certified"
+"""Figures of models, which are not the paper's: accuracy over the budget, and two-sided numbers."""
+OF_MODELS = (OVER_EPS, CERTIFIED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +37,9 @@ class Report(Home):
     figure: Annotated[
         str | None,
         typer.Option(
-            metavar="NUMBER|EPS",
-            help="A figure in the paper, or the models' accuracy over eps; SVG, or PNG by "
-            "--output's name.",
+            metavar="NUMBER|eps|certified",
+            help="A figure in the paper, the models' accuracy over eps, or what is certified of "
+            "them; SVG, or PNG by --output's name.",
             show_default=False,
         ),
     ] = None
@@ -94,11 +96,11 @@ class Report(Home):
             what = "The page is HTML" if self.page else "A figure is a picture"
             cure = "Leave --format out; the end of --output's name says .svg or .png."
             raise UserError(f"{what}, not {self.form}.", cure)
-        if self.figure == OVER_EPS and not self.model:
-            cure = "Name a model: pclbench report --figure eps --model ours."
+        if self.figure in OF_MODELS and not self.model:
+            cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
             raise UserError("A figure over eps is of one model or some.", cure)
-        if self.figure not in (None, OVER_EPS) and self.model:
-            cure = f"Leave --model out, or write --figure {OVER_EPS}."
+        if self.figure not in (None, *OF_MODELS) and self.model:
+            cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
             raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed or self.interval or self.model:
@@ -174,6 +176,14 @@ class Report(Home):
         from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 
         scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
+        if self.figure == CERTIFIED:
+            from robustbench_pcl.report.certificate_figure import certificate_figure
+            from robustbench_pcl.report.certified import stored_certificates
+
+            known = evidence.certificates
+            found = stored_certificates(known, models, self.dataset or [], scale, seed)
+            write_figure(certificate_figure(found), self.output)
+            return
         budgets = stored_budgets(evidence, models, self.dataset or [], scale, seed)
         if self.figure is None:
             diagnoses = newest_diagnoses(evidence, budgets)
