@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
@@ -65,7 +65,7 @@ class Description(BaseModel):
     def _no_number_is_a_truth_value(cls, value: Any, info: Any) -> Any:
         """Refuse ``eps = true``, which would count as 1."""
         kind = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
+        if isinstance(value, bool) and kind not in (bool, bool | None):
             raise ValueError("a truth value is not a number")
         return value
 
