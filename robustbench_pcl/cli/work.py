@@ -125,12 +125,12 @@ def check_external(
     """
     from robustbench_pcl.recipe import ExternalModel
 
-    models = {
-        model.id(): model
-        for task in tasks
-        for model in task.models
-        if isinstance(model, ExternalModel) and workspace.find(task) is None
-    }
+    models: dict[str, ExternalModel] = {}
+    for task in tasks:
+        external = {each.id(): each for each in task.models if isinstance(each, ExternalModel)}
+        made: AnyTask = task
+        if external and workspace.find(made) is None:
+            models |= external
     for model in () if options.dry_run else models.values():
         say(f"{model.name}, before it is attacked:")
         for finding in workspace.inspect(model):

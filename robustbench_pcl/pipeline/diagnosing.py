@@ -68,7 +68,7 @@ class Diagnose(Task[Diagnosis]):
         models = (target, *self.sources)
         for source in self.sources:
             if source.dataset != target.dataset:
-                cause = f"{source.name} is for {source.dataset}, {target.name} {target.dataset}."
+                cause = f"{source.name} is for {source.dataset}, {target.name} is not."
                 raise UserError(cause, "Name a source of the same data set.")
         content = [
             *decides(target),

@@ -39,10 +39,10 @@ def diagnosis_figure(diagnosis: Diagnosis) -> PageFigure:
     Args:
         diagnosis: what is drawn.
     """
-    rows = 0.6 + ROW * len(diagnosis.checks)
+    rows = 0.8 + ROW * len(diagnosis.checks)
 
     def paint(figure: Figure) -> None:
-        above, below = figure.subfigures(2, 1, height_ratios=[TOP, rows])
+        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[TOP, rows])[:, 0]
         over_eps, margins = above.subplots(1, 2)
         checks = below.subplots()
         _paint_over_eps(over_eps, diagnosis)
@@ -54,9 +54,10 @@ def diagnosis_figure(diagnosis: Diagnosis) -> PageFigure:
     return PageFigure(
         title=heading(diagnosis),
         drawing=Drawing(paint, (7.4, TOP + rows)),
-        caption=f"{diagnosis.sentence} A bar is the least that an attempt of the check leaves; the "
-        "line is what the judged attack leaves. Logit margins: of the label over the next class, "
-        "from the 5th to the 95th percentile of the images that are right when clean.",
+        caption=f"{diagnosis.sentence} A bar is the least that an attempt of a check leaves, "
+        "orange where the check fails; the line is what the judged attack leaves. Logit margins: "
+        "of the label over the next class, from the 5th to the 95th percentile of the images that "
+        "are right when clean.",
     )
 
 
@@ -94,18 +95,20 @@ def _paint_margins(axes: Axes, diagnosis: Diagnosis) -> None:
         axes.text(0.5, 0.5, "not measured", ha="center", color=INK, transform=axes.transAxes)
         return
     axes.plot([levels[0], levels[-1]], [0, 0], color=BLUE, linewidth=5, solid_capstyle="butt")
+    last = len(levels) - 1
     for number, level in enumerate(levels):
+        side = "right" if number == 0 else "left" if number == last else "center"
         axes.plot([level], [0], color=INK, marker="|", markersize=16)
         axes.annotate(
             f"{level:.3g}",
             (level, 0),
-            xytext=(0, 12 if number % 2 else -20),
+            xytext=(0, -20 if side in ("left", "right") else 12),
             textcoords="offset points",
-            ha="center",
+            ha=side,
             color=INK,
             fontsize=8.5,
         )
-    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xscale("symlog", linthresh=10)
     axes.set_xlim(min(0.0, levels[0]), max(200.0, 1.5 * levels[-1]))
     axes.axvspan(LOST, axes.get_xlim()[1], color=RED, alpha=0.15, linewidth=0)
     axes.axvspan(SMALLEST, LOST, color=COLOURS[1], alpha=0.15, linewidth=0)
@@ -139,7 +142,18 @@ def _paint_checks(axes: Axes, diagnosis: Diagnosis) -> None:
         tick.set_fontweight("bold" if check.passed is False else "normal")
     axes.set_ylim(len(diagnosis.checks) - 0.4, -0.6)
     axes.set_xlim(0, 108)
-    axes.axvline(per_cent(diagnosis.correct / diagnosis.n), color=INK, linewidth=1, linestyle="--")
+    judged = per_cent(diagnosis.correct / diagnosis.n)
+    axes.axvline(judged, color=INK, linewidth=1, linestyle="--")
+    axes.annotate(
+        "judged",
+        (judged, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="center",
+        color=INK,
+        fontsize=8.5,
+    )
     axes.set_xlabel("left, of all images (%)")
 
 

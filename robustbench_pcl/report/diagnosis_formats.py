@@ -162,8 +162,9 @@ def _parts(diagnosis: Diagnosis) -> dict[str, object]:
 
 def _text(diagnosis: Diagnosis) -> str:
     """All of it for a terminal, 80 columns wide."""
+    sentence = "\n".join(_wrapped(diagnosis.sentence, WIDTH))
     blocks = [
-        f"{textwrap.fill(heading(diagnosis), WIDTH)}\n{textwrap.fill(diagnosis.sentence, WIDTH)}",
+        f"{textwrap.fill(heading(diagnosis), WIDTH)}\n{sentence}",
         text_table(NUMBERS, list(number_lines(diagnosis)), numbers=True),
         text_table(CHECKS, list(check_lines(diagnosis))),
     ]
@@ -188,9 +189,15 @@ def text_table(heads: Line, rows: Sequence[Line], *, numbers: bool = False) -> s
     widths[-1] = min(max(map(len, columns[-1])), WIDTH - sum(widths[:-1]) - 2 * len(widths[:-1]))
     printed = []
     for row in (heads, tuple("─" * width for width in widths), *rows):
-        cells = [textwrap.wrap(entry, width) for entry, width in zip(row, widths, strict=True)]
+        cells = [_wrapped(entry, width) for entry, width in zip(row, widths, strict=True)]
         for first, *others in zip_longest(*cells, fillvalue=""):
             place = str.rjust if numbers else str.ljust
             padded = [first.ljust(widths[0]), *map(place, others, widths[1:])]
             printed.append("  ".join(padded).rstrip())
     return "\n".join(printed)
+
+
+def _wrapped(entry: str, width: int) -> list[str]:
+    """The entry in lines; none begins with a per cent sign."""
+    lines = textwrap.wrap(entry.replace(" %", "\N{NO-BREAK SPACE}%"), width)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

@@ -156,8 +156,8 @@ def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Lin
             _passes(each.backward_passes),
         )
     if budget.attacks:
-        code = budget.diagnosis and budget.diagnosis.code
-        yield ("Worst case", *_accuracy(*budget.worst_case), *verdict(code), *empty)
+        code = verdict(budget.verdict)
+        yield ("Worst case", *_accuracy(*budget.worst_case), *code, *empty)
 
 
 def compared_lines(comparison: Comparison) -> Iterator[Line]:
@@ -244,7 +244,7 @@ def _records(budget: Budget) -> Iterator[dict[str, Any]]:
     for each in budget.attacks:
         yield {**shared, **_attack(each)}
     if budget.attacks:
-        verdict = _verdict(budget.diagnosis and budget.diagnosis.code)
+        verdict = _verdict(budget.verdict)
         yield {**shared, "attack": "Worst case", **_shares(*budget.worst_case), **verdict}
 
 

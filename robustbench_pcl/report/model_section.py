@@ -108,6 +108,11 @@ class Budget:
         return ", ".join([model, f"{self.model.scale} scale", *self.conditions])
 
     @property
+    def verdict(self) -> str | None:
+        """The code of the diagnosis that speaks of the worst case, or None."""
+        return self.diagnosis.code if self.diagnosis else None
+
+    @property
     def has_verdicts(self) -> bool:
         """Whether a diagnosis speaks of any of its numbers."""
         return self.diagnosis is not None or any(each.record.verdict for each in self.attacks)

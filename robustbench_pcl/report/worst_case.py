@@ -70,7 +70,7 @@ class WorstCase:
     @property
     def verdict(self) -> str | None:
         """The code of the diagnosis that speaks of it, or None."""
-        return self.diagnosis and self.diagnosis.code
+        return self.diagnosis.code if self.diagnosis else None
 
 
 def worst_cases(evidence: Evidence, cells: Sequence[Cell], answers: Answers) -> Iterator[WorstCase]:
