@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from robustbench_pcl.report.certified import TwoSided
 from robustbench_pcl.report.figures import PageFigure
@@ -60,7 +61,8 @@ def certificate_figure(found: Sequence[TwoSided]) -> PageFigure:
 def _said(found: TwoSided, models: int) -> list[str]:
     """A model's sentences, after its name where there are several."""
     name = found.certificate.target.recipe.name
-    return [f"{name}: {words}" if models > 1 else words for words in found.sentences]
+    said = [*found.sentences, *found.why]
+    return [f"{name}: {words}" if models > 1 else words for words in said]
 
 
 def _paint(axes: Axes, found: TwoSided) -> None:
@@ -69,9 +71,10 @@ def _paint(axes: Axes, found: TwoSided) -> None:
     bands = [found.at(float(each)) for each in eps]
     lower = np.array([band.lower for band in bands])
     upper = np.array([band.upper for band in bands])
+    axes.plot(eps, lower, color=BLUE, label="certified")
     axes.fill_between(eps, lower, upper, color=INK, alpha=0.18, linewidth=0, label="not known")
     axes.plot(eps, upper, color=RED, linestyle="--", label="withstood the attacks")
-    axes.plot(eps, lower, color=BLUE, label="certified")
+    axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
     axes.set_ylim(0, 102)
     axes.set_xlim(0, certificate.largest_eps)
     axes.set_xlabel("eps, in pixels of [0, 1]")
@@ -92,8 +95,8 @@ def _name_the_band(
 ) -> None:
     """Write what the band is where it is highest, if there is room; the legend says it anyway."""
     height = upper - lower
-    widest = np.flatnonzero(height > 0.9 * height.max())
-    place = int(widest[len(widest) // 2])
+    inner = slice(len(eps) // 6, -(len(eps) // 6))  # words at an edge would leave the plot
+    place = inner.start + int(np.argmax(height[inner]))
     if height[place] < ROOM:
         return
     middle = (lower[place] + upper[place]) / 2

@@ -91,7 +91,7 @@ def _parts(found: TwoSided) -> dict[str, object]:
     """What a template is filled with."""
     return {
         "heading": heading(found),
-        "sentences": found.sentences,
+        "sentences": [*found.sentences, *found.why],
         "heads": HEADS,
         "rows": list(lines(found)),
         "notes": notes(found),
@@ -100,7 +100,7 @@ def _parts(found: TwoSided) -> dict[str, object]:
 
 def _text(found: TwoSided) -> str:
     """All of it for a terminal, 80 columns wide; what one wants to know comes first."""
-    said = "\n".join(textwrap.fill(words, WIDTH) for words in found.sentences)
+    said = "\n".join(textwrap.fill(words, WIDTH) for words in (*found.sentences, *found.why))
     listed = [
         textwrap.fill(words, WIDTH, initial_indent="- ", subsequent_indent="  ")
         for words in notes(found)
@@ -140,10 +140,10 @@ def _numbers(band: Band) -> dict[str, Any]:
 def _content(found: TwoSided) -> dict[str, Any]:
     """All of it as JSON has it, the radii of each image among it."""
     certificate = found.certificate
-    own = certificate.content()
+    own, said = certificate.content(), [*found.sentences, *found.why]
     return {
         **_which(found),
-        "sentences": [words.replace("\N{NO-BREAK SPACE}", " ") for words in found.sentences],
+        "sentences": [words.replace("\N{NO-BREAK SPACE}", " ") for words in said],
         "budgets": [_numbers(found.at(eps)) for eps in found.budgets],
         "ladder": [_numbers(band) for band in found.ladder],
         **{name: own[name] for name in ("id", "method", "largest_eps", "n", "found_by", "reason")},

@@ -105,30 +105,30 @@ class TwoSided:
 
     @property
     def sentences(self) -> list[str]:
-        """One for each budget, and why no more is certified where nothing is."""
-        return [words for eps in self.budgets for words in self.sentences_at(eps)]
+        """One for each budget: between how many images withstand every perturbation."""
+        return [self._sentence(self.at(eps)) for eps in self.budgets]
 
-    def sentences_at(self, eps: float) -> list[str]:
-        """Between how many images withstand every perturbation within a budget, in a sentence."""
-        band = self.at(eps)
-        budget, images = f"At {show_budget(eps, None).replace(' =', '')}", f"of {band.n} images"
+    @property
+    def why(self) -> list[str]:
+        """Why nothing is certified, where that is so within a budget."""
+        bands = map(self.at, self.budgets)
+        if not any(band.withstood and not band.certified for band in bands):
+            return []
+        largest = max(self.certificate.certified)
+        reason = self.certificate.reason or f"the largest certified radius is {largest:.3g}"
+        return [f"Certified {percent('0')}: {reason}."]
+
+    def _sentence(self, band: Band) -> str:
+        """Between how many images withstand every perturbation within a budget."""
+        budget, images = show_budget(band.eps, None).replace(" =", ""), f"of {band.n} images"
         if band.certified == band.withstood:
             share = f"exactly {percent(show_measured(band.lower))} {images}"
-            said = [f"{budget}, {share} withstand every perturbation."]
-        else:
-            ends = f"{show_measured(band.lower)} and {percent(show_measured(band.upper))}"
-            said = [
-                f"{budget}, between {ends} {images} withstand every perturbation; "
-                f"{show_measured(band.not_known)} points are not known."
-            ]
-        if not band.certified and band.withstood:
-            said.append(f"Certified {percent('0')}: {self._why()}.")
-        return said
-
-    def _why(self) -> str:
-        """Why nothing is certified."""
-        largest = max(self.certificate.certified)
-        return self.certificate.reason or f"the largest certified radius is {largest:.3g}"
+            return f"At {budget}, {share} withstand every perturbation."
+        ends = f"{show_measured(band.lower)} and {percent(show_measured(band.upper))}"
+        return (
+            f"At {budget}, between {ends} {images} withstand every perturbation; "
+            f"{show_measured(band.not_known)} points are not known."
+        )
 
 
 def stored_certificates(
