@@ -63,6 +63,7 @@ COMMANDS = (
         "--home",
         " ",
     ),
+    Command("certify", f"--dataset --eps --file {OWN} {WORK}"),
     Command(
         "check",
         "--require --requirements --table --model --dataset --scale --seed --eps --format --output "

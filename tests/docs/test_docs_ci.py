@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from attack_toys import nearest_mean
 from typer.testing import CliRunner
 
 from robustbench_pcl import Workspace
@@ -31,14 +31,7 @@ class Net(nn.Sequential):
 def repository(tmp_path, monkeypatch):
     """A folder with a model that classifies by the nearest class mean, and what is required."""
     monkeypatch.chdir(tmp_path)
-    train = Workspace(device="cpu").dataset("digits").train
-    pixels = torch.as_tensor(train.images.copy()).flatten(1) / 255
-    labels = torch.as_tensor(train.labels.copy()).long()
-    means = torch.stack([pixels[labels == label].mean(0) for label in range(10)])
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with torch.no_grad():
-        model[1].weight.copy_(2 * means)
-        model[1].bias.copy_(-means.square().sum(1))
+    model = nearest_mean(Workspace(device="cpu").dataset("digits").train)
     torch.save(model.state_dict(), "my_model.pt")
     Path("my_model.py").write_text(MODEL)
     Path("required.txt").write_text(REQUIRED)

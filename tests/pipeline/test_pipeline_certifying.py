@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from attack_toys import nearest_mean
 
 from robustbench_pcl import PGD, Workspace
 from robustbench_pcl.errors import UserError
@@ -25,18 +25,6 @@ class Net(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Flatten(), nn.Linear(64, 10))
 """
-
-
-def nearest_mean(train):
-    """A linear model that decides for the nearest class mean."""
-    pixels = torch.as_tensor(train.images.copy()).flatten(1) / 255
-    labels = torch.as_tensor(train.labels.copy())
-    means = torch.stack([pixels[labels == label].mean(0) for label in range(10)])
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    with torch.no_grad():
-        model[1].weight.copy_(2 * means)
-        model[1].bias.copy_(-means.square().sum(1))
-    return model
 
 
 @pytest.fixture(scope="module")
