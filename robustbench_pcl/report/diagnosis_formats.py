@@ -10,6 +10,7 @@ from itertools import zip_longest
 import pandas as pd
 
 from robustbench_pcl.data.datasets import DATASETS
+from robustbench_pcl.diagnosis.codes import explanation
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.formatting import (
     MISSING,
@@ -147,6 +148,7 @@ def _parts(diagnosis: Diagnosis) -> dict[str, object]:
         "heading": heading(diagnosis),
         "sentence": diagnosis.sentence,
         "further": further(diagnosis),
+        "explanation": explanation(diagnosis.code),
         "number_heads": NUMBERS,
         "numbers": list(number_lines(diagnosis)),
         "competence_heads": COMPETENCE,
