@@ -173,13 +173,14 @@ class Report(Home):
         from robustbench_pcl.report.model_formats import render_models
         from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 
-        scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
-        budgets = stored_budgets(evidence, models, self.dataset or [], scale, seed)
+        which = (self.dataset or [], read_scale(self.scale), next(iter(self.seed or ()), None))
         if self.figure is None:
-            diagnoses = newest_diagnoses(evidence, budgets)
+            diagnoses = newest_diagnoses(evidence, models, *which)
+            diagnosed = {each.target.recipe.name for each in diagnoses}
+            budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
             write(render_models(budgets, self.form.value, diagnoses), self.output)
         else:
-            write_figure(model_figure(budgets), self.output)
+            write_figure(model_figure(stored_budgets(evidence, models, *which)), self.output)
 
 
 def read_figure(text: str) -> int:
