@@ -21,7 +21,7 @@ from reading import parsed
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.report.diagnosis_figure import diagnosis_figure
-from robustbench_pcl.report.diagnosis_formats import check_lines, render_diagnoses
+from robustbench_pcl.report.diagnosis_formats import check_lines, commands_of, render_diagnoses
 from robustbench_pcl.report.model_formats import heads, lines, render_models
 from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 from robustbench_pcl.report.page import diagnosis_page, full_page
@@ -150,7 +150,18 @@ def test_a_page_has_picture_tables_and_commands_and_needs_nothing_else():
     assert text.count(ENVIRONMENT.torch) == 1
     assert (
         "pclbench diagnose ours --dataset cifar10 --scale quick --attack pgd --eps 0.03 "
-        "--images 200" in text
+        "--images 200\n" in text
+    )
+
+
+def test_the_command_makes_the_same_diagnosis_again():
+    attack = make_attack("pgd", steps=40, norm="l2", eps=0.5)
+    found = make_diagnosis(OURS, attack, seed=3, sources=(SOFTMAX,))
+    assert commands_of(found) == (
+        "pclbench diagnose ours --dataset cifar10 --scale quick --attack pgd --eps 0.5 "
+        "--images 200 --seed 3 --set norm=l2 --set steps=40 "
+        "--set relative_step_size=0.0625 --source softmax",
+        "pclbench explain PCL103",
     )
 
 
