@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robustbench_pcl.cli.choices import Format, code_names, offered, recipe_names
-from robustbench_pcl.cli.options import Attacks, FormatOption, Models
-from robustbench_pcl.cli.output import print_rows, say, write
+from robustbench_pcl.cli.options import Attacks, FilesOption, FormatOption, Models
+from robustbench_pcl.cli.output import PAGES, PICTURES, print_rows, say, write
 from robustbench_pcl.cli.work import Work, carry_out, check_external
 from robustbench_pcl.errors import UserError, unknown_name
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from robustbench_pcl.diagnosis.codes import Explanation
     from robustbench_pcl.store.diagnoses import Diagnosis
 
-PICTURES, PAGES = (".svg", ".png"), (".html",)
 WIDTH = 80
 
 
@@ -49,15 +47,7 @@ class Diagnose(Work, Models, Attacks):
             autocompletion=offered(recipe_names),
         ),
     ] = None
-    file: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--file",
-            "-o",
-            help="Also draw it (.svg, .png), or write a page (.html); may be repeated.",
-            show_default=False,
-        ),
-    ] = None
+    file: FilesOption = None
 
     def __call__(self) -> None:
         """Diagnose it with each attack, budget and seed, and print what was found."""

@@ -16,6 +16,7 @@ from robustbench_pcl.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from robustbench_pcl.configuration import Mode
     from robustbench_pcl.pipeline.artefacts import AnyTask
+    from robustbench_pcl.pipeline.certifying import Certify
     from robustbench_pcl.pipeline.diagnosing import Diagnose
     from robustbench_pcl.pipeline.executors import Executor
     from robustbench_pcl.pipeline.tasks import Measure
@@ -115,7 +116,7 @@ def carry_out(
 
 
 def check_external(
-    tasks: "Iterable[Measure | Diagnose]", workspace: "Workspace", options: Work
+    tasks: "Iterable[Measure | Diagnose | Certify]", workspace: "Workspace", options: Work
 ) -> None:
     """Say, before it is attacked, whether a user's own model can be judged.
 

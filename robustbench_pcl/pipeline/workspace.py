@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robustbench_pcl.attacks.base import Attack, Norm
-from robustbench_pcl.configuration import Mode, Scale
+from robustbench_pcl.configuration import Mode, Scale, parse_eps
 from robustbench_pcl.evaluation import imported
 from robustbench_pcl.lazy import LazyModule, torch
 from robustbench_pcl.pipeline.artefacts import Artefacts
+from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.models import add_external
 from robustbench_pcl.pipeline.stored import StoredWorstCase, judge, worst_case
@@ -21,6 +22,7 @@ from robustbench_pcl.pipeline.training import stored
 from robustbench_pcl.recipe import AnyModel, Channels, ExternalModel, Recipe, read_origin
 from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
+from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, View
@@ -215,6 +217,20 @@ class Workspace(Artefacts):
         if eps is not None:
             complete = complete.complete({**complete.dump(), "eps": eps})
         return self.make(Diagnose(model, complete, images, seed, tuple(sources)))
+
+    def certify(
+        self, model: AnyModel, images: int | None = None, largest_eps: str | float | None = None
+    ) -> Certificate:
+        """For each image the certified radius of a model, and the smallest that fools it.
+
+        Args:
+            model: a recipe, which is trained first, or an external model.
+            images: how many test images; the scale's own number, 200 at most, if None.
+            largest_eps: no radius beyond it is looked for, in pixels of [0, 1]; twice the paper's
+                budget for the data set if None.
+        """
+        largest = None if largest_eps is None else parse_eps(largest_eps)
+        return self.make(Certify(model, images, largest))
 
     def export(self, what: str, output: Path | str) -> int:
         """Write a set or a measurement, by its id or file, as .h5, .npz, .csv or .jsonl.

@@ -17,6 +17,7 @@ from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.diagnosis_formats import render_diagnoses
 from robustbench_pcl.report.formatting import listed, short_code, show_interval, show_measured
 from robustbench_pcl.report.model_comparison import Comparison, comparisons
+from robustbench_pcl.report.model_report import stored_bands
 from robustbench_pcl.report.model_section import AttackResult, Budget
 from robustbench_pcl.report.render import FORMATS, Verbatim, escape_markdown, fill
 from robustbench_pcl.report.text import WIDTH
@@ -108,6 +109,8 @@ def notes(budgets: Sequence[Budget]) -> Iterator[str]:
     """Where images and numbers come from, once for all sections."""
     for name, images in dict.fromkeys((each.title, each.model.images) for each in budgets):
         yield f"Images of {name} from {images}."
+    for band in stored_bands(budgets):
+        yield from (f"{band.certificate.target.recipe.name}: {words}" for words in band.why)
     devices = {each.record.device for budget in budgets for each in budget.attacks}
     if devices:
         yield f"Seconds on {listed(sorted(devices))}."

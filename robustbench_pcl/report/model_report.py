@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.statistics import Bools, felled_alone, optimality
-from robustbench_pcl.report.diagnosed import Diagnosed
+from robustbench_pcl.report.certified import TwoSided, two_sided
 from robustbench_pcl.report.formatting import listed, per_cent
 from robustbench_pcl.report.model_section import NORMS, AttackResult, Budget, unpacked
 from robustbench_pcl.report.notes import DIGEST
@@ -112,7 +113,7 @@ def _budgets_of(
     }
     for _, rows in sorted(groups.items(), key=_place):
         measured = [row for row in rows if hasattr(row, "verdicts") and seed in (None, row.seed)]
-        yield from _budgets(measured, evidence.diagnosed)
+        yield from _budgets(measured, evidence)
 
 
 def _place(stored: tuple[tuple[str, Scale], object]) -> tuple[object, ...]:
@@ -138,7 +139,7 @@ def _nothing_stored(evidence: Evidence, name: str) -> UserError:
     )
 
 
-def _budgets(rows: Sequence[Record], diagnosed: Diagnosed) -> Iterator[Budget]:
+def _budgets(rows: Sequence[Record], evidence: Evidence) -> Iterator[Budget]:
     """The sections of one name, data set and scale, by model, images, norm and rising budget."""
     by_images: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for row in rows:
@@ -152,10 +153,35 @@ def _budgets(rows: Sequence[Record], diagnosed: Diagnosed) -> Iterator[Budget]:
             within = [row for row in attacked if _is_within(row, norm, eps)]
             right = None if clean is None else unpacked(clean)
             attacks = tuple(_attack_results(within, norm, eps, right))
-            diagnosis = None if eps is None else diagnosed.of(model, data, {norm: eps})
-            yield Budget(names[model], group[0], norm, eps, clean, attacks, diagnosis)
+            diagnosis = None if eps is None else evidence.diagnosed.of(model, data, {norm: eps})
+            budget = Budget(names[model], group[0], norm, eps, clean, attacks, diagnosis)
+            yield replace(budget, certified=_certified(evidence, budget))
         if not attacked:
-            yield Budget(names[model], group[0], None, None, clean, ())
+            budget = Budget(names[model], group[0], None, None, clean, ())
+            yield replace(budget, certified=_certified(evidence, budget))
+
+
+def _certified(evidence: Evidence, budget: Budget) -> TwoSided | None:
+    """The newest two-sided numbers of a model within a section's budget, the usual one's if none.
+
+    They are of L-infinity.
+    """
+    if budget.norm not in (None, "linf") or (budget.norm and budget.eps is None):
+        return None
+    eps = dataset_spec(budget.model.dataset).eps if budget.eps is None else budget.eps
+    known = [
+        each
+        for each in evidence.certificates
+        if (each.target.key, each.data.digest) == (budget.model.model, budget.model.data)
+        and each.largest_eps >= eps
+    ]
+    return two_sided(known[-1], [eps]) if known else None
+
+
+def stored_bands(budgets: Sequence[Budget]) -> list[TwoSided]:
+    """The two-sided numbers of the models of some sections, each model's once."""
+    found = {each.certified.certificate.id: each.certified for each in budgets if each.certified}
+    return [two_sided(each.certificate) for each in found.values()]
 
 
 def _distinct_names(rows: Iterable[Record]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from robustbench_pcl.data.datasets import DATASETS
 from robustbench_pcl.evaluation.statistics import Bools, chao1
+from robustbench_pcl.report.certified import TwoSided
 from robustbench_pcl.report.formatting import counted, listed, per_cent, show_budget
 from robustbench_pcl.report.results import Record
 from robustbench_pcl.store.diagnoses import Diagnosis
@@ -70,6 +71,7 @@ class Budget:
         clean: the measurement of the clean images, if there is one.
         attacks: that were run with this budget or less, the strongest last.
         diagnosis: that speaks of the worst case, or None.
+        certified: two-sided numbers within the budget, or the data set's; None if none are stored.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Budget:
     clean: Record | None
     attacks: tuple[AttackResult, ...]
     diagnosis: Diagnosis | None = None
+    certified: TwoSided | None = None
 
     @property
     def title(self) -> str:
@@ -151,6 +154,7 @@ class Budget:
 
     def notes(self) -> Iterator[str]:
         """What a reader of the numbers has to know, one sentence or two each."""
+        yield from self.certified.sentences if self.certified else ()
         if not self.attacks:
             command = f"pclbench attack {self.model.target} --dataset {self.model.dataset}"
             yield f"Not attacked yet: {command} --scale {self.model.scale}"

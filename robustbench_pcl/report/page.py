@@ -14,6 +14,9 @@ from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.environment import Environment as EnvironmentRecord
 from robustbench_pcl.paper.independent import independent_results
 from robustbench_pcl.paper.tables import published_numbers
+from robustbench_pcl.report.certificate_figure import certificate_figure
+from robustbench_pcl.report.certificate_formats import command_of, render_certificates
+from robustbench_pcl.report.certified import TwoSided
 from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
 from robustbench_pcl.report.diagnosis_figure import diagnosis_figure
 from robustbench_pcl.report.diagnosis_formats import commands_of, render_diagnoses
@@ -26,7 +29,12 @@ from robustbench_pcl.report.figures import (
 )
 from robustbench_pcl.report.formatting import listed, show_budget
 from robustbench_pcl.report.model_formats import render_models, title
-from robustbench_pcl.report.model_report import attacked_models, newest_diagnoses, stored_budgets
+from robustbench_pcl.report.model_report import (
+    attacked_models,
+    newest_diagnoses,
+    stored_bands,
+    stored_budgets,
+)
 from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import Evidence
@@ -101,6 +109,8 @@ def full_page(
         for part in asked
     ]
     figures += [diagnosis_figure(each) for part in diagnosed for each in part]
+    bands = [band for part in asked for band in stored_bands(part)]
+    figures += [certificate_figure(bands)] if bands else []
     commands = _commands(tables, figures, models)
     return page(
         [*tables, *described],
@@ -132,6 +142,27 @@ def diagnosis_page(diagnoses: Sequence[Diagnosis]) -> str:
         diagnoses=[render_diagnoses([each], "html") for each in diagnoses],
         environments=[each.environment for each in diagnoses],
         commands=[command for each in diagnoses for command in commands_of(each)],
+    )
+
+
+def certificate_page(found: Sequence[TwoSided]) -> str:
+    """A page of its own for two-sided numbers: one picture, and a table of each model.
+
+    Args:
+        found: at least one.
+    """
+    recipes = [each.certificate.target.recipe for each in found]
+    return _filled(
+        title=f"What is certified: {listed(dict.fromkeys(recipe.name for recipe in recipes))}",
+        lead="How many images withstand every perturbation, from below and from above.",
+        facts={
+            "data set": listed(dict.fromkeys(recipe.dataset for recipe in recipes)),
+            "scale": listed(dict.fromkeys(recipe.scale for recipe in recipes)),
+        },
+        figures=[certificate_figure(found)],
+        diagnoses=[render_certificates([each], "html") for each in found],
+        environments=[each.certificate.environment for each in found],
+        commands=[command_of(each) for each in found],
     )
 
 

@@ -16,6 +16,7 @@ from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.diagnosed import Diagnosed
 from robustbench_pcl.report.formatting import per_cent
+from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
 from robustbench_pcl.store.records import (
@@ -147,12 +148,14 @@ class Evidence:
         trainings: one row per training (:data:`TRAINING_COLUMNS`), oldest first.
         embeddings: features as points in the plane, oldest first.
         diagnoses: whether numbers hold, oldest first.
+        certificates: certified and fooling radii, oldest first.
     """
 
     measurements: pd.DataFrame
     trainings: pd.DataFrame
     embeddings: Sequence[Embedding] = ()
     diagnoses: Sequence[Diagnosis] = ()
+    certificates: Sequence[Certificate] = ()
 
     @cached_property
     def diagnosed(self) -> Diagnosed:
@@ -285,6 +288,7 @@ def load_evidence(paths: Paths) -> Evidence:
         training_frame(load_trainings(paths)),
         tuple(load_embeddings(paths.embeddings)),
         tuple(diagnoses),
+        tuple(load_records(paths.certificates, Certificate)),
     )
 
 

@@ -45,6 +45,7 @@ class WorstCase:
         elsewhere: source -> attacks whose images were made on it, not on the model.
         ensembles: :data:`ENSEMBLES` that it was attacked with, with all of the budget -> record.
         pgd_only: nothing but :data:`PGD_LIKE` attacks.
+        measurements: the ids of those that it is over.
         diagnosis: that speaks of it, or None.
     """
 
@@ -63,6 +64,7 @@ class WorstCase:
     elsewhere: Mapping[str, tuple[str, ...]]
     ensembles: Mapping[str, Record]
     pgd_only: bool
+    measurements: tuple[str, ...]
     diagnosis: Diagnosis | None = None
 
     @property
@@ -150,6 +152,7 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
         elsewhere={source: _named(rows, eps) for source, rows in elsewhere.items()},
         ensembles=_ensembles(own, eps),
         pgd_only={record.parameters["name"] for record in own} <= PGD_LIKE,
+        measurements=tuple(record.id for record in records),
         diagnosis=evidence.diagnosed.of(model.model, records[0].data, {"linf": eps}),
     )
 

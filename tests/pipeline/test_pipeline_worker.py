@@ -9,6 +9,7 @@ import pytest
 from robustbench_pcl import PGD, Workspace, load_recipe, plugins
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline import worker
+from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.planner import KINDS
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
@@ -33,6 +34,8 @@ def tasks():
         Embed(ours, View(layer=5, epoch=3)),
         Diagnose(source, ATTACK, 7, 3, (source,)),
         Diagnose(ours, ATTACK),
+        Certify(source, 7, 0.3),
+        Certify(ours),
     ]
 
 

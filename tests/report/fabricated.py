@@ -15,6 +15,7 @@ from robustbench_pcl.paper.tables import Cell, published
 from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.recipes.load import load_attack, load_recipe
 from robustbench_pcl.report.results import Evidence, measurement_frame, training_frame
+from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import CODES, Check, Competence, Diagnosis, Verdict
 from robustbench_pcl.store.embeddings import Embedding
 from robustbench_pcl.store.records import (
@@ -142,6 +143,34 @@ def make_training(
     return TrainingRecord(recipe=recipe, **{**fields, **changes})
 
 
+def make_certificate(
+    target: ModelRecord | None = None,
+    radii: Sequence[tuple[float, float | None]] = ((0.0, 0.0), (0.01, 0.05), (0.04, None)),
+    **changes: Any,
+) -> Certificate:
+    """A certificate of as many images as there are pairs of a certified and a fooling radius."""
+    target = target or make_model()
+    certified, fooling = zip(*radii, strict=True)
+    fields: dict[str, Any] = {
+        "id": digest([target.weights, radii]),
+        "data": make_data(target.recipe.dataset),
+        "method": "crown",
+        "largest_eps": 0.06,
+        "found_by": "bisection by PGD",
+        "reason": "",
+        "seconds": 1.0,
+        "environment": ENVIRONMENT,
+        "created": "2025-01-01T00:00:00+00:00",
+    }
+    return Certificate(
+        target=target,
+        n=len(radii),
+        certified=certified,
+        fooling=fooling,
+        **{**fields, **changes},
+    )
+
+
 def make_answers(
     number: int, datasets: Sequence[str], n: int = 1000
 ) -> list[Measurement | TrainingRecord]:
@@ -250,7 +279,7 @@ def make_diagnosis(
 
 
 def make_evidence(
-    records: Iterable[Measurement | TrainingRecord | Diagnosis],
+    records: Iterable[Measurement | TrainingRecord | Diagnosis | Certificate],
     embeddings: Sequence[Embedding] = (),
 ) -> Evidence:
     """The records as if they had been stored, oldest first."""
@@ -262,4 +291,5 @@ def make_evidence(
         training_frame([record for record in ordered if isinstance(record, TrainingRecord)]),
         embeddings,
         diagnoses,
+        [record for record in ordered if isinstance(record, Certificate)],
     )
