@@ -15,10 +15,10 @@ from robustbench_pcl.errors import UserError
 if TYPE_CHECKING:
     from robustbench_pcl.report.results import Evidence
 
-OVER_EPS = "eps"
-CERTIFIED = "certified"
-"""Figures of models, which are not the paper's: accuracy over the budget, and two-sided numbers."""
-OF_MODELS = (OVER_EPS, CERTIFIED)
+OVER_EPS, OVER_STEPS, CERTIFIED = "eps", "steps", "certified"
+"""Figures of models, which are not the paper's: accuracy over the budget, accuracy over a long
+training's steps, and two-sided numbers."""
+OF_MODELS = (OVER_EPS, OVER_STEPS, CERTIFIED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class Report(Home):
     figure: Annotated[
         str | None,
         typer.Option(
-            metavar="NUMBER|eps|certified",
-            help="A figure in the paper, the models' accuracy over eps, or what is certified of "
-            "them; SVG, or PNG by --output's name.",
+            metavar="NUMBER|eps|steps|certified",
+            help="A figure in the paper, the models' accuracy over eps or over training steps, or "
+            "what is certified of them; SVG, or PNG by --output's name.",
             show_default=False,
         ),
     ] = None
@@ -98,7 +98,7 @@ class Report(Home):
             raise UserError(f"{what}, not {self.form}.", cure)
         if self.figure in OF_MODELS and not self.model:
             cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
-            raise UserError("A figure over eps is of one model or some.", cure)
+            raise UserError(f"The figure {self.figure} is of one model or some.", cure)
         if self.figure not in (None, *OF_MODELS) and self.model:
             cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
             raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
@@ -171,25 +171,36 @@ class Report(Home):
 
     def _show_models(self, evidence: "Evidence", models: Sequence[str]) -> None:
         """Print or write all that is stored of some models, or draw it over eps."""
+        if self.figure == OVER_STEPS:
+            self._show_trajectories(evidence, models)
+            return
         from robustbench_pcl.report.figures import model_figure
         from robustbench_pcl.report.model_formats import render_models
         from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 
-        scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
+        which = (self.dataset or [], read_scale(self.scale), next(iter(self.seed or ()), None))
         if self.figure == CERTIFIED:
             from robustbench_pcl.report.certificate_figure import certificate_figure
             from robustbench_pcl.report.certified import stored_certificates
 
-            known = evidence.certificates
-            found = stored_certificates(known, models, self.dataset or [], scale, seed)
+            found = stored_certificates(evidence.certificates, models, *which)
             write_figure(certificate_figure(found), self.output)
             return
-        budgets = stored_budgets(evidence, models, self.dataset or [], scale, seed)
         if self.figure is None:
-            diagnoses = newest_diagnoses(evidence, budgets)
+            diagnoses = newest_diagnoses(evidence, models, *which)
+            diagnosed = {each.target.recipe.name for each in diagnoses}
+            budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
             write(render_models(budgets, self.form.value, diagnoses), self.output)
         else:
-            write_figure(model_figure(budgets), self.output)
+            write_figure(model_figure(stored_budgets(evidence, models, *which)), self.output)
+
+    def _show_trajectories(self, evidence: "Evidence", models: Sequence[str]) -> None:
+        """Draw long trainings over their steps."""
+        from robustbench_pcl.report.trajectory import trajectory_figure
+
+        scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
+        names = self.dataset or []
+        write_figure(trajectory_figure(evidence, models, names, scale, seed), self.output)
 
 
 def read_figure(text: str) -> int:

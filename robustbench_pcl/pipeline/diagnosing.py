@@ -118,6 +118,7 @@ class Diagnose(Task[Diagnosis]):
             target=target.record,
             data=dataset.record("test"),
             attack=self.attack.dump(),
+            sources=tuple(each.record for each in others),
             **{name: getattr(found, name) for name in FOUND},
             environment=current_environment(artefacts.device),
             created=now(),

@@ -88,6 +88,8 @@ class Diagnosis(StoredRecord):
         eps: the budget, in pixels of [0, 1].
         n: images.
         seed: of random starts.
+        sources: other models whose adversarial images were tried.
+        rule: version of the questions and of where lines are drawn.
         verdict: the answer.
         code: of the verdict ("PCL103").
         sentence: the answer with its figures, in one sentence.
@@ -111,6 +113,8 @@ class Diagnosis(StoredRecord):
     eps: float
     n: int
     seed: int
+    sources: tuple[ModelRecord, ...] = ()
+    rule: int = RULE
     verdict: Verdict
     code: str
     sentence: str

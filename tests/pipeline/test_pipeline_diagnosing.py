@@ -92,6 +92,7 @@ def test_other_models_are_asked_for_images(workspace, tiny):
     found = workspace.diagnose(tiny(), images=12, sources=[tiny("ours"), tiny("ours-pgd")])
     (transfer,) = [check for check in found.checks if check.code == "PCL202"]
     assert transfer.passed is not None
+    assert [source.recipe.name for source in found.sources] == ["ours", "ours-pgd"]
     assert {"ours", "ours-pgd"} <= {word for name in transfer.measured for word in name.split()}
 
 
