@@ -192,7 +192,7 @@ def network_of(model: nn.Module) -> Network:
             continue
         operation, inputs = _read(node, modules)
         if not all(each in places for each in inputs):
-            raise _unknown(node)
+            raise _unknown(node, modules)
         if operation is None:
             places[node] = places[inputs[0]]
         else:
@@ -244,11 +244,13 @@ def _read(
     raise _unknown(node, modules)
 
 
-def _unknown(node: fx.Node, modules: dict[str, nn.Module] | None = None) -> NotSupportedError:
+def _unknown(node: fx.Node, modules: dict[str, nn.Module]) -> NotSupportedError:
     name = getattr(node.target, "__name__", str(node.target))
-    if node.op == "call_module" and modules:
+    if node.op == "call_module":
         return NotSupportedError(f"layer {name} ({type(modules[name]).__name__}) is not supported")
-    return NotSupportedError(f"the operation {name} is not supported")
+    inside = [key for key in node.meta.get("nn_module_stack", {}) if key]
+    where = f" of layer {inside[-1]} ({type(modules[inside[-1]]).__name__})" if inside else ""
+    return NotSupportedError(f"the operation {name}{where} is not supported")
 
 
 def _reshaping(node: fx.Node) -> Operation:

@@ -25,7 +25,7 @@ class Box:
     @classmethod
     def between(cls, lower: Tensor, upper: Tensor) -> Box:
         """The box with these ends."""
-        return cls((lower + upper) / 2, (upper - lower) / 2)
+        return cls(0.5 * (lower + upper), 0.5 * (upper - lower))
 
     @property
     def lower(self) -> Tensor:
@@ -108,12 +108,17 @@ class Rectifier(Operation):
     def box(self, *inputs: Box) -> Box:
         """Exactly the range of each output."""
         low, high = inputs[0].lower, inputs[0].upper
-        slope = self._slope(low)
-        ends = [end.clamp_min(0) + slope * end.clamp_max(0) for end in (low, high)]
-        lower, upper = torch.minimum(*ends), torch.maximum(*ends)
-        if bool((slope < 0).any()):  # 0 is between the ends, and its output below both
+        lower, upper = self._bent(low), self._bent(high)
+        if bool((self._slope(low) < 0).any()):  # it falls below 0, and is least there
+            lower, upper = torch.minimum(lower, upper), torch.maximum(lower, upper)
             lower = torch.where((low < 0) & (high > 0), lower.clamp_max(0), lower)
         return Box.between(lower, upper)
+
+    def _bent(self, values: Tensor) -> Tensor:
+        """What it makes of values, by the module's own quick passes."""
+        if isinstance(self.slope, nn.PReLU):
+            return self.slope.forward(values)
+        return F.leaky_relu(values, self.slope)
 
     def magnitude(self, *inputs: Box) -> Tensor:
         """Of the output and of the chord's intercept."""

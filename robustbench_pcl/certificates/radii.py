@@ -14,8 +14,8 @@ from robustbench_pcl.certificates.operations import Box, Rectifier
 from robustbench_pcl.progress import Advance
 
 METHOD = "crown"
-HALVINGS = 14
-"""Of the interval in which a radius lies: it is known to a 16,000th of the largest."""
+TRIALS = 14
+"""Budgets that are tried for an image, the largest first: its radius is known to an 8,000th."""
 CHUNK = 32
 """Images that are bounded at once."""
 SMALL = 0.1
@@ -106,7 +106,7 @@ class Certifier:
             low = torch.zeros(len(images), dtype=torch.float64, device=images.device)
             high = torch.full_like(low, largest_eps).masked_fill(~right, 0)
             eps = high
-            for _ in range(HALVINGS):
+            for _ in range(TRIALS):
                 open_ = low < high
                 if not bool(open_.any()):
                     break
