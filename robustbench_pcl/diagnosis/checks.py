@@ -188,9 +188,9 @@ def same_loss(evidence: Evidence) -> AttackLoss:
 
 
 CHECKS: Mapping[str, Callable[[Evidence], Answer]] = {
+    "PCL251": enough_images,
     "PCL231": surface.two_passes_agree,
     "PCL232": surface.answers_alike_in_any_company,
-    "PCL251": enough_images,
     "PCL201": iterative_beats_single_step,
     "PCL202": white_box_beats_transfer,
     "PCL203": gradients_beat_search,

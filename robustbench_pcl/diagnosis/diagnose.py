@@ -9,9 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.attacks.base import Attack, Norm, draw_seeds
-from robustbench_pcl.attacks.checks import check_answers, check_finite, check_gradient, check_images
+from robustbench_pcl.attacks.checks import (
+    PROBE,
+    check_answers,
+    check_finite,
+    check_gradient,
+    check_images,
+)
 from robustbench_pcl.attacks.passes import decided
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import parse_radius
@@ -20,6 +25,7 @@ from robustbench_pcl.diagnosis.codes import explanation
 from robustbench_pcl.diagnosis.evidence import FAST, Attached, Evidence, unsaid
 from robustbench_pcl.diagnosis.verdict import decide, worst_case
 from robustbench_pcl.errors import InvalidInputError, UserError
+from robustbench_pcl.evaluation.evaluate import within
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.store.diagnoses import CODES, Check, Competence, Verdict
 from robustbench_pcl.store.records import wilson
@@ -125,40 +131,21 @@ def diagnose(
     check_images(images, labels)
     if not len(images):
         raise InvalidInputError("There are no images.", "Give at least one.")
-    judged = within(attack, eps, norm)
-    images, shown = images.detach(), progress or Progress()
+    judged = within(attack, None if eps is None else parse_radius(eps), norm)
+    if not hasattr(judged, "eps"):
+        raise UserError(
+            f"{judged.label} has no budget, so no other attack can be laid beside it.",
+            "Judge the number of one that has: attack='pgd'.",
+        )
     with (
         torch.random.fork_rng(),
-        TargetModel(model, FAST, say=unsaid, forwards=judged.forwards) as entered,
-        shown.task("Diagnosis", len(CHECKS)) as advance,
+        TargetModel(model, FAST, say=unsaid, forwards=judged.forwards) as target,
     ):
         torch.manual_seed(seed)
-        check_answers(entered, images, labels)
-        target = entered
-        try:
-            check_gradient(entered, images[:8])
-        except InvalidInputError:
-            entered.model = Attached(model).eval()
-        logits = target.logits(images)
-        check_finite(logits, "clean images")
-        right = decided(logits) == labels
-        seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed)).to(images.device)
-        evidence = Evidence(
-            target,
-            images[right],
-            labels[right],
-            len(images),
-            judged=judged,
-            seeds=seeds[right],
-            sources=sources,
+        evidence = _gathered(
+            target, images.detach(), labels, judged=judged, seed=seed, sources=sources
         )
-        checks: list[Check] = []
-        for code, ask in CHECKS.items():
-            name = explanation(code).name
-            advance(1, name)
-            if any(each.points_to == "randomised" and each.passed is False for each in checks):
-                break
-            checks.append(Check(code=code, name=name, **ask(evidence)._asdict()))
+        checks = _asked(evidence, progress or Progress())
         verdict, sentence = decide(evidence, checks)
         return Found(
             verdict=verdict,
@@ -167,30 +154,54 @@ def diagnose(
             eps=evidence.eps,
             n=len(images),
             seed=seed,
-            clean=int(right.sum()),
+            clean=len(evidence.images),
             correct=int(evidence.judged.right.sum()),
             withstood=int(worst_case(evidence).right.sum()),
-            checks=tuple(checks),
+            checks=checks,
             competence=evidence.competence,
             seconds=time.perf_counter() - began,
         )
 
 
-def within(attack: Attack | str, eps: float | str | None, norm: Norm) -> Attack:
-    """The judged attack, complete, with a budget."""
-    if isinstance(attack, str):
-        known = ATTACKS[attack].model_fields
-        given = {"norm": norm, **({"eps": eps} if eps is not None and "eps" in known else {})}
-        attack = ATTACKS.configure(attack, given)
-    own = getattr(attack, "eps", None)
-    if own is None:
-        raise UserError(
-            f"{attack.label} has no budget, so no other attack can be laid beside it.",
-            "Judge the number of one that has: attack='pgd'.",
-        )
-    if eps is not None and own > parse_radius(eps):
-        raise UserError(
-            f"{attack.label} may change more than eps {eps}.",
-            f"Give it at most that: {type(attack).__name__}(eps={eps}).",
-        )
-    return attack
+def _gathered(
+    target: TargetModel,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    judged: Attack,
+    seed: int,
+    sources: Mapping[str, nn.Module],
+) -> Evidence:
+    """The images that the model has right, and the model itself, with a path for gradients."""
+    check_answers(target, images, labels)
+    try:
+        check_gradient(target, images[:PROBE])
+    except InvalidInputError:  # a check will say so
+        target.model = Attached(target.model).eval()
+    logits = target.logits(images)
+    check_finite(logits, "clean images")
+    right = decided(logits) == labels
+    seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed)).to(images.device)
+    return Evidence(
+        target,
+        images[right],
+        labels[right],
+        len(images),
+        judged=judged,
+        seeds=seeds[right],
+        sources=sources,
+    )
+
+
+def _asked(evidence: Evidence, progress: Progress) -> tuple[Check, ...]:
+    """Every check, as far as there is an answer to judge."""
+    checks: list[Check] = []
+    with progress.task("Diagnosis", len(CHECKS)) as advance:
+        for code, ask in CHECKS.items():
+            name = explanation(code).name
+            checks.append(Check(code=code, name=name, **ask(evidence)._asdict()))
+            advance(1, name)
+            changes = any(each.points_to == "randomised" and not each.passed for each in checks)
+            if changes or not len(evidence.images):
+                break
+    return tuple(checks)

@@ -189,6 +189,8 @@ class Evidence:
 
     def run(self, attack: Attack, twin: nn.Module | None = None) -> tuple[Tensor, Tensor]:
         """Who withstands an attack of any budget, boolean (M,), and its images (M, C, H, W)."""
+        if not len(self.images):
+            return torch.ones_like(self.goal.labels, dtype=torch.bool), self.images
         if twin is None:
             found = run_all(attack, self.target, self.images, self.goal, self.seeds)
             felled = torch.from_numpy(found.verdicts.felled_by).to(self.images.device)

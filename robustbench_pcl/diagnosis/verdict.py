@@ -30,6 +30,7 @@ def decide(evidence: Evidence, checks: Sequence[Check]) -> Reasoned:
     everything that was tried:
 
     1. Two passes give other classes, or other company does: ``randomised``. Nothing else is asked.
+       If no image is right before the attack, nothing is, either: ``not enough evidence``.
     2. Fewer than 5 points are missed: ``holds``, if there are enough images and an attack that was
        tried is competent, or if the number itself is below 5 %; else ``not enough evidence``.
     3. What is missed may be chance (McNemar, p of 0.05 or more): ``not enough evidence``.
@@ -47,6 +48,8 @@ def decide(evidence: Evidence, checks: Sequence[Check]) -> Reasoned:
         evidence: with all its trials.
         checks: as they were answered.
     """
+    if not len(evidence.images):
+        return Reasoned("not enough evidence", checks[0].sentence)
     failed = {check.points_to: check for check in reversed(checks) if check.passed is False}
     if "randomised" in failed:
         return Reasoned("randomised", failed["randomised"].sentence)
