@@ -154,7 +154,7 @@ def print_measurements(
                 "accuracy": f"{100 * each.accuracy:.1f} %",
                 "95 % interval": f"{low:.1f} to {high:.1f}",
                 "n": each.n,
-                "Linf": f"{each.largest_linf:.4f}",
+                "Linf": f"{each.largest_linf:.4g}",
             }
         )
     for case in cases:

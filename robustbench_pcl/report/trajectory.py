@@ -70,11 +70,7 @@ def trajectory_figure(
     Raises:
         UserError: nothing is stored of a training, or it has only one point.
     """
-    plots = [
-        _plot(evidence, recipe)
-        for name in names
-        for recipe in _recipes(evidence, name, datasets, scale, seed)
-    ]
+    plots = trajectory_plots(evidence, names, datasets, scale, seed)
     return PageFigure(
         title=f"{listed(names)}: accuracy over training steps",
         drawing=_drawn(plots),
@@ -82,6 +78,25 @@ def trajectory_figure(
         f"clean images: median, and {percent('50')} and {percent('90')} of them. From a margin of "
         f"{ROUNDS_TO_ONE:.0f} on, a label's float32 probability is 1 and its own gradient 0.",
     )
+
+
+def trajectory_plots(
+    evidence: Evidence,
+    names: Sequence[str],
+    datasets: Sequence[str] = (),
+    scale: Scale | None = None,
+    seed: int | None = None,
+) -> list[TrajectoryPlot]:
+    """What is stored of some trainings, one plot for each data set and scale; arguments as above.
+
+    Raises:
+        UserError: nothing is stored of a training, or it has only one point.
+    """
+    return [
+        _plot(evidence, recipe)
+        for name in names
+        for recipe in _recipes(evidence, name, datasets, scale, seed)
+    ]
 
 
 def _recipes(
