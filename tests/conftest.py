@@ -14,7 +14,8 @@ import pytest
 from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.recipe import AdversarialTraining, Recipe, Schedule
 
-sys.path.append(str(Path(__file__).parent / "attacks"))  # its toys serve in other folders, too
+# What these make for their own tests serves in other folders, too.
+sys.path += [str(Path(__file__).parent / folder) for folder in ("attacks", "report")]
 
 TINY = Recipe(
     name="softmax",

@@ -18,6 +18,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from robustbench_pcl import plugins
+from robustbench_pcl.cli.certify import Certify
+from robustbench_pcl.cli.check import Check
+from robustbench_pcl.cli.diagnose import Diagnose, Explain
 from robustbench_pcl.cli.exchange import Export
 from robustbench_pcl.cli.listing import (
     AddData,
@@ -79,7 +82,8 @@ class _Root(_Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
         """Parse the words into a command, run it and leave the process.
 
-        The code is 0, 2 (the user can mend it), 130 (Ctrl-C) or 141 (nobody reads the output).
+        The code is 0, what the command returns (1: what it looked at is not as it should be), 2
+        (the user can mend it), 130 (Ctrl-C) or 141 (nobody reads the output).
         Threads that wait for each other are told to sleep sooner than they would by themselves:
         beside one other busy process, a small training on two cores took 25 s so, 89 s without.
         What is imported stays, so garbage is seldom looked for in it: that took 0.7 s.
@@ -95,7 +99,7 @@ class _Root(_Group):
         try:
             command = super().main(words, **extra)
             if callable(command):
-                command()
+                command = command()
             if sys.stdout is not None:
                 sys.stdout.flush()
         except (UserError, MISTAKE, KeyboardInterrupt, OSError) as error:
@@ -184,9 +188,13 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,
     "attack": Attack,
     "transfer": Transfer,
+    "diagnose": Diagnose,
+    "explain": Explain,
     "ablate": Ablate,
     "run": Run,
     "report": Report,
+    "certify": Certify,
+    "check": Check,
     "export": Export,
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {

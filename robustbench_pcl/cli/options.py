@@ -56,6 +56,22 @@ DatasetsOption = Annotated[
         autocompletion=offered(dataset_names),
     ),
 ]
+EpsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Budget, pixels in [0, 1]: 0.03 or 8/255; may be repeated.",
+        show_default="the paper's for the data set",
+    ),
+]
+FilesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--file",
+        "-o",
+        help="Also draw it (.svg, .png), or write a page (.html); may be repeated.",
+        show_default=False,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter, as key=value; may be repeated.", show_default=False),
@@ -244,13 +260,7 @@ class Attacks:
             autocompletion=offered(attack_names),
         ),
     ] = None
-    eps: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Budget, pixels in [0, 1]: 0.03 or 8/255; may be repeated.",
-            show_default="the paper's for the data set",
-        ),
-    ] = None
+    eps: EpsOption = None
     norm: Annotated[
         Norm | None, typer.Option(help="Of the budget.", show_default="the attack's own")
     ] = None

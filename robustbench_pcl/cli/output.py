@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 """Mappings that share their keys, which are the columns."""
+PICTURES, PAGES = (".svg", ".png"), (".html",)
+"""Files that can be written, by the ends of their names."""
+LEFT_OUT = ["recipe", "source_recipe", "verdict", "diagnosis"]
+"""Columns of ``results`` that are long, or that only reports know."""
 STATE_WIDTH = 19
 """Columns of what a plan says about a task: "about 23 h 59 min"."""
 
@@ -127,7 +131,7 @@ def print_measurements(
     if form in (Format.json, Format.csv):
         from robustbench_pcl.report.results import measurement_frame
 
-        frame = measurement_frame(measurements).drop(columns=["recipe", "source_recipe"])
+        frame = measurement_frame(measurements).drop(columns=LEFT_OUT)
         values = frame.astype(object).where(frame.notna(), None).to_dict("records")
         empty = dict.fromkeys(frame.columns)
         found = [*values, *({**empty, **_worst_case_columns(case)} for case in cases)]
@@ -255,7 +259,7 @@ def write_figure(figure: ReportFigure | PageFigure, output: Path | None) -> None
     """Print a figure as SVG, or write it as the file's name says; its caption is for the person."""
     from robustbench_pcl.errors import UserError
 
-    if output is not None and output.suffix not in (".svg", ".png"):
+    if output is not None and output.suffix not in PICTURES:
         cure = "Name a file that ends in .svg or .png."
         raise UserError(f"A figure cannot be written as {output.name}.", cure)
     png = output is not None and output.suffix == ".png"

@@ -15,9 +15,10 @@ from robustbench_pcl.errors import UserError
 if TYPE_CHECKING:
     from robustbench_pcl.report.results import Evidence
 
-OVER_EPS, OVER_STEPS = "eps", "steps"
-"""The figures of models' accuracy against the budget, and over a long training's steps, which are
-not the paper's."""
+OVER_EPS, OVER_STEPS, CERTIFIED = "eps", "steps", "certified"
+"""Figures of models, which are not the paper's: accuracy over the budget, accuracy over a long
+training's steps, and two-sided numbers."""
+OF_MODELS = (OVER_EPS, OVER_STEPS, CERTIFIED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,9 @@ class Report(Home):
     figure: Annotated[
         str | None,
         typer.Option(
-            metavar="NUMBER|EPS|STEPS",
-            help="A figure in the paper, or the models' accuracy over eps or over training steps; "
-            "SVG, or PNG by --output's name.",
+            metavar="NUMBER|eps|steps|certified",
+            help="A figure in the paper, the models' accuracy over eps or over training steps, or "
+            "what is certified of them; SVG, or PNG by --output's name.",
             show_default=False,
         ),
     ] = None
@@ -95,11 +96,11 @@ class Report(Home):
             what = "The page is HTML" if self.page else "A figure is a picture"
             cure = "Leave --format out; the end of --output's name says .svg or .png."
             raise UserError(f"{what}, not {self.form}.", cure)
-        if self.figure in (OVER_EPS, OVER_STEPS) and not self.model:
+        if self.figure in OF_MODELS and not self.model:
             cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
-            raise UserError(f"A figure over {self.figure} is of one model or some.", cure)
-        if self.figure not in (None, OVER_EPS, OVER_STEPS) and self.model:
-            cure = f"Leave --model out, or write --figure {OVER_EPS}."
+            raise UserError(f"The figure {self.figure} is of one model or some.", cure)
+        if self.figure not in (None, *OF_MODELS) and self.model:
+            cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
             raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed or self.interval or self.model:
@@ -175,14 +176,23 @@ class Report(Home):
             return
         from robustbench_pcl.report.figures import model_figure
         from robustbench_pcl.report.model_formats import render_models
-        from robustbench_pcl.report.model_report import stored_budgets
+        from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 
-        scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
-        budgets = stored_budgets(evidence, models, self.dataset or [], scale, seed)
+        which = (self.dataset or [], read_scale(self.scale), next(iter(self.seed or ()), None))
+        if self.figure == CERTIFIED:
+            from robustbench_pcl.report.certificate_figure import certificate_figure
+            from robustbench_pcl.report.certified import stored_certificates
+
+            found = stored_certificates(evidence.certificates, models, *which)
+            write_figure(certificate_figure(found), self.output)
+            return
         if self.figure is None:
-            write(render_models(budgets, self.form.value), self.output)
+            diagnoses = newest_diagnoses(evidence, models, *which)
+            diagnosed = {each.target.recipe.name for each in diagnoses}
+            budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
+            write(render_models(budgets, self.form.value, diagnoses), self.output)
         else:
-            write_figure(model_figure(budgets), self.output)
+            write_figure(model_figure(stored_budgets(evidence, models, *which)), self.output)
 
     def _show_trajectories(self, evidence: "Evidence", models: Sequence[str]) -> None:
         """Draw long trainings over their steps."""

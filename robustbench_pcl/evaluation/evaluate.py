@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.attacks.base import Attack, Goal, draw_seeds
+from robustbench_pcl.attacks.base import Attack, Goal, Norm, draw_seeds
 from robustbench_pcl.attacks.checks import check_finite, check_images, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.stages import WITHSTOOD, run_all
@@ -132,7 +132,7 @@ def evaluate(
         raise InvalidInputError("There are no images.", "Give at least one.")
     images = images.detach()
     given = [attacks] if isinstance(attacks, Attack | str) else attacks
-    complete = [_within(attack, eps) for attack in given]
+    complete = [within(attack, eps) for attack in given]
     if eps is not None and len(norms := {attack.norm for attack in complete}) > 1:
         cause = (
             f"eps {eps:g} is one budget, and the attacks' norms are {' and '.join(sorted(norms))}."
@@ -181,11 +181,22 @@ def evaluate(
         )
 
 
-def _within(attack: Attack | str, eps: float | None) -> Attack:
-    """A complete attack within the threat model."""
+def within(attack: Attack | str, eps: float | None, norm: Norm | None = None) -> Attack:
+    """A complete attack within the threat model.
+
+    Args:
+        attack: a configuration, or a name, which gets the budget and its norm.
+        eps: the budget; None for the attack's own.
+        norm: of the budget; None for the attack's own.
+
+    Raises:
+        UserError: the attack is unknown, has more than the threat model's budget, or has none.
+    """
     if isinstance(attack, str):
-        has_eps = "eps" in ATTACKS[attack].model_fields
-        attack = ATTACKS.configure(attack, {"eps": eps} if eps is not None and has_eps else {})
+        given = {"eps": eps, "norm": norm}
+        known = ATTACKS[attack].model_fields
+        chosen = {key: each for key, each in given.items() if each is not None and key in known}
+        attack = ATTACKS.configure(attack, chosen)
     if eps is None:
         return attack
     own = getattr(attack, "eps", None)

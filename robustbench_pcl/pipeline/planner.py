@@ -8,8 +8,15 @@ from robustbench_pcl.configuration import Mode, Scale
 from robustbench_pcl.paper.figures import FeatureFigure, paper_figure
 from robustbench_pcl.paper.tables import AttackRequest, Cell, published
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
-from robustbench_pcl.pipeline.tasks import KINDS, Embed, Measure, Train
+from robustbench_pcl.pipeline.certifying import Certify
+from robustbench_pcl.pipeline.diagnosing import Diagnose
+from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.recipes.load import load_recipe
+
+KINDS: dict[str, type[AnyTask]] = {
+    kind.kind: kind for kind in (Train, Generate, Measure, Embed, Diagnose, Certify)
+}
+"""The kinds of tasks by name, in the order in which they run."""
 
 
 def plan(tasks: Iterable[AnyTask]) -> list[AnyTask]:

@@ -18,7 +18,7 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.pipeline.artefacts import Artefacts
 from robustbench_pcl.progress import tracked
-from robustbench_pcl.store.adversarial_sets import AdversarialSet, open_set
+from robustbench_pcl.store.adversarial_sets import AdversarialSet, open_set, perturbation_sizes
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.records import (
     Measurement,
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from robustbench_pcl.evaluation import measure
 else:
     measure = LazyModule("robustbench_pcl.evaluation.measure")
+
+BATCH = 256
+"""Images of a set that are read at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +124,38 @@ def worst_case(
     withstood = reduce(and_, verdicts, clean.withstood())
     shorter = len(within) - len(fitting)
     return StoredWorstCase(record, norm, eps, withstood, len(fitting), shorter)
+
+
+def smallest_fooling(
+    artefacts: Artefacts, checkpoint: Checkpoint, n: int
+) -> tuple[np.ndarray[Any, np.dtype[np.float64]], int]:
+    """The smallest perturbations that fool a model, in the stored sets that it was measured on.
+
+    Args:
+        artefacts: where the sets are.
+        checkpoint: of the model.
+        n: how many test images, the first ones.
+
+    Returns:
+        L-infinity sizes, float64 (n,), NaN where none fools; and how many sets they are from.
+    """
+    record, dataset = checkpoint.record, artefacts.dataset(checkpoint.record.recipe.dataset)
+    smallest, sets = np.full(n, np.nan), 0
+    for images in _stored_sets(artefacts, dataset.test.digest):
+        measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
+        if measured is None:
+            continue
+        withstood, start = measured.withstood(), 0
+        for batch, _ in images.batches(BATCH):
+            rows = slice(start, min(start + len(batch), n))
+            if rows.start >= n:
+                break
+            some = batch[: rows.stop - rows.start]
+            sizes = perturbation_sizes(some, dataset.test.images[rows]).linf
+            smallest[rows] = np.fmin(smallest[rows], np.where(withstood[rows], np.nan, sizes))
+            start = rows.stop
+        sets += 1
+    return smallest, sets
 
 
 def _stored_sets(artefacts: Artefacts, data: str) -> Iterator[AdversarialSet]:

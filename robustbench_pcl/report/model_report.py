@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,11 +15,13 @@ from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.statistics import Bools, felled_alone, optimality
+from robustbench_pcl.report.certified import TwoSided, two_sided
 from robustbench_pcl.report.formatting import listed, per_cent
 from robustbench_pcl.report.model_section import NORMS, AttackResult, Budget, unpacked
 from robustbench_pcl.report.notes import DIGEST
 from robustbench_pcl.report.results import RANK, Evidence, Record
 from robustbench_pcl.report.worst_case import ROUNDING
+from robustbench_pcl.store.diagnoses import Diagnosis
 
 
 def stored_budgets(
@@ -27,6 +30,8 @@ def stored_budgets(
     datasets: Sequence[str] = (),
     scale: Scale | None = None,
     seed: int | None = None,
+    *,
+    unmeasured: Collection[str] = (),
 ) -> list[Budget]:
     """Everything stored about some models, by data set, scale, model, images, norm and budget.
 
@@ -36,6 +41,7 @@ def stored_budgets(
         datasets: only these.
         scale: only models at this scale.
         seed: only models with this seed of training.
+        unmeasured: names of those that need not have a measurement.
 
     Raises:
         UserError: nothing is stored of one of them, or there is no such data set.
@@ -44,10 +50,40 @@ def stored_budgets(
     found = []
     for name in names:
         own = list(_budgets_of(evidence, name, asked, scale, seed))
-        if not own:
+        if not own and name not in unmeasured:
             raise _nothing_stored(evidence, name)
         found += own
     return found
+
+
+def newest_diagnoses(
+    evidence: Evidence,
+    names: Sequence[str],
+    datasets: Sequence[str] = (),
+    scale: Scale | None = None,
+    seed: int | None = None,
+) -> list[Diagnosis]:
+    """What was diagnosed of some models: the newest of each model, data and judged attack.
+
+    Args:
+        evidence: all that is stored.
+        names: of recipes, or of models from elsewhere.
+        datasets: only these.
+        scale: only models at this scale.
+        seed: only models with this seed of training.
+    """
+    found: dict[tuple[str, str, str], Diagnosis] = {}
+    for each in evidence.diagnoses:
+        recipe = each.target.recipe
+        if (
+            recipe.name in names
+            and (not datasets or recipe.dataset in datasets)
+            and scale in (None, recipe.scale)
+            and seed in (None, recipe.seed)
+        ):
+            attack = json.dumps(each.attack, sort_keys=True)
+            found[each.target.key, each.data.digest, attack] = each
+    return list(found.values())
 
 
 def attacked_models(
@@ -77,7 +113,7 @@ def _budgets_of(
     }
     for _, rows in sorted(groups.items(), key=_place):
         measured = [row for row in rows if hasattr(row, "verdicts") and seed in (None, row.seed)]
-        yield from _budgets(measured)
+        yield from _budgets(measured, evidence)
 
 
 def _place(stored: tuple[tuple[str, Scale], object]) -> tuple[object, ...]:
@@ -103,13 +139,13 @@ def _nothing_stored(evidence: Evidence, name: str) -> UserError:
     )
 
 
-def _budgets(rows: Sequence[Record]) -> Iterator[Budget]:
+def _budgets(rows: Sequence[Record], evidence: Evidence) -> Iterator[Budget]:
     """The sections of one name, data set and scale, by model, images, norm and rising budget."""
     by_images: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for row in rows:
         by_images[row.model, row.data, row.n].append(row)
     names = _distinct_names(rows)
-    for (model, _, _), group in by_images.items():
+    for (model, data, _), group in by_images.items():
         clean = next((row for row in reversed(group) if row.parameters is None), None)
         attacked = [row for row in group if row.parameters is not None]
         found = {(row.norm, own_eps(row)) for row in attacked}
@@ -117,9 +153,35 @@ def _budgets(rows: Sequence[Record]) -> Iterator[Budget]:
             within = [row for row in attacked if _is_within(row, norm, eps)]
             right = None if clean is None else unpacked(clean)
             attacks = tuple(_attack_results(within, norm, eps, right))
-            yield Budget(names[model], group[0], norm, eps, clean, attacks)
+            diagnosis = None if eps is None else evidence.diagnosed.of(model, data, {norm: eps})
+            budget = Budget(names[model], group[0], norm, eps, clean, attacks, diagnosis)
+            yield replace(budget, certified=_certified(evidence, budget))
         if not attacked:
-            yield Budget(names[model], group[0], None, None, clean, ())
+            budget = Budget(names[model], group[0], None, None, clean, ())
+            yield replace(budget, certified=_certified(evidence, budget))
+
+
+def _certified(evidence: Evidence, budget: Budget) -> TwoSided | None:
+    """The newest two-sided numbers of a model within a section's budget, the usual one's if none.
+
+    They are of L-infinity.
+    """
+    if budget.norm not in (None, "linf") or (budget.norm and budget.eps is None):
+        return None
+    eps = dataset_spec(budget.model.dataset).eps if budget.eps is None else budget.eps
+    known = [
+        each
+        for each in evidence.certificates
+        if (each.target.key, each.data.digest) == (budget.model.model, budget.model.data)
+        and each.largest_eps >= eps
+    ]
+    return two_sided(known[-1], [eps]) if known else None
+
+
+def stored_bands(budgets: Sequence[Budget]) -> list[TwoSided]:
+    """The two-sided numbers of the models of some sections, each model's once."""
+    found = {each.certified.certificate.id: each.certified for each in budgets if each.certified}
+    return [two_sided(each.certificate) for each in found.values()]
 
 
 def _distinct_names(rows: Iterable[Record]) -> dict[str, str]:

@@ -14,7 +14,10 @@ import pandas as pd
 from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.paper.tables import Cell
+from robustbench_pcl.report.diagnosed import Diagnosed
 from robustbench_pcl.report.formatting import per_cent
+from robustbench_pcl.store.certificates import Certificate
+from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
 from robustbench_pcl.store.records import (
     Measurement,
@@ -22,6 +25,7 @@ from robustbench_pcl.store.records import (
     Paths,
     TrainingRecord,
     load_measurements,
+    load_records,
     load_trainings,
 )
 
@@ -83,6 +87,8 @@ COLUMNS = (
     Column("low", "float64", "lower end of the accuracy's 95 % Wilson interval, per cent"),
     Column("high", "float64", "upper end of the same interval, per cent"),
     Column("correct_8bit", "Int64", "correct after rounding pixels to 8 bits; NA if unknown"),
+    Column("verdict", "object", "code of the diagnosis that speaks of it, such as PCL103; or None"),
+    Column("diagnosis", "object", "id of that diagnosis; None where none speaks of it"),
     Column("margins", "object", "percentiles 5, 25, 50, 75, 95 of clean logit margins, or empty"),
     Column("verdicts", "object", "one bit per image in order, 1 for correct, as hexadecimal"),
     Column("largest_linf", "float64", "largest L-infinity perturbation, pixels of [0, 1]"),
@@ -141,11 +147,20 @@ class Evidence:
         measurements: one row per measurement (:data:`COLUMNS`), oldest first.
         trainings: one row per training (:data:`TRAINING_COLUMNS`), oldest first.
         embeddings: features as points in the plane, oldest first.
+        diagnoses: whether numbers hold, oldest first.
+        certificates: certified and fooling radii, oldest first.
     """
 
     measurements: pd.DataFrame
     trainings: pd.DataFrame
     embeddings: Sequence[Embedding] = ()
+    diagnoses: Sequence[Diagnosis] = ()
+    certificates: Sequence[Certificate] = ()
+
+    @cached_property
+    def diagnosed(self) -> Diagnosed:
+        """The diagnoses by the numbers that they speak of."""
+        return Diagnosed(self.diagnoses)
 
     @cached_property
     def records(self) -> dict[tuple[str, str, Scale], list[Record]]:
@@ -256,7 +271,9 @@ def results(workspace: str | Path | HasPaths = ".") -> pd.DataFrame:
     Raises:
         UserError: a file is not a measurement, or of another format than this version's.
     """
-    return measurement_frame(load_measurements(paths_of(workspace)))
+    paths = paths_of(workspace)
+    diagnoses = load_records(paths.diagnoses, Diagnosis)
+    return measurement_frame(load_measurements(paths), diagnoses)
 
 
 def load_evidence(paths: Paths) -> Evidence:
@@ -265,10 +282,13 @@ def load_evidence(paths: Paths) -> Evidence:
     Raises:
         UserError: a file is damaged, or of another format than this version's.
     """
+    diagnoses = load_records(paths.diagnoses, Diagnosis)
     return Evidence(
-        measurement_frame(load_measurements(paths)),
+        measurement_frame(load_measurements(paths), diagnoses),
         training_frame(load_trainings(paths)),
         tuple(load_embeddings(paths.embeddings)),
+        tuple(diagnoses),
+        tuple(load_records(paths.certificates, Certificate)),
     )
 
 
@@ -277,11 +297,19 @@ def paths_of(workspace: str | Path | HasPaths) -> Paths:
     return Paths(Path(workspace)) if isinstance(workspace, str | Path) else workspace.paths
 
 
-def measurement_frame(measurements: Sequence[Measurement]) -> pd.DataFrame:
-    """The frame of :data:`COLUMNS`, one row per measurement."""
-    rows = []
+def measurement_frame(
+    measurements: Sequence[Measurement], diagnoses: Sequence[Diagnosis] = ()
+) -> pd.DataFrame:
+    """The frame of :data:`COLUMNS`, one row per measurement.
+
+    Args:
+        measurements: oldest first.
+        diagnoses: whose codes stand beside the numbers that they speak of, oldest first.
+    """
+    rows, diagnosed = [], Diagnosed(diagnoses)
     for record in measurements:
         source, attack = record.source, record.attack
+        diagnosis = diagnosed.of_measurement(record)
         row = {
             **dict(record),
             **_shared(record, record.target),
@@ -298,6 +326,8 @@ def measurement_frame(measurements: Sequence[Measurement]) -> pd.DataFrame:
             "accuracy": per_cent(record.accuracy),
             "low": per_cent(record.interval[0]),
             "high": per_cent(record.interval[1]),
+            "verdict": diagnosis and diagnosis.code,
+            "diagnosis": diagnosis and diagnosis.id,
             "data": record.data.digest,
         }
         rows.append(row)

@@ -13,6 +13,7 @@ from robustbench_pcl.attacks.fast_model import EXACT, Shortcuts
 from robustbench_pcl.attacks.gradient_descent import GradientDescent
 from robustbench_pcl.attacks.runner import IterativeAttack, State
 from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.data.dataset import Split
 
 EVERY = [name for name in ATTACKS if "steps" in ATTACKS[name].model_fields]  # no sequences
 SIGN_ATTACKS = [
@@ -48,6 +49,18 @@ def linear_model(classes: int, pixels: int, seed: int = 0) -> nn.Sequential:
         for value in model.parameters():
             value.copy_(torch.randn(value.shape, generator=generator(seed)))
         model[1].bias -= model[1].weight.sum(dim=1) / 2  # undecided at grey, so all classes occur
+    return model
+
+
+def nearest_mean(train: Split) -> nn.Sequential:
+    """Linear: decides for the class whose mean of the training images is nearest."""
+    pixels = torch.as_tensor(train.images.copy()).flatten(1) / 255
+    labels = torch.as_tensor(train.labels.copy())
+    means = torch.stack([pixels[labels == label].mean(0) for label in labels.unique()])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(pixels.shape[1], len(means)))
+    with torch.no_grad():
+        model[1].weight.copy_(2 * means)
+        model[1].bias.copy_(-means.square().sum(1))
     return model
 
 

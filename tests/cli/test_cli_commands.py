@@ -43,7 +43,7 @@ class Command:
 PLACE = "--device --data-root --home"
 ATTACKS = "--attack --eps --norm --loss --adaptive --restarts --target-class --budget --set"
 OWN = "--weights --mean --std --output --name"
-WORK = f"--images --exact --executor --executor-option --dry-run --format --seed --scale {PLACE}"
+WORK = f"--images --executor --executor-option --dry-run --format --seed --scale {PLACE}"
 COMMANDS = (
     Command("demo", "--output --device --home"),
     Command(
@@ -51,15 +51,23 @@ COMMANDS = (
         "--loss --adv-train --layers --recipe --set --scale --seed --epochs --learning-rate "
         f"--precision --format {PLACE}",
     ),
-    Command("attack", f"--dataset --from {OWN} {ATTACKS} {WORK}"),
-    Command("transfer", f"--source --target --dataset {OWN} {ATTACKS} {WORK}"),
-    Command("ablate", f"{ATTACKS} {WORK}"),
-    Command("run", f"--table --figure --suite --dataset --with {ATTACKS} {WORK}"),
+    Command("attack", f"--dataset --from --exact {OWN} {ATTACKS} {WORK}"),
+    Command("transfer", f"--source --target --dataset --exact {OWN} {ATTACKS} {WORK}"),
+    Command("diagnose", f"--dataset --source --file {OWN} {ATTACKS} {WORK}"),
+    Command("explain", "--format", " "),
+    Command("ablate", f"--exact {ATTACKS} {WORK}"),
+    Command("run", f"--table --figure --suite --dataset --with --exact {ATTACKS} {WORK}"),
     Command(
         "report",
         "--table --figure --model --dataset --format --interval --page --output --scale --seed "
         "--home",
         " ",
+    ),
+    Command("certify", f"--dataset --eps --file {OWN} {WORK}"),
+    Command(
+        "check",
+        "--require --requirements --table --model --dataset --scale --seed --eps --format --output "
+        "--home",
     ),
     Command("export", f"--target --dataset --output {PLACE}"),
     Command("recipes list", "--format", " "),
@@ -141,11 +149,15 @@ def test_the_version():
 
 
 def test_an_option_means_the_same_in_every_command_that_has_it():
-    """One help text, one type, one default, one environment variable."""
+    """One help text, one type, one default, one environment variable.
+
+    Those of commands that only read choose among what is stored.
+    """
+    reading = ("report", "check", "data add")
     meanings = {}
     for words, command in FOUND.items():
         for item in command.params:
-            if item.opts[0] in f"{WORK} {ATTACKS}".split() and words not in ("report", "data add"):
+            if item.opts[0] in f"{WORK} {ATTACKS}".split() and words not in reading:
                 meaning = (item.help, item.envvar, item.multiple, item.is_flag)
                 meanings.setdefault(item.opts[0], {}).setdefault(meaning, []).append(words)
     own = {"--loss"}  # of train: what is minimised; of attacks: what is maximised
@@ -236,6 +248,8 @@ COMPLETED = [
     ("train", "--adv-train", "pg", "pgd"),
     ("attack", "--loss", "mar", "margin"),
     ("models show", "name", "resnet110", "resnet110"),
+    ("diagnose", "target", "madr", "madry"),
+    ("explain", "code", "PCL10", "PCL103"),
     ("attack", "--scale", "pap", "paper"),
     ("report", "--format", "la", "latex"),
     ("run", "--executor", "sl", "slurm"),

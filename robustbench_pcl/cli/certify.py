@@ -1,0 +1,79 @@
+"""``pclbench certify``: between how many images withstand every perturbation, and the picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustbench_pcl.cli.choices import offered, recipe_names
+from robustbench_pcl.cli.options import EpsOption, FilesOption, Models
+from robustbench_pcl.cli.output import PAGES, PICTURES, write, write_figure
+from robustbench_pcl.cli.work import Work, carry_out, check_external
+from robustbench_pcl.errors import UserError
+
+if TYPE_CHECKING:
+    from robustbench_pcl.report.certified import TwoSided
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certify(Work, Models):
+    """Say between how many images withstand every perturbation within eps.
+
+    For each image, bounds give a radius within which nothing fools the model, and attacks the
+    smallest perturbation that does; what lies between is not known. The model is trained first if
+    it is not stored; the certificate is stored, and report shows it beside the model's numbers.
+    """
+
+    target: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="Recipes' names, checkpoints' files, or a model of your own: my_model.py:Net, "
+            "torchvision:resnet18, or the name that it was stored under.",
+            autocompletion=offered(recipe_names),
+        ),
+    ]
+    eps: EpsOption = None
+    file: FilesOption = None
+
+    def __call__(self) -> None:
+        """Certify each model, and print what is known within each budget."""
+        from robustbench_pcl.configuration import parse_eps
+        from robustbench_pcl.data.datasets import dataset_spec
+        from robustbench_pcl.pipeline.certifying import REACH, Certify
+        from robustbench_pcl.pipeline.tasks import Measure
+        from robustbench_pcl.report.certified import two_sided
+
+        for path in self.file or ():
+            if path.suffix not in PICTURES + PAGES:
+                cure = "Name a file that ends in .svg, .png or .html."
+                raise UserError(f"A certificate cannot be written as {path.name}.", cure)
+        budgets = tuple(dict.fromkeys(map(parse_eps, self.eps or ())))
+        if 0 in budgets:
+            raise UserError("Within eps 0 nothing is perturbed.", "Write it as 0.03 or 8/255.")
+        workspace, tasks = self.workspace(), list[Certify]()
+        for seed in self.seeds:
+            for model in self.models(self.target, workspace, seed):
+                usual = dataset_spec(model.dataset).eps
+                largest = min(REACH * max(usual, *budgets), 1.0) if budgets else None
+                tasks.append(Certify(model, self.images, largest))
+        check_external(tasks, workspace, self)
+        clean = [Measure(task.target, images=self.images) for task in tasks]
+        if carry_out([*clean, *tasks], workspace, self):
+            self._show([two_sided(workspace.make(task), budgets) for task in tasks])
+
+    def _show(self, found: "Sequence[TwoSided]") -> None:
+        """Print them, and write the files that are asked for."""
+        from robustbench_pcl.report.certificate_formats import render_certificates
+
+        write(render_certificates(found, self.form.value))
+        for path in self.file or ():
+            if path.suffix in PICTURES:
+                from robustbench_pcl.report.certificate_figure import certificate_figure
+
+                write_figure(certificate_figure(found), path)
+            else:
+                from robustbench_pcl.report.page import certificate_page
+
+                write(certificate_page(found), path)
