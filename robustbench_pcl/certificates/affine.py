@@ -128,6 +128,41 @@ class FullyConnected(Affine):
         return (rows @ self.module.weight,)
 
 
+class Anchors(Affine):
+    """Eq. 7's logits, -s |f - a_k|^2, less what is the same for all classes, -s |f|^2.
+
+    What is left is linear in the features f, and the differences of two logits are the same.
+
+    Args:
+        points: float64 (K, D), the points a_k that stand for the classes.
+        sharpness: s.
+    """
+
+    def __init__(self, points: Tensor, sharpness: Tensor) -> None:
+        self._weight = 2 * sharpness * points
+        self._bias = -sharpness * points.square().sum(dim=1)
+        # The model subtracts the points' mean from both, squares, and sums up.
+        self._largest = points.abs() + 2 * points.mean(dim=0).abs()
+        self._sharpness = sharpness
+
+    def apply(self, *inputs: Tensor) -> Tensor:
+        """Of features (N, D)."""
+        return F.linear(inputs[0], self._weight, self._bias)
+
+    def absolute(self, *inputs: Tensor) -> Tensor:
+        """With absolute points."""
+        return F.linear(inputs[0], self._weight.abs())
+
+    def magnitude(self, *inputs: Box) -> Tensor:
+        """Of the squares, which the model sums up."""
+        apart = inputs[0].magnitude[:, None] + self._largest
+        return self._sharpness * apart.square().sum(dim=2)
+
+    def terms(self, *inputs: Box) -> int:  # noqa: ARG002 - the same for all
+        """Of the sum, and of s, which is a sum over all points."""
+        return self._weight.numel() + 16
+
+
 class Scaling(Affine):
     """A factor and a shift of each channel."""
 

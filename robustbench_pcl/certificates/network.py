@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from robustbench_pcl.certificates.affine import (
+    Anchors,
     Averaging,
     BatchNormalisation,
     Convolution,
@@ -24,6 +25,8 @@ from robustbench_pcl.certificates.operations import Box, MaxPooling, Operation, 
 from robustbench_pcl.models.classifier import GlobalAveragePool, Normalise
 from robustbench_pcl.models.external import Logits
 from robustbench_pcl.models.plain import PReLU
+from robustbench_pcl.models.supervised import SupervisedModel, apart
+from robustbench_pcl.recipe import NEAREST_SHARPNESS
 
 
 class NotSupportedError(Exception):
@@ -163,8 +166,22 @@ class _Tracer(fx.Tracer):
         return super().call_module(m, forward, args, kwargs)
 
 
+class _DeepestFeatures(nn.Module):
+    """The features by which a model decides that answers by the nearest point (Eq. 7)."""
+
+    def __init__(self, model: SupervisedModel) -> None:
+        super().__init__()
+        self.classifier = model.classifier
+        self.layer, loss = model.criterion.deepest()
+        self.points = loss.anchors().detach()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (N, D)."""
+        return self.classifier.features(images)[1][self.layer]
+
+
 def network_of(model: nn.Module) -> Network:
-    """Its operations from images (N, C, H, W) to logits.
+    """Its operations from images (N, C, H, W) to logits, or to what differs as they do.
 
     Args:
         model: torch.fx runs its code; it is left as it was.
@@ -172,6 +189,16 @@ def network_of(model: nn.Module) -> Network:
     Raises:
         NotSupportedError: a layer is not known, or its code may do another thing for each image.
     """
+    if not isinstance(model, SupervisedModel) or not model.by_distance:
+        return Network(tuple(_layers(model)))
+    deepest = _DeepestFeatures(model)
+    layers = _layers(deepest)
+    anchors = Anchors(deepest.points, NEAREST_SHARPNESS / apart(deepest.points))
+    return Network((*layers, Layer("nearest", anchors, (len(layers),))))
+
+
+def _layers(model: nn.Module) -> list[Layer]:
+    """A model's, read off its code."""
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever the model's own code makes of a proxy
@@ -200,7 +227,7 @@ def network_of(model: nn.Module) -> Network:
             places[node] = len(layers)
     if places[output] != len(layers):
         raise NotSupportedError("the model computes more than its logits")
-    return Network(tuple(layers))
+    return layers
 
 
 def _behind(output: fx.Node, graph: fx.Graph) -> list[fx.Node]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks.base import Attack, Goal, draw_seeds
+from robustbench_pcl.attacks.checks import check_model
 from robustbench_pcl.attacks.fab import FAB
 from robustbench_pcl.attacks.fast_model import shortcuts_for
 from robustbench_pcl.attacks.gradient_descent import PGD
@@ -48,7 +49,7 @@ def fooling_radii(
     nearest = NEAREST.changed(eps=largest_eps)(model, images, labels)
     seeds = draw_seeds(len(images), torch.Generator().manual_seed(seed)).to(images.device)
     with TargetModel(model, replace(shortcuts_for(images.device), early_stop=True)) as target:
-        target.classes = target.logits(images[:1]).shape[1]
+        check_model(target, images, labels)
 
         def sizes(made: Tensor) -> Tensor:
             """Of what was made of the images, (N,); infinite where it does not fool."""
@@ -56,10 +57,10 @@ def fooling_radii(
             change = (made.double() - images.double()).abs().flatten(1).amax(dim=1)
             return change.masked_fill(~fooled, torch.inf)
 
-        def within(attack: Attack, eps: Tensor, where: Tensor) -> Tensor:
+        def within(attack: Attack, eps: Tensor, where: Tensor, start: int) -> Tensor:
             """The sizes of what an attack makes within budgets (N,) of some of the images."""
             widest, goal = attack.changed(eps=largest_eps), Goal(labels, eps=eps)
-            return sizes(run_all(widest, target, images, goal, seeds, where).images)
+            return sizes(run_all(widest, target, images, goal, seeds + start, where).images)
 
         found = torch.minimum(sizes(images), sizes(nearest))
         withstood, eps = torch.zeros_like(found), found.clamp_max(largest_eps)
@@ -67,6 +68,6 @@ def fooling_radii(
             if number:
                 eps = (withstood + found) / 2
             for attack in DESCENTS:
-                found = torch.minimum(found, within(attack, eps, found > eps))
+                found = torch.minimum(found, within(attack, eps, found > eps, number))
             withstood = torch.where(found > eps, eps, withstood)
     return found.masked_fill(found.isinf(), torch.nan)

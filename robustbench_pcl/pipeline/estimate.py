@@ -35,7 +35,10 @@ LEAST_SECONDS = 1.5e-4
 """Of such a pass, however small model and image are."""
 STEP_PASSES = 1.0
 """A training step on one image in such passes: 0.8 in mixed precision, 2 for the smallest."""
-DEFENSE_STEPS = {"none": 1.0, "advtrain": 1.3, "ross": 2.2, "yu": 4.6, "adp": 1.0, "atda": 2.9}
+DEFENSE_STEPS = {
+    **{"none": 1.0, "advtrain": 1.3, "ross": 2.2, "yu": 4.6, "adp": 1.0, "atda": 2.9},
+    "ibp": 4.0,
+}
 """A defence's step in steps without one, for each network; "madry" depends on its own steps."""
 FORWARD_SHARE = 1 / 3
 """A forward pass as a share of a forward and a backward pass."""

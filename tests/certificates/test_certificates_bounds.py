@@ -8,7 +8,9 @@ from torch import nn
 
 from robustbench_pcl.certificates.crown import Rounding, margins
 from robustbench_pcl.certificates.radii import Certifier, certified_radii
+from robustbench_pcl.losses.criterion import Criterion
 from robustbench_pcl.models.classifier import build_classifier
+from robustbench_pcl.models.supervised import SupervisedModel
 
 FLOAT32 = Rounding(2.0**-24, torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max)
 
@@ -234,3 +236,29 @@ def test_what_cannot_be_bounded_is_not_certified(case):
     assert found.certified.tolist() == [0.0] * 4
     assert found.reason.startswith("nothing can be certified: ")
     assert words in found.reason
+
+
+# The nearest prototype decides
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_margins_of_eq_7_bound_the_differences_of_its_logits(dtype):
+    classifier = build_classifier("conv6", (1, 8, 8), 4, width=0.05, feature_layers=(3, 5))
+    criterion = Criterion({"name": "pcl"}, {3: 6, 5: 4}, 4)
+    images = torch.rand(6, 1, 8, 8, generator=generator(), dtype=dtype)
+    model = SupervisedModel(classifier.to(dtype), criterion.to(dtype), "nearest").eval()
+    labels = torch.arange(6) % 4
+    with torch.no_grad():
+        for _, loss in criterion.by_layer():
+            loss.prototypes.normal_(generator=generator(1))
+        labels = predictions(model, images)
+        certifier = Certifier(model, dtype)
+        lowest = margins(certifier.bounds(images, torch.full((6,), 0.01)), labels)
+        for seed in range(20):
+            noise = torch.rand(images.shape, generator=generator(seed), dtype=dtype)
+            logits = model((images + 0.0099 * (2 * noise - 1).sign()).clamp(0, 1)).double()
+            own, other = logits.gather(1, labels[:, None]), torch.arange(4) != labels[:, None]
+            assert bool((own - logits[other].view(6, -1) >= lowest).all())
+    radii = certified_radii(model, images, labels, 1e-4)
+    assert radii.reason == "" or radii.reason.startswith("bound too loose")
+    assert bool((radii.certified > 0).any())

@@ -51,6 +51,7 @@ FACTS = {
         adversarial=True,
         passed=2 * COUNT,
     ),
+    "ibp": Facts(("worst_case_cross_entropy",)),
 }
 ALL = pytest.mark.parametrize("name", FACTS)
 CASES = [(name, "cross-entropy") for name in FACTS] + [(name, "pcl") for name in FACTS]
@@ -147,7 +148,7 @@ def test_a_batch_of_two_is_enough(name):
     assert all(bool(value.isfinite()) for value in step.terms.values())
 
 
-@pytest.mark.parametrize("name", ["advtrain", "ross", "yu", "atda"])
+@pytest.mark.parametrize("name", ["advtrain", "ross", "yu", "atda", "ibp"])
 def test_a_defence_on_logits_needs_a_final_layer(name, images, labels):
     defense = DEFENSES[name]()
     model = recording_model(defense, "contrastive")
@@ -178,10 +179,12 @@ def test_a_defence_describes_its_fields_and_cannot_be_changed(name):
             setattr(defense, key, 1)
     assert DEFENSES.read(defense.dump()) == defense
     if name != "none":
-        authors, year, number = defense.citation.rsplit(" ", 2)
+        work, _, number = defense.citation.partition(" [")
+        authors, year = work.rsplit(" ", 1)
         assert authors[0].isupper()
         assert 2010 < int(year) < 2020
-        assert 1 <= int(number.strip("[]")) <= 60
+        assert (name == "ibp") == (not number)  # the paper does not cite it
+        assert name == "ibp" or 1 <= int(number.strip("]")) <= 60
 
 
 def test_defences_need_no_torch():
@@ -213,7 +216,7 @@ def test_settings_take_budgets_from_the_data_set_and_steps_from_the_scale():
     assert DEFENSES["none"].settings(mnist, 7) == DEFENSES["adp"].settings(mnist, 7) == {}
     assert DEFENSES["advtrain"].settings(mnist, 7) == {"high": 0.5}
     assert DEFENSES["advtrain"].settings(cifar, 7) == {"high": 0.05}
-    assert DEFENSES["yu"].settings(cifar, 7) == {"eps": 0.03}
+    assert DEFENSES["yu"].settings(cifar, 7) == DEFENSES["ibp"].settings(cifar, 7) == {"eps": 0.03}
     madry = DEFENSES["madry"].settings(mnist, 5)
     assert madry == {"eps": 0.3, "steps": 5, "relative_step_size": 0.5}
 
@@ -240,6 +243,9 @@ def test_settings_take_budgets_from_the_data_set_and_steps_from_the_scale():
         ("atda", {"weight": 0}, "weight"),
         ("atda", {"rate": 0}, "rate"),
         ("atda", {"rate": 1.5}, "rate"),
+        ("ibp", {"eps": 8}, "8/255"),
+        ("ibp", {"kappa": 1.1}, "kappa"),
+        ("ibp", {"ramp": -0.1}, "ramp"),
     ],
 )
 def test_a_defence_that_cannot_be_is_refused(name, parameters, message):
@@ -248,7 +254,8 @@ def test_a_defence_that_cannot_be_is_refused(name, parameters, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "field"), [("madry", "eps"), ("yu", "eps"), ("atda", "eps"), ("advtrain", "high")]
+    ("name", "field"),
+    [("madry", "eps"), ("yu", "eps"), ("atda", "eps"), ("ibp", "eps"), ("advtrain", "high")],
 )
 def test_budgets_may_be_fractions(name, field):
     assert DEFENSES.configure(name, {field: "8/255"}).dump()[field] == 8 / 255
