@@ -34,6 +34,7 @@ from robustbench_pcl.cli.listing import (
 from robustbench_pcl.cli.make import Attack, Train, Transfer
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
+from robustbench_pcl.cli.verify import Verify
 from robustbench_pcl.cli.work import STARTING, USUAL
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.version import __version__
@@ -79,7 +80,8 @@ class _Root(_Group):
     def main(self, args: Sequence[str] | None = None, *_: Any, **extra: Any) -> Any:
         """Parse the words into a command, run it and leave the process.
 
-        The code is 0, 2 (the user can mend it), 130 (Ctrl-C) or 141 (nobody reads the output).
+        The code is what the command returns, or 0, 2 (the user can mend it), 130 (Ctrl-C) or 141
+        (nobody reads the output).
         Threads that wait for each other are told to sleep sooner than they would by themselves:
         beside one other busy process, a small training on two cores took 25 s so, 89 s without.
         What is imported stays, so garbage is seldom looked for in it: that took 0.7 s.
@@ -94,15 +96,14 @@ class _Root(_Group):
                 stream.reconfigure(errors=READABLE)
         try:
             command = super().main(words, **extra)
-            if callable(command):
-                command()
+            code = command() if callable(command) else command
             if sys.stdout is not None:
                 sys.stdout.flush()
         except (UserError, MISTAKE, KeyboardInterrupt, OSError) as error:
             sys.exit(_show(error))
         finally:
             gc.set_threshold(*USUAL)
-        sys.exit(command if isinstance(command, int) else 0)
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 def _show(error: BaseException) -> int:
@@ -188,6 +189,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "run": Run,
     "report": Report,
     "export": Export,
+    "verify": Verify,
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "recipes": ("List recipes and show what one says.", {"list": ListRecipes, "show": ShowRecipe}),

@@ -1,0 +1,226 @@
+"""Stored verdicts held against the stored weights: a sample of images is classified again."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from robustbench_pcl.attacks.checks import spread
+from robustbench_pcl.attacks.passes import decided
+from robustbench_pcl.data.dataset import Dataset
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.generate import BATCH, judging
+from robustbench_pcl.evaluation.measure import in_8_bits
+from robustbench_pcl.evidence.findings import Verification
+from robustbench_pcl.evidence.stored import Stored
+from robustbench_pcl.evidence.strangers import Array, CheckedSet
+from robustbench_pcl.progress import Progress, tracked
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.store.checkpoints import Checkpoint
+from robustbench_pcl.store.records import Measurement, ModelRecord
+from robustbench_pcl.training import build
+
+NEAR = 1e-3
+"""Two largest logits so near to each other, as a share of the range of an image's logits, may
+change places on another device: convolutions in TF32 have errors of that size."""
+
+
+class Sample(NamedTuple):
+    """Which images are classified again.
+
+    Attributes:
+        share: of all images, above 0 and at most 1.
+        seed: of their choice, which is another one for each file.
+    """
+
+    share: float
+    seed: int
+
+    def rows(self, name: str, n: int) -> Array:
+        """Positions of the images of a file, int64 (M,), rising."""
+        own = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+        random = np.random.default_rng([self.seed, own])
+        return np.sort(random.choice(n, math.ceil(self.share * n), replace=False))
+
+
+class Answers(NamedTuple):
+    """What a model says of images.
+
+    Attributes:
+        predictions: int64 (N,), classes.
+        near: boolean (N,), whose class another device may decide otherwise.
+    """
+
+    predictions: Array
+    near: Array
+
+
+class Models:
+    """The models of a folder's checkpoints, restored when they are asked for.
+
+    Nobody's code is run: external models are not restored.
+    """
+
+    def __init__(self, found: Verification, stored: Stored, device: torch.device) -> None:
+        self.found, self.device = found, device
+        self._files = {
+            (each.record.checkpoint, each.record.weights): (name, each)
+            for name, each in stored.checkpoints.items()
+        }
+        self._models: dict[str, nn.Module | None] = {}
+
+    def __call__(self, record: ModelRecord) -> nn.Module | None:
+        """The model, in eval mode on the device; None, with the reason said, if it is not here."""
+        if record.key not in self._models:
+            self._models[record.key] = self._restored(record)
+        return self._models[record.key]
+
+    def _restored(self, record: ModelRecord) -> nn.Module | None:
+        name, checkpoint = self._files.get((record.checkpoint, record.weights), ("", None))
+        recipe = record.recipe
+        if checkpoint is None:
+            self.found.skip(f"What {recipe.name} answers: its weights are not here.")
+            return None
+        if not isinstance(recipe, Recipe):
+            self.found.skip(f"What {recipe.name} answers: it needs code of its own, not run here.")
+            return None
+        if not _fits(recipe, checkpoint):
+            self.found.wrong(name, "the number of arrays", f"that of {recipe.name}", "another")
+            return None
+        try:
+            return build.restore(replace(checkpoint, record=record), self.device)
+        except UserError as error:
+            self.found.wrong(name, "the file", f"the weights of {recipe.name}", error.cause)
+            return None
+
+
+def _fits(recipe: Recipe, checkpoint: Checkpoint) -> bool:
+    """Whether the sizes that a recipe may freely choose are those of the file's arrays."""
+    with safe_open(checkpoint.path, framework="numpy") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+    sides = {side for shape in shapes for side in shape}
+    return recipe.members <= len(shapes) and (recipe.embedding or 0) in {0, *sides}
+
+
+@dataclass(frozen=True, eq=False)
+class Again:
+    """Classifying images again.
+
+    Attributes:
+        found: where findings go.
+        models: of the folder.
+        sample: which images.
+        device: that computes.
+    """
+
+    found: Verification
+    models: Models
+    sample: Sample
+    device: torch.device
+
+    def check_set(self, checked: CheckedSet) -> None:
+        """The source's classes of a set's images are those that it keeps."""
+        source = checked.images.spec.source
+        if source is None:
+            return
+        model = self.models(source)
+        if model is None:
+            return
+        rows = self.sample.rows(checked.name, checked.images.spec.n)
+        again = self._answers(model, checked.pixels(rows), checked.labels[rows])
+        expected = checked.predictions[rows]
+        self._note(checked.name, "predictions", rows, expected != again.predictions, again)
+
+    def check_clean(self, name: str, measurement: Measurement, dataset: Dataset) -> None:
+        """The target's verdicts of clean images are those that were measured."""
+        rows = self.sample.rows(name, measurement.n)
+        pixels = np.asarray(dataset.test.images[rows]).astype(np.float32) / 255
+        self._check_verdicts(name, measurement, rows, pixels, np.asarray(dataset.test.labels)[rows])
+
+    def check_measured(self, name: str, measurement: Measurement, checked: CheckedSet) -> None:
+        """The target's verdicts of a set's images are those that were measured.
+
+        Where the set was made on the target, they are the set's own, which are checked there.
+        """
+        model = self.models(measurement.target)
+        if model is None:
+            return
+        source, rows = measurement.source, self.sample.rows(name, measurement.n)
+        pixels, labels = checked.pixels(rows), checked.labels[rows]
+        if source is None or source.key != measurement.target.key:
+            self._check_verdicts(name, measurement, rows, pixels, labels)
+        if measurement.correct_8bit is None:
+            return
+        if len(rows) < measurement.n:
+            self.found.skip(
+                "Counts after rounding to 8 bits: that takes all images, --sample 100%."
+            )
+            return
+        rounded, _ = next(in_8_bits([(torch.from_numpy(pixels), torch.from_numpy(labels))]))
+        again = self._answers(model, rounded.numpy(), labels)
+        count, slack = int((again.predictions == labels).sum()), int(again.near.sum())
+        stored = measurement.correct_8bit
+        self.found.require(name, "correct_8bit", abs(stored - count) <= slack, count, stored)
+
+    def _check_verdicts(
+        self, name: str, measurement: Measurement, rows: Array, pixels: Array, labels: Array
+    ) -> None:
+        model = self.models(measurement.target)
+        if model is not None:
+            again = self._answers(model, pixels, labels)
+            right = again.predictions == labels
+            self._note(name, "verdicts", rows, right != measurement.withstood()[rows], again)
+
+    def _answers(self, model: nn.Module, pixels: Array, labels: Array) -> Answers:
+        """Classify images float32 (N, C, H, W) as ``measure`` does."""
+        images, expected = torch.from_numpy(pixels), torch.from_numpy(labels)
+        predictions, near = [], []
+        few = images[:BATCH].to(self.device), expected[:BATCH].to(self.device)
+        with judging(model, *few) as target:
+            for batch in torch.split(images, BATCH):
+                logits = target.logits(batch.to(self.device)).float()
+                best = logits.topk(2, dim=1).values
+                predictions.append(decided(logits).cpu())
+                near.append((best[:, 0] - best[:, 1] <= NEAR * spread(logits)).cpu())
+        self.found.checked["images classified again"] += len(images)
+        return Answers(torch.cat(predictions).numpy(), torch.cat(near).numpy())
+
+    def _note(self, name: str, what: str, rows: Array, differ: Array, again: Answers) -> None:
+        """Note which differ, but for those too near to tell."""
+        where = rows[differ & ~again.near].tolist()
+        self.found.compare(name, f"images whose {what} are not the weights'", [], where[:10])
+        if count := int((differ & again.near).sum()):
+            self.found.skip(f"{count} images of {name}: two classes are too near to each other.")
+
+
+def classify_again(
+    found: Verification, stored: Stored, sample: Sample, device: torch.device, progress: Progress
+) -> None:
+    """Classify a sample of all images again, as far as weights and images are here and sound.
+
+    Args:
+        found: where findings go.
+        stored: what was read.
+        sample: which images.
+        device: that computes.
+        progress: the progress reporter.
+    """
+    again = Again(found, Models(found, stored, device), sample, device)
+    sets = [each for name, each in stored.sets.items() if found.sound(name)]
+    for checked in tracked(sets, "sets classified again", len(sets), progress):
+        again.check_set(checked)
+    measured = {name: each for name, each in stored.measurements.items() if found.sound(name)}
+    title = "measurements classified again"
+    for name, each in tracked(measured.items(), title, len(measured), progress):
+        dataset, of = stored.dataset_of(each.data), stored.set_of(each)
+        if each.attack is None and dataset is not None:
+            again.check_clean(name, each, dataset)
+        elif of is not None and found.sound(of.name):
+            again.check_measured(name, each, of)
