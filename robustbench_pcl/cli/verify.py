@@ -41,7 +41,7 @@ class Verify(Place):
     sample: Annotated[
         str, typer.Option(help="Share of the images that are classified again, such as 5%.")
     ] = "100%"
-    seed: Annotated[int, typer.Option(help="Of the choice of these images.", min=0)] = 0
+    sample_seed: Annotated[int, typer.Option(help="Of the choice of these images.", min=0)] = 0
     digest: Annotated[
         str,
         typer.Option(help="SHA-256 that the bundle is known by elsewhere.", show_default=False),
@@ -63,7 +63,7 @@ class Verify(Place):
             raise UserError("A workspace has no digest.", "Name the folder of a bundle.")
         verifier = Verifier(
             share=share,
-            seed=self.seed,
+            seed=self.sample_seed,
             device=self.device,
             data_root=self.data_root,
             progress=TerminalProgress(),

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from robustbench_pcl.attacks.base import norm_of
+from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.data.foreign import ROUNDING
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.stored import Stored, models_of
@@ -177,8 +177,10 @@ def check_diagnosis(found: Verification, name: str, record: Diagnosis) -> None:
         found.require(name, what, 0 <= count <= n, f"0 to {n}", count)
     if 0 <= record.withstood <= n:
         found.compare(name, "interval", wilson(record.withstood, n), record.interval)
+    found.compare(name, "label", attack_label(record.attack), record.label)
     for each in record.competence:
         what = f"competence of {each.label}"
+        found.compare(name, "label of a competence", attack_label(each.attack), each.label)
         if found.require(name, what, 0 <= each.found <= each.n > 0, "a share", each.found):
             found.compare(name, f"{what}, interval", wilson(each.found, each.n), each.interval)
 

@@ -12,6 +12,7 @@ from robustbench_pcl.attacks.base import norm_of
 from robustbench_pcl.attacks.stages import WITHSTOOD, WRONG, in_hexadecimal
 from robustbench_pcl.configuration import ID_LENGTH
 from robustbench_pcl.data.dataset import Dataset, split_digest
+from robustbench_pcl.evaluation.imported import NO_CLASS
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.records import OF_SET, check_budget
 from robustbench_pcl.evidence.stored import Stored
@@ -86,7 +87,9 @@ def clean_images(dataset: Dataset, checked: CheckedSet) -> Array | None:
 def _check_stages(found: Verification, checked: CheckedSet) -> None:
     """A stage felled exactly those that the source has wrong, but for those wrong when clean."""
     spec, felled = checked.images.spec, checked.felled_by
-    if spec.source is None:
+    if spec.source is None:  # crafted elsewhere: nobody was asked
+        asked = np.flatnonzero(checked.predictions != NO_CLASS)[:10].tolist()
+        found.compare(checked.name, "images with a prediction of an unknown source", [], asked)
         return
     right = checked.predictions == checked.labels
     last = max(len(checked.images.stages), 1)

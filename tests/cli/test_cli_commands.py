@@ -58,10 +58,11 @@ COMMANDS = (
     Command(
         "report",
         "--table --figure --model --dataset --format --interval --page --output --scale --seed "
-        "--home",
+        "--bundle --with-weights --with-sets --home",
         " ",
     ),
     Command("export", f"--target --dataset --output {PLACE}"),
+    Command("verify", f"--sample --sample-seed --digest --format {PLACE}"),
     Command("recipes list", "--format", " "),
     Command("recipes show", "--dataset --scale --seed"),
     Command("attacks list", "--format", " "),
