@@ -27,7 +27,7 @@ ACCURACY = 1e-9
 def check_sets(found: Verification, stored: Stored) -> None:
     """Hold each set against itself and its clean images, and what was measured against it."""
     for checked in stored.sets.values():
-        check_set(found, checked, stored.datasets.get(checked.images.spec.data.dataset))
+        check_set(found, checked, stored)
     for name, measurement in stored.measurements.items():
         checked_set = stored.set_of(measurement)
         if checked_set is not None and found.sound(name):
@@ -36,14 +36,8 @@ def check_sets(found: Verification, stored: Stored) -> None:
             found.skip("Pixels, perturbations and costs of adversarial sets that are not here.")
 
 
-def check_set(found: Verification, checked: CheckedSet, dataset: Dataset | None) -> None:
-    """Id, digest, pixels, labels, verdicts of stages, and perturbations.
-
-    Args:
-        found: where findings go.
-        checked: the set.
-        dataset: its clean images; None if they are not here.
-    """
+def check_set(found: Verification, checked: CheckedSet, stored: Stored) -> None:
+    """Id, digest, pixels, labels, verdicts of stages, and perturbations."""
     name, images = checked.name, checked.images
     spec, summary = images.spec, images.summary
     found.compare(name, "the file's name", spec.id, PurePosixPath(name).stem)
@@ -51,14 +45,16 @@ def check_set(found: Verification, checked: CheckedSet, dataset: Dataset | None)
         found.compare(name, "indices", list(range(spec.n)), checked.indices.tolist())
     found.compare(name, "norm", norm_of(spec.attack), spec.norm)
     _check_stages(found, checked)
-    digest, finite, clean = hashlib.sha256(), True, None
-    if dataset is not None:
-        clean = clean_images(dataset, checked)
-    if clean is None:
+    dataset = stored.datasets.get(spec.data.dataset)
+    clean = clean_images(dataset, checked) if dataset else None
+    if clean is None and any(map(stored.dataset_of, stored.data_of(spec.data.dataset))):
+        found.wrong(name, "indices", f"those of images {spec.data.digest}", "others")
+    elif clean is None:
         found.skip(
             f"How far {name} is from the clean images, and its labels: {spec.data.dataset} as it "
             f"was attacked is not here (pclbench data add {spec.data.dataset} FILE)."
         )
+    digest, finite = hashlib.sha256(), True
     sizes: list[Array] = []
     for rows, block in checked.blocks():
         digest.update(block.tobytes())

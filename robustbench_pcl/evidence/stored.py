@@ -73,6 +73,10 @@ class Stored:
         name = f"{FOLDERS.adversarial_sets.as_posix()}/{measurement.adversarial_set}.h5"
         return self.sets.get(name)
 
+    def data_of(self, dataset: str) -> Iterator[DataRecord]:
+        """What measurements say of the clean images of a data set."""
+        return (each.data for each in self.measurements.values() if each.data.dataset == dataset)
+
     def dataset_of(self, data: DataRecord) -> Dataset | None:
         """The data set with exactly those test images; None where it is not here."""
         dataset = self.datasets.get(data.dataset)

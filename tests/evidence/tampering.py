@@ -15,7 +15,6 @@ from safetensors.numpy import load_file
 from robustbench_pcl.evidence.manifest import MANIFEST
 
 Chance = random.Random
-DIGIT = re.compile(r"(?<=[\d.:\s\[])\d(?=[\d.,\s\]])")
 
 
 def files(bundle: Path, pattern: str) -> list[Path]:
@@ -100,14 +99,15 @@ def field(folder: str, *names: str) -> Callable[[Path, Chance], None]:
         ]
         path = chance.choice(paths)
         record = json.loads(path.read_text())
-        text = json.dumps(record[name])
-        digits = list(re.finditer(r"\d", text))
-        match = chance.choice(digits)
-        text = text[: match.start()] + other_digit(chance, match[0]) + text[match.end() :]
-        if re.search(r"(?<![\d.])0\d", text) and not text.startswith('"'):
-            text = re.sub(r"(?<![\d.])0+(?=\d)", "1", text)  # no number begins so
-        assert json.loads(text) != record[name]
-        path.write_text(json.dumps({**record, name: json.loads(text)}, indent=1) + "\n")
+        new = record[name]
+        while new == record[name]:  # the last of many digits may make no other number
+            text = json.dumps(record[name])
+            match = chance.choice(list(re.finditer(r"\d", text)))
+            text = text[: match.start()] + other_digit(chance, match[0]) + text[match.end() :]
+            if not text.startswith('"'):
+                text = re.sub(r"(?<![\d.])0+(?=\d)", "1", text)  # no number begins with 0
+            new = json.loads(text)
+        path.write_text(json.dumps({**record, name: new}, indent=1) + "\n")
 
     return change
 
@@ -140,7 +140,8 @@ def in_a_set(name: str) -> Callable[[Path, Chance], None]:
     """A change of one number in an array of a set."""
 
     def change(bundle: Path, chance: Chance) -> None:
-        path = chance.choice(files(bundle, "results/adversarial_sets/*.h5"))
+        paths = files(bundle, "results/adversarial_sets/*.h5")
+        path = chance.choice([path for path in paths if name in arrays_of(path)])
         with h5py.File(path, "r+") as file:
             where = tuple(chance.randrange(side) for side in file[name].shape)
             old = file[name][where]
@@ -151,6 +152,11 @@ def in_a_set(name: str) -> Callable[[Path, Chance], None]:
             file[name][where] = new
 
     return change
+
+
+def arrays_of(path: Path) -> list[str]:
+    with h5py.File(path) as file:
+        return list(file)
 
 
 def a_hidden_pixel(bundle: Path, chance: Chance) -> None:
