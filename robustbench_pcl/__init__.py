@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.square import Square as Square
     from robustbench_pcl.attacks.two_phases import A3 as A3
     from robustbench_pcl.attacks.two_phases import MD as MD
+    from robustbench_pcl.diagnosis.diagnose import diagnose as diagnose
     from robustbench_pcl.evaluation.evaluate import Evaluation as Evaluation
     from robustbench_pcl.evaluation.evaluate import evaluate as evaluate
     from robustbench_pcl.models.external import load_external as load_external
@@ -59,6 +60,7 @@ _MODULES = {
     "Square": "attacks.square",
     "Evaluation": "evaluation.evaluate",
     "Workspace": "pipeline.workspace",
+    "diagnose": "diagnosis.diagnose",
     "evaluate": "evaluation.evaluate",
     "load_attack": "recipes.load",
     "load_external": "models.external",
@@ -88,6 +90,7 @@ __all__ = [
     "Strongest",
     "Workspace",
     "__version__",
+    "diagnose",
     "evaluate",
     "load_attack",
     "load_external",

@@ -102,7 +102,22 @@ def check_model(
         InvalidInputError: with what was found, and the cure.
     """
     few = images[:PROBE]
-    logits = check_logits(target, few)
+    logits = check_answers(target, images, labels, targets)
+    if target.forwards == 1:
+        check_constancy(target, few, logits)
+    if gradient:
+        check_gradient(target, few)
+
+
+def check_answers(
+    target: TargetModel, images: Tensor, labels: Tensor, targets: Tensor | None = None
+) -> Tensor:
+    """The model's logits of a few images, if they are finite ones, (N, K), and K is above labels.
+
+    Raises:
+        InvalidInputError: they are not.
+    """
+    logits = check_logits(target, images[:PROBE])
     target.classes = classes = logits.shape[1]
     for name, value in (("labels", labels), ("targets", targets)):
         if value is not None and int(value.max()) >= classes:
@@ -111,10 +126,7 @@ def check_model(
                 f"classes 0 to {classes - 1}.",
                 "Count classes from 0, or attack the model of that data set.",
             )
-    if target.forwards == 1:
-        check_constancy(target, few, logits)
-    if gradient:
-        check_gradient(target, few)
+    return logits
 
 
 def check_logits(target: TargetModel, images: Tensor) -> Tensor:

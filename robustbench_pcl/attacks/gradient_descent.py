@@ -9,14 +9,14 @@ import contextlib
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from robustbench_pcl.attacks.balls import Ball, ball
 from robustbench_pcl.attacks.base import Chunk, Goal, Stage, starts
 from robustbench_pcl.attacks.fast_model import EXACT
-from robustbench_pcl.attacks.losses import AttackLoss, logit_margin
+from robustbench_pcl.attacks.losses import AttackLoss, ScaledCrossEntropy, logit_margin
 from robustbench_pcl.attacks.passes import Pass
 from robustbench_pcl.attacks.rows import Rows
 from robustbench_pcl.attacks.runner import IterativeAttack, State
@@ -134,6 +134,9 @@ class GradientDescent(Descent):
     target_class: Literal["none", "likeliest", "least-likely", "random"] = later(
         "none", "wrong class it goes towards: none in particular, likeliest, least-likely, random"
     )
+    logit_scale: Positive = later(
+        1.0, "factor on the logits inside cross-entropy: small ones undo saturation"
+    )
 
     def stages(self, classes: int) -> tuple[Stage, ...]:  # noqa: ARG002 - the same for all
         """One for each start, from a point of its own."""
@@ -152,6 +155,12 @@ class GradientDescent(Descent):
             with contextlib.suppress(ValueError, TypeError, ZeroDivisionError):  # refused later
                 return {**given, "relative_step_size": size * steps / int(given["steps"])}
         return given
+
+    @model_validator(mode="after")
+    def _scales_cross_entropy(self) -> Self:
+        if self.logit_scale != 1 and self.loss is not AttackLoss.cross_entropy:
+            raise ValueError(f"logit_scale acts on cross-entropy, not on {self.loss}")
+        return self
 
     def initialise(self, target: TargetModel, chunk: Chunk) -> DescentState:
         """As all; at a random point where the image itself is the least of the loss."""
@@ -185,7 +194,9 @@ class GradientDescent(Descent):
 
     def differentiate(self, target: TargetModel, state: DescentState) -> Pass:
         """The gradient of the loss."""
-        return target.differentiate(self.loss, state.adversarial, state.aims, exact=state.exact)
+        plain = self.logit_scale == 1
+        loss = self.loss if plain else ScaledCrossEntropy(self.logit_scale)
+        return target.differentiate(loss, state.adversarial, state.aims, exact=state.exact)
 
     def step_sizes(self, step: Tensor) -> Tensor:
         """All the same."""
@@ -197,7 +208,8 @@ class GradientDescent(Descent):
         Cross-entropy's gradient is the margin's times 1 - p(label), where two classes matter.
         """
         goal = state.chunk.goal
-        if self.loss not in (AttackLoss.cross_entropy, AttackLoss.margin) or self.descends(goal):
+        known = self.loss in (AttackLoss.cross_entropy, AttackLoss.margin)
+        if not known or self.descends(goal) or self.logit_scale != 1:
             return torch.zeros_like(found.blind)
         growth = ((after.adversarial - state.adversarial) * found.gradient).sum(dim=(1, 2, 3))
         if self.loss is AttackLoss.cross_entropy:

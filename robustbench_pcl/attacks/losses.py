@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
@@ -63,6 +64,25 @@ class AttackLoss(StrEnum):
                 "Reach a target class by the loss margin or targeted-dlr.",
             )
         return target.logits(chunk.images, carried(target.model, "all_features"))
+
+
+@dataclass(frozen=True)
+class ScaledCrossEntropy:
+    """Cross-entropy of logits times a factor.
+
+    With a factor of 30, a model is attacked as if its logits were 30 times as large: that shows
+    from which size on its gradients vanish. With 1/30, what vanished comes back.
+
+    Attributes:
+        scale: the factor.
+    """
+
+    scale: float
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each image, (N,), and the model's own logits (N, K)."""
+        logits = model(images)
+        return cross_entropy(logits * self.scale, labels), logits
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

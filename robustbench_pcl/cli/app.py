@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from robustbench_pcl import plugins
+from robustbench_pcl.cli.diagnose import Diagnose, Explain
 from robustbench_pcl.cli.exchange import Export
 from robustbench_pcl.cli.listing import (
     AddData,
@@ -186,6 +187,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": Train,
     "attack": Attack,
     "transfer": Transfer,
+    "diagnose": Diagnose,
+    "explain": Explain,
     "ablate": Ablate,
     "run": Run,
     "report": Report,

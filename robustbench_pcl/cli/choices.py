@@ -128,6 +128,13 @@ def recipe_names() -> Iterable[str]:
     return names()
 
 
+def code_names() -> Iterable[str]:
+    """All codes of verdicts and checks."""
+    from robustbench_pcl.diagnosis.codes import explanations
+
+    return explanations()
+
+
 def executor_names() -> Iterable[str]:
     """All executors."""
     from robustbench_pcl.pipeline.executors import EXECUTORS

@@ -27,7 +27,7 @@ from robustbench_pcl.cli.options import (
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
-from robustbench_pcl.cli.work import Work, carry_out, check_external
+from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
@@ -140,7 +140,7 @@ class Train(Place, Seeds):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(Work, Models, Attacks):
+class Attack(Work, Shortcuts, Models, Attacks):
     """Attack a model with full knowledge of it, and measure what is left.
 
     The model is trained first if it is not stored. An image that the model has wrong is not
@@ -234,7 +234,7 @@ def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transfer(Work, Models, Attacks):
+class Transfer(Work, Shortcuts, Models, Attacks):
     """Attack source models, and measure what target models make of the images.
 
     Each source's adversarial images are made and stored once, whatever the number of targets.

@@ -222,12 +222,13 @@ class Report(Home):
         """Print or write all that is stored of some models, or draw it over eps."""
         from robustbench_pcl.report.figures import model_figure
         from robustbench_pcl.report.model_formats import render_models
-        from robustbench_pcl.report.model_report import stored_budgets
+        from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 
         scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
         budgets = stored_budgets(evidence, models, self.dataset or [], scale, seed)
         if self.figure is None:
-            write(render_models(budgets, self.form.value), self.output)
+            diagnoses = newest_diagnoses(evidence, budgets)
+            write(render_models(budgets, self.form.value, diagnoses), self.output)
         else:
             write_figure(model_figure(budgets), self.output)
 

@@ -17,7 +17,7 @@ from robustbench_pcl.cli.options import (
     Seeds,
 )
 from robustbench_pcl.cli.output import print_measurements, print_tables, say, write, write_figure
-from robustbench_pcl.cli.work import Work, carry_out, check_external
+from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ DEMO_FIGURES = (1, 5, 6, 7)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Reproduction(Work, Seeds, Attacks):
+class _Reproduction(Work, Shortcuts, Seeds, Attacks):
     """A command whose models the paper names."""
 
     def further(self, recipes: "Iterable[AnyModel]") -> "list[Measure]":

@@ -16,6 +16,7 @@ from robustbench_pcl.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from robustbench_pcl.configuration import Mode
     from robustbench_pcl.pipeline.artefacts import AnyTask
+    from robustbench_pcl.pipeline.diagnosing import Diagnose
     from robustbench_pcl.pipeline.executors import Executor
     from robustbench_pcl.pipeline.tasks import Measure
     from robustbench_pcl.pipeline.workspace import Workspace
@@ -32,16 +33,12 @@ tensors that are garbage should not wait long."""
 
 @dataclass(frozen=True, kw_only=True)
 class Work(Place):
-    """How measurements are made, and how they are shown."""
+    """How work is done, and how what comes of it is shown."""
 
     images: Annotated[
         int | None,
         typer.Option(help="Test images, the first ones.", min=1, show_default="the scale's number"),
     ] = None
-    exact: Annotated[
-        bool,
-        typer.Option("--exact", help="Attack the plain model in float32, all steps: no shortcuts."),
-    ] = False
     executor: Annotated[
         str,
         typer.Option(
@@ -59,6 +56,16 @@ class Work(Place):
         False
     )
     form: FormatOption = Format.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortcuts:
+    """How adversarial images are made."""
+
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Attack the plain model in float32, all steps: no shortcuts."),
+    ] = False
 
     @property
     def mode(self) -> "Mode":
@@ -107,7 +114,9 @@ def carry_out(
     return True
 
 
-def check_external(tasks: "Iterable[Measure]", workspace: "Workspace", options: Work) -> None:
+def check_external(
+    tasks: "Iterable[Measure | Diagnose]", workspace: "Workspace", options: Work
+) -> None:
     """Say, before it is attacked, whether a user's own model can be judged.
 
     Raises:
@@ -115,12 +124,12 @@ def check_external(tasks: "Iterable[Measure]", workspace: "Workspace", options: 
     """
     from robustbench_pcl.recipe import ExternalModel
 
-    models = {
-        model.id(): model
-        for task in tasks
-        for model in (task.target, task.source)
-        if isinstance(model, ExternalModel) and workspace.find(task) is None
-    }
+    models: dict[str, ExternalModel] = {}
+    for task in tasks:
+        external = {each.id(): each for each in task.models if isinstance(each, ExternalModel)}
+        made: AnyTask = task
+        if external and workspace.find(made) is None:
+            models |= external
     for model in () if options.dry_run else models.values():
         say(f"{model.name}, before it is attacked:")
         for finding in workspace.inspect(model):

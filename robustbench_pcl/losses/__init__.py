@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from robustbench_pcl.configuration import Configuration, Positive
+from robustbench_pcl.configuration import Configuration, Positive, later
 from robustbench_pcl.registry import ConfigurationFamily, resolve
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class PCLAuthors(LossConfiguration):
     name: Literal["pcl-authors"] = "pcl-authors"
     repulsion: Positive = Field(1e-4, description="weight of the repelling term")
     weight: Weight = Field(1.0, description="weight of the attracting term")
+    repelling_rate: Positive = later(1.0, "factor on the rate at which repelling centres learn")
 
 
 class Center(LossConfiguration):

@@ -89,13 +89,22 @@ class AuthorsConformity(FeatureLoss):
         classes: number of classes, K.
         repulsion: w.
         weight: of the attracting term.
+        repelling_rate: factor on the repelling centres' learning rate.
     """
 
     REPELLING_LEARNING_RATE = 1e-4
 
-    def __init__(self, dimension: int, classes: int, *, repulsion: float, weight: float) -> None:
+    def __init__(
+        self,
+        dimension: int,
+        classes: int,
+        *,
+        repulsion: float,
+        weight: float,
+        repelling_rate: float = 1.0,
+    ) -> None:
         super().__init__()
-        self.repulsion, self.weight = repulsion, weight
+        self.repulsion, self.weight, self.repelling_rate = repulsion, weight, repelling_rate
         self.attracting = nn.Parameter(torch.randn(classes, dimension))
         self.repelling = nn.Parameter(torch.randn(classes, dimension))
 
@@ -112,7 +121,8 @@ class AuthorsConformity(FeatureLoss):
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """The attracting centres at ``learning_rate``, the repelling ones at their own."""
+        own = self.repelling_rate * self.REPELLING_LEARNING_RATE / self.repulsion
         return [
             {"params": [self.attracting], "lr": learning_rate},
-            {"params": [self.repelling], "lr": self.REPELLING_LEARNING_RATE / self.repulsion},
+            {"params": [self.repelling], "lr": own},
         ]

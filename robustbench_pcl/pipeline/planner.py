@@ -14,12 +14,17 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FeatureFigure, paper_figure
 from robustbench_pcl.paper.tables import AttackRequest, Cell, published
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
+from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.models import add_external, find_model
-from robustbench_pcl.pipeline.tasks import KINDS, Embed, Measure, Train
+from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.recipe import AnyModel, Origin
 from robustbench_pcl.recipes.load import load_attack, load_recipe
 from robustbench_pcl.recipes.presets import add_recipes
 
+KINDS: dict[str, type[AnyTask]] = {
+    kind.kind: kind for kind in (Train, Generate, Measure, Embed, Diagnose)
+}
+"""The kinds of tasks by name, in the order in which they run."""
 _CURE = "See docs/suites.md for a whole example."
 
 

@@ -1,4 +1,4 @@
-"""The kinds of tasks: train, generate, measure, embed. Each finds its artefact or makes it."""
+"""Tasks on adversarial images: generate, measure, embed. Each finds its artefact or makes it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ else:
     generate = LazyModule("robustbench_pcl.evaluation.generate")
     measure = LazyModule("robustbench_pcl.evaluation.measure")
 
-__all__ = ["KINDS", "Embed", "Generate", "Measure", "Train"]
+__all__ = ["Embed", "Generate", "Measure", "Train"]
 
 PLOTTED = {"features": "features", "tsne": "t-SNE"}
 """What a view's method draws, in words."""
@@ -203,6 +203,11 @@ class Measure(OnImages[Measurement]):
             generate=generate,
         )
 
+    @property
+    def models(self) -> tuple[AnyModel, ...]:
+        """All models that it asks."""
+        return (self.target, self.source) if self.source else (self.target,)
+
     @cached_property
     def white_box(self) -> bool:
         """Whether the images are made on the model that is measured."""
@@ -351,7 +356,3 @@ def count(artefacts: Artefacts, recipe: AnyModel, images: int | None) -> int:
 def decides(recipe: AnyModel) -> list[object]:
     """What of a recipe decides the images that are attacked and the answers that are given."""
     return [recipe.id(""), recipe.scale, recipe.inference]
-
-
-KINDS: dict[str, type[AnyTask]] = {kind.kind: kind for kind in (Train, Generate, Measure, Embed)}
-"""The kinds of tasks by name, in the order in which they run."""

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from robustbench_pcl.configuration import Description
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
-from robustbench_pcl.pipeline.tasks import KINDS
+from robustbench_pcl.pipeline.planner import KINDS
 from robustbench_pcl.pipeline.workspace import Workspace
 from robustbench_pcl.plugins import LOADED, load, load_installed
 from robustbench_pcl.progress import Progress, TerminalProgress

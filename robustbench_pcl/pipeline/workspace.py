@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from robustbench_pcl.configuration import Mode, Scale
 from robustbench_pcl.evaluation import imported
 from robustbench_pcl.lazy import LazyModule, torch
 from robustbench_pcl.pipeline.artefacts import Artefacts
+from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.models import add_external
 from robustbench_pcl.pipeline.stored import StoredWorstCase, judge, worst_case
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
@@ -20,6 +22,7 @@ from robustbench_pcl.recipe import AnyModel, Channels, ExternalModel, Recipe, re
 from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.checkpoints import Checkpoint
+from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, View
 from robustbench_pcl.store.records import Measurement
 
@@ -187,6 +190,31 @@ class Workspace(Artefacts):
         budget = imported.read_budget(self.dataset(target.dataset), norm, eps)
         clean = self.measure(target, images=images)
         return worst_case(self, stored(self, target), clean, budget.norm, budget.eps)
+
+    def diagnose(
+        self,
+        model: AnyModel,
+        attack: Attack | str = "pgd",
+        eps: str | float | None = None,
+        *,
+        images: int | None = None,
+        seed: int = 0,
+        sources: Sequence[AnyModel] = (),
+    ) -> Diagnosis:
+        """Whether the accuracy that an attack leaves of a model holds, and why not.
+
+        Args:
+            model: what is diagnosed.
+            attack: whose number is judged; a name has the data set's budget.
+            eps: another budget, in pixels of [0, 1].
+            images: how many test images; the scale's own number, 500 at most, if None.
+            seed: of random starts.
+            sources: other models, whose adversarial images are tried on this one.
+        """
+        complete = _complete(attack, model)
+        if eps is not None:
+            complete = complete.complete({**complete.dump(), "eps": eps})
+        return self.make(Diagnose(model, complete, images, seed, tuple(sources)))
 
     def export(self, what: str, output: Path | str) -> int:
         """Write a set or a measurement, by its id or file, as .h5, .npz, .csv or .jsonl.

@@ -31,6 +31,7 @@ class Entry:
         remark: on the published number, or "".
         mark: a sign behind the measured number that a footnote explains, or "".
         words: stand where there is no number, or "".
+        verdict: the code of the diagnosis that speaks of the number, or "".
         best: significantly better than each other recipe here, on the same images.
         verdicts: which images were classified right, for each seed.
         early_stop: images left at their first fooling, which is harder to withstand.
@@ -47,6 +48,7 @@ class Entry:
     remark: str = ""
     mark: str = ""
     words: str = ""
+    verdict: str = ""
     best: bool = False
     verdicts: tuple[Verdicts, ...] = ()
     early_stop: bool = False
@@ -95,6 +97,8 @@ def answered(entry: Entry, records: Sequence[Record]) -> Entry:
         found["interval"] = max(0.0, low), min(100.0, high)
         found["n"] = min(record.n for record in records)
         found["verdicts"] = tuple(Verdicts(each.data, each.n, each.verdicts) for each in records)
+        codes = dict.fromkeys(record.verdict for record in records if record.verdict)
+        found["verdict"] = ", ".join(codes)  # several only where seeds differ
         found["early_stop"] = any(record.mode == "early-stop" for record in records)
     return replace(entry, **found)
 

@@ -74,6 +74,11 @@ def show_budget(eps: float | None, c: float | None) -> str:
     return ", ".join(parts)
 
 
+def short_code(code: str) -> str:
+    """A verdict's code where a heading says what it is: "103" for "PCL103"."""
+    return code.replace("PCL", "")
+
+
 def superscript(number: int) -> str:
     """A remark's number, raised."""
     return str(number).translate(_SUPERSCRIPTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -14,11 +14,13 @@ import pandas as pd
 from tabulate import tabulate
 
 from robustbench_pcl.errors import unknown_name
-from robustbench_pcl.report.formatting import listed, show_interval, show_measured
+from robustbench_pcl.report.diagnosis_formats import render_diagnoses
+from robustbench_pcl.report.formatting import listed, short_code, show_interval, show_measured
 from robustbench_pcl.report.model_comparison import Comparison, comparisons
 from robustbench_pcl.report.model_section import AttackResult, Budget
 from robustbench_pcl.report.render import FORMATS, Verbatim, escape_markdown, fill
 from robustbench_pcl.report.text import WIDTH
+from robustbench_pcl.store.diagnoses import Diagnosis
 
 HEADS = (
     *("Attack", "Accuracy", "95 % interval", "Only it", "Optimality"),
@@ -38,29 +40,36 @@ PAIRED = (
     "first and only the second model has right. p: two-sided, by the exact McNemar test, each by "
     "itself; small if equally good models would seldom differ as much."
 )
+VERDICT = "Verdict"
 NARROW = {
     "Accuracy": "Accu- racy",
     "Optimality": "Opti- mality",
     "95 % interval": "95\N{NO-BREAK SPACE}% interval",
+    VERDICT: "PCL",
 }
 """Headings as a terminal breaks them, a word per line."""
+AFTER_INTERVAL = 3
+"""Where a verdict's code stands, if any has one."""
+CODES = "Verdict: the code of the diagnosis that speaks of the number, beneath."
 Line = tuple[str, ...]
 
 
-def render_models(budgets: Sequence[Budget], form: str) -> str:
-    """Sections and comparisons in a format, ending in a newline.
+def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diagnosis] = ()) -> str:
+    """Sections, comparisons and diagnoses in a format, ending in a newline.
 
     Args:
         budgets: the sections; models of different names among them are compared.
-        form: text, md, latex, html, csv or json.
+        form: text, md, latex, html, csv or json; csv has sections only.
+        diagnoses: of the models.
 
     Raises:
         UserError: there is no such format.
     """
     compared = list(comparisons(budgets))
+    rendered = [render_diagnoses(diagnoses, form)] if diagnoses else []
     match form:
         case "text":
-            return _text(budgets, compared)
+            return "\n".join([_text(budgets, compared), *rendered])
         case "csv":
             csv: str = model_frame(budgets).to_csv(index=False, lineterminator="\n")
             return csv
@@ -70,16 +79,18 @@ def render_models(budgets: Sequence[Budget], form: str) -> str:
                 "comparisons": [_compared(each) for each in compared],
                 "notes": list(notes(budgets)),
             }
+            if diagnoses:
+                content["diagnoses"] = [each.content() for each in diagnoses]
             text = json.dumps(content, indent=2, ensure_ascii=False)
             # One line for each image, not one for each attack that felled it.
             return re.sub(r"\[[\d,\s]+\]", lambda list_: "".join(list_[0].split()), text) + "\n"
         case "md" | "latex" | "html":
-            return fill(
+            filled = fill(
                 form,
                 "model",
                 title=title(budgets),
-                caption=CAPTION,
-                heads=HEADS,
+                caption=caption(budgets),
+                heads=heads,
                 notes=list(notes(budgets)),
                 budgets=budgets,
                 lines=lines,
@@ -89,6 +100,7 @@ def render_models(budgets: Sequence[Budget], form: str) -> str:
                 compared_lines=compared_lines,
                 numbers=_markdown_grid,
             )
+            return "\n".join([filled, *rendered])
     raise unknown_name("format", form, FORMATS)
 
 
@@ -106,15 +118,37 @@ def title(budgets: Sequence[Budget]) -> str:
     return f"What is stored of {listed(dict.fromkeys(each.model.target for each in budgets))}"
 
 
-def lines(budget: Budget) -> Iterator[Line]:
-    """A section as its readers see it: clean, each attack, the worst case; under :data:`HEADS`."""
+def caption(budgets: Sequence[Budget]) -> str:
+    """How all sections are to be read."""
+    return f"{CAPTION} {CODES}" if any(each.has_verdicts for each in budgets) else CAPTION
+
+
+def heads(budget: Budget) -> Line:
+    """The headings of :func:`lines`."""
+    verdict = (VERDICT,) if budget.has_verdicts else ()
+    return (*HEADS[:AFTER_INTERVAL], *verdict, *HEADS[AFTER_INTERVAL:])
+
+
+def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Line]:
+    """A section as its readers see it: clean, each attack, the worst case; under :func:`heads`.
+
+    Args:
+        budget: the section.
+        show_code: writes a verdict's code.
+    """
     empty = ("",) * 5
+
+    def verdict(code: str | None) -> tuple[str, ...]:
+        return (show_code(code or ""),) if budget.has_verdicts else ()
+
     if budget.clean is not None:
-        yield ("Clean", *_accuracy(budget.clean.accuracy, _interval(budget.clean)), *empty)
+        accuracy = _accuracy(budget.clean.accuracy, _interval(budget.clean))
+        yield ("Clean", *accuracy, *verdict(None), *empty)
     for each in budget.attacks:
         yield (
             each.label,
             *_accuracy(each.record.accuracy, _interval(each.record)),
+            *verdict(each.record.verdict),
             str(each.felled_alone),
             show_measured(each.optimality),
             show_measured(each.record.seconds, "seconds_per_epoch"),
@@ -122,7 +156,8 @@ def lines(budget: Budget) -> Iterator[Line]:
             _passes(each.backward_passes),
         )
     if budget.attacks:
-        yield ("Worst case", *_accuracy(*budget.worst_case), *empty)
+        code = verdict(budget.verdict)
+        yield ("Worst case", *_accuracy(*budget.worst_case), *code, *empty)
 
 
 def compared_lines(comparison: Comparison) -> Iterator[Line]:
@@ -146,9 +181,10 @@ def _interval(record: Any) -> tuple[float, float]:
 
 def _text(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:
     """All of it for a terminal, 80 columns wide."""
-    blocks = [f"{title(budgets)}\n{textwrap.fill(CAPTION, WIDTH)}"]
+    blocks = [f"{title(budgets)}\n{textwrap.fill(caption(budgets), WIDTH)}"]
     for each in budgets:
-        blocks.append(f"{each.heading}\n{_grid(HEADS, lines(each))}\n{_listed(each.notes())}")
+        grid = _grid(heads(each), lines(each, short_code))
+        blocks.append(f"{each.heading}\n{grid}\n{_listed(each.notes())}")
     blocks.append(_listed(notes(budgets)))
     blocks += [textwrap.fill(PAIRED, WIDTH)] * bool(compared)
     for comparison in compared:
@@ -208,7 +244,8 @@ def _records(budget: Budget) -> Iterator[dict[str, Any]]:
     for each in budget.attacks:
         yield {**shared, **_attack(each)}
     if budget.attacks:
-        yield {**shared, "attack": "Worst case", **_shares(*budget.worst_case)}
+        verdict = _verdict(budget.verdict)
+        yield {**shared, "attack": "Worst case", **_shares(*budget.worst_case), **verdict}
 
 
 def _which(budget: Budget) -> dict[str, Any]:
@@ -230,6 +267,11 @@ def _shares(accuracy: float, interval: tuple[float, float]) -> dict[str, float]:
     return {"accuracy": accuracy, "interval_low": interval[0], "interval_high": interval[1]}
 
 
+def _verdict(code: str | None) -> dict[str, str]:
+    """Of a number that a diagnosis speaks of."""
+    return {"verdict": code} if code else {}
+
+
 def _attack(each: AttackResult) -> dict[str, Any]:
     record = each.record
     return {
@@ -237,6 +279,7 @@ def _attack(each: AttackResult) -> dict[str, Any]:
         "source": record.source,
         "mode": record.mode,
         **_shares(record.accuracy, _interval(record)),
+        **_verdict(record.verdict),
         "felled_alone": each.felled_alone,
         "optimality": each.optimality,
         "seconds": record.seconds,

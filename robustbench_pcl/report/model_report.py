@@ -14,11 +14,13 @@ from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.statistics import Bools, felled_alone, optimality
+from robustbench_pcl.report.diagnosed import Diagnosed
 from robustbench_pcl.report.formatting import listed, per_cent
 from robustbench_pcl.report.model_section import NORMS, AttackResult, Budget, unpacked
 from robustbench_pcl.report.notes import DIGEST
 from robustbench_pcl.report.results import RANK, Evidence, Record
 from robustbench_pcl.report.worst_case import ROUNDING
+from robustbench_pcl.store.diagnoses import Diagnosis
 
 
 def stored_budgets(
@@ -50,6 +52,12 @@ def stored_budgets(
     return found
 
 
+def newest_diagnoses(evidence: Evidence, budgets: Sequence[Budget]) -> list[Diagnosis]:
+    """What was diagnosed of the models of some sections: each attack's newest diagnosis."""
+    models = dict.fromkeys((each.model.model, each.model.data) for each in budgets)
+    return [found for model, data in models for found in evidence.diagnosed.newest(model, data)]
+
+
 def attacked_models(
     evidence: Evidence,
     datasets: Sequence[str] = (),
@@ -77,7 +85,7 @@ def _budgets_of(
     }
     for _, rows in sorted(groups.items(), key=_place):
         measured = [row for row in rows if hasattr(row, "verdicts") and seed in (None, row.seed)]
-        yield from _budgets(measured)
+        yield from _budgets(measured, evidence.diagnosed)
 
 
 def _place(stored: tuple[tuple[str, Scale], object]) -> tuple[object, ...]:
@@ -103,13 +111,13 @@ def _nothing_stored(evidence: Evidence, name: str) -> UserError:
     )
 
 
-def _budgets(rows: Sequence[Record]) -> Iterator[Budget]:
+def _budgets(rows: Sequence[Record], diagnosed: Diagnosed) -> Iterator[Budget]:
     """The sections of one name, data set and scale, by model, images, norm and rising budget."""
     by_images: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for row in rows:
         by_images[row.model, row.data, row.n].append(row)
     names = _distinct_names(rows)
-    for (model, _, _), group in by_images.items():
+    for (model, data, _), group in by_images.items():
         clean = next((row for row in reversed(group) if row.parameters is None), None)
         attacked = [row for row in group if row.parameters is not None]
         found = {(row.norm, own_eps(row)) for row in attacked}
@@ -117,7 +125,8 @@ def _budgets(rows: Sequence[Record]) -> Iterator[Budget]:
             within = [row for row in attacked if _is_within(row, norm, eps)]
             right = None if clean is None else unpacked(clean)
             attacks = tuple(_attack_results(within, norm, eps, right))
-            yield Budget(names[model], group[0], norm, eps, clean, attacks)
+            diagnosis = None if eps is None else diagnosed.of(model, data, {norm: eps})
+            yield Budget(names[model], group[0], norm, eps, clean, attacks, diagnosis)
         if not attacked:
             yield Budget(names[model], group[0], None, None, clean, ())
 

@@ -13,6 +13,7 @@ from robustbench_pcl.data.datasets import DATASETS
 from robustbench_pcl.evaluation.statistics import Bools, chao1
 from robustbench_pcl.report.formatting import counted, listed, per_cent, show_budget
 from robustbench_pcl.report.results import Record
+from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.records import wilson
 
 NORMS = {"linf": "L-infinity", "l2": "L2", "l0": "L0"}
@@ -68,6 +69,7 @@ class Budget:
         eps: in pixels of [0, 1]; None for attacks that minimise the perturbation.
         clean: the measurement of the clean images, if there is one.
         attacks: that were run with this budget or less, the strongest last.
+        diagnosis: that speaks of the worst case, or None.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Budget:
     eps: float | None
     clean: Record | None
     attacks: tuple[AttackResult, ...]
+    diagnosis: Diagnosis | None = None
 
     @property
     def title(self) -> str:
@@ -100,6 +103,16 @@ class Budget:
         """Model, data, scale, budget and n."""
         model = f"{self.name} on {self.title}"
         return ", ".join([model, f"{self.model.scale} scale", *self.conditions])
+
+    @property
+    def verdict(self) -> str | None:
+        """The code of the diagnosis that speaks of the worst case, or None."""
+        return self.diagnosis.code if self.diagnosis else None
+
+    @property
+    def has_verdicts(self) -> bool:
+        """Whether a diagnosis speaks of any of its numbers."""
+        return self.diagnosis is not None or any(each.record.verdict for each in self.attacks)
 
     @cached_property
     def right(self) -> Bools:

@@ -18,6 +18,7 @@ from robustbench_pcl.report.formatting import counted, grouped, listed, percent,
 from robustbench_pcl.report.results import Answers, Evidence, Record
 from robustbench_pcl.report.summaries import summary_notes
 from robustbench_pcl.report.worst_case import WorstCase
+from robustbench_pcl.store.diagnoses import Diagnosis
 
 DIGEST = 8
 """Characters of a digest that a reader is shown."""
@@ -55,6 +56,7 @@ def footnotes(
         title = dataset_spec(dataset).title
         yield f"The paper's Table {paper.number} has no numbers for {title}."
     if asked:
+        yield from _verdict_notes([record for _, record in asked], cases, evidence, names)
         yield from _recipe_notes([record for _, record in asked], names)
         yield from _seed_notes(asked, answers, names)
         yield from _measuring_notes(asked, names, cases)
@@ -71,6 +73,30 @@ def footnotes(
     yield from summary_notes([each.cell for each in positions], cases, names, strongest)
     yield from _independent_notes(dataset, positions)
     yield from paper.section(dataset).notes
+
+
+def _verdict_notes(
+    records: Sequence[Record],
+    cases: Sequence[WorstCase],
+    evidence: Evidence,
+    names: Mapping[str, str],
+) -> Iterator[str]:
+    """What the codes beside the numbers say, and what was diagnosed for each."""
+    used = {getattr(record, "diagnosis", None) for record in records}
+    used |= {case.diagnosis.id for case in cases if case.diagnosis}
+    for each in evidence.diagnoses:
+        if each.id in used:
+            name = names.get(each.target.recipe.name, each.target.recipe.name)
+            yield f"{name}: {verdict_note(each)}"
+
+
+def verdict_note(diagnosis: Diagnosis) -> str:
+    """What a code says, of which attack and how many images, and where there is more of it."""
+    code = diagnosis.code
+    return (
+        f"{code} {diagnosis.verdict}, judged by {diagnosis.label}, n = {diagnosis.n}. "
+        f"{diagnosis.sentence} More: pclbench explain {code}."
+    )
 
 
 def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterator[str]:

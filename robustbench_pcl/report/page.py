@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.environment import Environment as EnvironmentRecord
 from robustbench_pcl.paper.independent import independent_results
 from robustbench_pcl.paper.tables import published_numbers
 from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
+from robustbench_pcl.report.diagnosis_figure import diagnosis_figure
+from robustbench_pcl.report.diagnosis_formats import commands_of, render_diagnoses
 from robustbench_pcl.report.figures import (
     PageFigure,
     model_figure,
@@ -20,13 +24,14 @@ from robustbench_pcl.report.figures import (
     table_figures,
     training_figures,
 )
-from robustbench_pcl.report.formatting import show_budget
+from robustbench_pcl.report.formatting import listed, show_budget
 from robustbench_pcl.report.model_formats import render_models, title
-from robustbench_pcl.report.model_report import attacked_models, stored_budgets
+from robustbench_pcl.report.model_report import attacked_models, newest_diagnoses, stored_budgets
 from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import Evidence
 from robustbench_pcl.report.table import Section, Table, report_table
+from robustbench_pcl.store.diagnoses import Diagnosis
 
 TITLE = "Prototype Conformity Loss: measured beside published"
 LEAD = (
@@ -91,8 +96,40 @@ def full_page(
     else:
         asked = [] if numbers else attacked_models(evidence, datasets, scale, seed)
     described = [described_table(number) for number in numbers or TITLES if number in TITLES]
+    diagnosed = [newest_diagnoses(evidence, part) for part in asked]
+    figures += [diagnosis_figure(each) for part in diagnosed for each in part]
     commands = _commands(tables, figures, models)
-    return page([*tables, *described], figures, commands, models=asked, interval=interval)
+    return page(
+        [*tables, *described],
+        figures,
+        commands,
+        models=asked,
+        diagnosed=diagnosed,
+        interval=interval,
+    )
+
+
+def diagnosis_page(diagnoses: Sequence[Diagnosis]) -> str:
+    """A page of its own for some diagnoses, each with its picture and its tables.
+
+    Args:
+        diagnoses: at least one.
+    """
+    recipes = [each.target.recipe for each in diagnoses]
+    verdicts = dict.fromkeys(f"{each.verdict} ({each.code})" for each in diagnoses)
+    return _filled(
+        title=f"Does it hold? {listed(dict.fromkeys(recipe.name for recipe in recipes))}",
+        lead="Whether the accuracy that an attack leaves of a model holds, and if not, why.",
+        facts={
+            "verdict": listed(verdicts),
+            "data set": listed(dict.fromkeys(recipe.dataset for recipe in recipes)),
+            "scale": listed(dict.fromkeys(recipe.scale for recipe in recipes)),
+        },
+        figures=[diagnosis_figure(each) for each in diagnoses],
+        diagnoses=[render_diagnoses([each], "html") for each in diagnoses],
+        environments=[each.environment for each in diagnoses],
+        commands=[command for each in diagnoses for command in commands_of(each)],
+    )
 
 
 def page(
@@ -101,6 +138,7 @@ def page(
     commands: Sequence[str],
     *,
     models: Sequence[Sequence[Budget]] = (),
+    diagnosed: Sequence[Sequence[Diagnosis]] = (),
     interval: bool = False,
 ) -> str:
     """The page as HTML, with style and drawings inside it.
@@ -110,21 +148,15 @@ def page(
         figures: shown before the tables.
         commands: reproduce all of it.
         models: everything stored about a model, or some that are compared, one part each.
+        diagnosed: what was diagnosed, for each of these parts.
         interval: show each measured number's interval.
     """
     sections = [s for table in tables if isinstance(table, Table) for s in table.sections]
-    return TEMPLATES.get_template("page.html").render(
+    return _filled(
         title=TITLE,
         lead=LEAD,
         facts=_facts(sections),
-        figures=[
-            {
-                "title": figure.title,
-                "svg": _with_own_ids(figure.drawing.svg(), f"f{number}-"),
-                "caption": figure.caption,
-            }
-            for number, figure in enumerate(figures, 1)
-        ],
+        figures=figures,
         tables=[
             {
                 "number": table.number,
@@ -133,10 +165,43 @@ def page(
             }
             for table in tables
         ],
-        models=[{"title": title(part), "html": render_models(part, "html")} for part in models],
+        models=[
+            {"title": title(part), "html": render_models(part, "html", diagnoses)}
+            for part, diagnoses in zip_longest(models, diagnosed, fillvalue=())
+        ],
         independent=list(_independent({section.dataset for section in sections})),
-        environments=_environments(sections),
+        environments=[each for section in sections for each in section.environments],
         commands=commands,
+    )
+
+
+def _filled(
+    *,
+    figures: Sequence[PageFigure],
+    environments: Sequence[EnvironmentRecord],
+    commands: Sequence[str],
+    **parts: Any,
+) -> str:
+    """The template, filled.
+
+    Args:
+        figures: above everything else.
+        environments: where the numbers were made.
+        commands: reproduce all of it.
+        **parts: ``title``, ``lead``, ``facts``, and what else the template has, if there is any.
+    """
+    return TEMPLATES.get_template("page.html").render(
+        figures=[
+            {
+                "title": figure.title,
+                "svg": _with_own_ids(figure.drawing.svg(), f"f{number}-"),
+                "caption": figure.caption,
+            }
+            for number, figure in enumerate(figures, 1)
+        ],
+        environments=_environments(environments),
+        commands=list(dict.fromkeys(commands)),
+        **{"tables": (), "models": (), "diagnoses": (), "independent": (), **parts},
     )
 
 
@@ -171,13 +236,9 @@ def _independent(datasets: set[str]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _environments(sections: Sequence[Section]) -> list[dict[str, Any]]:
+def _environments(environments: Sequence[EnvironmentRecord]) -> list[dict[str, Any]]:
     """Where the numbers were made, each environment once."""
-    found = {
-        environment.model_dump_json(): environment.content()
-        for section in sections
-        for environment in section.environments
-    }
+    found = {each.model_dump_json(): each.content() for each in environments}
     return list(found.values())
 
 

@@ -21,6 +21,7 @@ from robustbench_pcl.report.described import TITLES, DescribedTable, described_t
 from robustbench_pcl.report.entries import Entry, Row
 from robustbench_pcl.report.formatting import (
     MINUS,
+    short_code,
     show_difference,
     show_interval,
     show_measured,
@@ -34,6 +35,8 @@ from robustbench_pcl.report.worst_case import WorstCase
 
 FORMATS = ("text", "md", "latex", "html", "csv", "json")
 UNITS = {"accuracy": " %", "seconds_per_epoch": " s", "epochs": " epochs"}
+NOT_IN_JSON = ("verdicts", "ensembles", "diagnosis")
+"""What a worst case has and JSON has elsewhere."""
 LONG = 40
 """LaTeX breaks entries of more characters into lines."""
 _LATEX = {
@@ -160,6 +163,7 @@ def _cells(table: Table) -> Iterator[dict[str, Any]]:
             for entry in row.entries:
                 attack = entry.cell.attack
                 low, high = entry.interval or (None, None)
+                verdict = {"verdict": entry.verdict or None} if table.has_verdicts else {}
                 yield {
                     "table": table.number,
                     "dataset": section.dataset,
@@ -184,6 +188,7 @@ def _cells(table: Table) -> Iterator[dict[str, Any]]:
                     "published": entry.published,
                     "difference": entry.difference,
                     "remark": entry.remark,
+                    **verdict,
                 }
 
 
@@ -215,7 +220,8 @@ def _content(table: Table | DescribedTable) -> dict[str, Any]:
 def _worst_case(case: WorstCase) -> dict[str, Any]:
     """A worst case as JSON has it; its ensembles are cells."""
     own = vars(case)
-    return {name: own[name] for name in own if name not in ("verdicts", "ensembles")}
+    content = {name: own[name] for name in own if name not in NOT_IN_JSON}
+    return content | ({"verdict": case.verdict} if case.verdict else {})
 
 
 class Verbatim(str):
@@ -310,6 +316,8 @@ def _details(entry: Entry) -> str:
         parts.append(f"95 % interval {show_interval(entry.interval)}")
     if entry.n:
         parts.append(f"n = {entry.n}")
+    if entry.verdict:
+        parts.append(f"verdict {entry.verdict}")
     if entry.published is not None:
         parts.append(f"paper {_published(entry)}{unit}")
     if entry.difference is not None:
@@ -362,6 +370,7 @@ def _environment(finalize: Callable[[object], str] | None = None, **options: Any
         "spread": show_spread,
         "show_interval": show_interval,
         "show_measured": show_measured,
+        "short_code": short_code,
         "superscript": superscript,
         "legend": legend,
         "significance": significance,

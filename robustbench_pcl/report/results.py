@@ -14,7 +14,9 @@ import pandas as pd
 from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.paper.tables import Cell
+from robustbench_pcl.report.diagnosed import Diagnosed
 from robustbench_pcl.report.formatting import per_cent
+from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
 from robustbench_pcl.store.records import (
     Measurement,
@@ -22,6 +24,7 @@ from robustbench_pcl.store.records import (
     Paths,
     TrainingRecord,
     load_measurements,
+    load_records,
     load_trainings,
 )
 
@@ -83,6 +86,8 @@ COLUMNS = (
     Column("low", "float64", "lower end of the accuracy's 95 % Wilson interval, per cent"),
     Column("high", "float64", "upper end of the same interval, per cent"),
     Column("correct_8bit", "Int64", "correct after rounding pixels to 8 bits; NA if unknown"),
+    Column("verdict", "object", "code of the diagnosis that speaks of it, such as PCL103; or None"),
+    Column("diagnosis", "object", "id of that diagnosis; None where none speaks of it"),
     Column("verdicts", "object", "one bit per image in order, 1 for correct, as hexadecimal"),
     Column("largest_linf", "float64", "largest L-infinity perturbation, pixels of [0, 1]"),
     Column("largest_l2", "float64", "largest L2 perturbation, pixels of [0, 1]; NaN if unknown"),
@@ -140,11 +145,18 @@ class Evidence:
         measurements: one row per measurement (:data:`COLUMNS`), oldest first.
         trainings: one row per training (:data:`TRAINING_COLUMNS`), oldest first.
         embeddings: features as points in the plane, oldest first.
+        diagnoses: whether numbers hold, oldest first.
     """
 
     measurements: pd.DataFrame
     trainings: pd.DataFrame
     embeddings: Sequence[Embedding] = ()
+    diagnoses: Sequence[Diagnosis] = ()
+
+    @cached_property
+    def diagnosed(self) -> Diagnosed:
+        """The diagnoses by the numbers that they speak of."""
+        return Diagnosed(self.diagnoses)
 
     @cached_property
     def records(self) -> dict[tuple[str, str, Scale], list[Record]]:
@@ -255,7 +267,9 @@ def results(workspace: str | Path | HasPaths = ".") -> pd.DataFrame:
     Raises:
         UserError: a file is not a measurement, or of another format than this version's.
     """
-    return measurement_frame(load_measurements(paths_of(workspace)))
+    paths = paths_of(workspace)
+    diagnoses = load_records(paths.diagnoses, Diagnosis)
+    return measurement_frame(load_measurements(paths), diagnoses)
 
 
 def load_evidence(paths: Paths) -> Evidence:
@@ -264,10 +278,12 @@ def load_evidence(paths: Paths) -> Evidence:
     Raises:
         UserError: a file is damaged, or of another format than this version's.
     """
+    diagnoses = load_records(paths.diagnoses, Diagnosis)
     return Evidence(
-        measurement_frame(load_measurements(paths)),
+        measurement_frame(load_measurements(paths), diagnoses),
         training_frame(load_trainings(paths)),
         tuple(load_embeddings(paths.embeddings)),
+        tuple(diagnoses),
     )
 
 
@@ -276,11 +292,19 @@ def paths_of(workspace: str | Path | HasPaths) -> Paths:
     return Paths(Path(workspace)) if isinstance(workspace, str | Path) else workspace.paths
 
 
-def measurement_frame(measurements: Sequence[Measurement]) -> pd.DataFrame:
-    """The frame of :data:`COLUMNS`, one row per measurement."""
-    rows = []
+def measurement_frame(
+    measurements: Sequence[Measurement], diagnoses: Sequence[Diagnosis] = ()
+) -> pd.DataFrame:
+    """The frame of :data:`COLUMNS`, one row per measurement.
+
+    Args:
+        measurements: oldest first.
+        diagnoses: whose codes stand beside the numbers that they speak of, oldest first.
+    """
+    rows, diagnosed = [], Diagnosed(diagnoses)
     for record in measurements:
         source, attack = record.source, record.attack
+        diagnosis = diagnosed.of_measurement(record)
         row = {
             **dict(record),
             **_shared(record, record.target),
@@ -297,6 +321,8 @@ def measurement_frame(measurements: Sequence[Measurement]) -> pd.DataFrame:
             "accuracy": per_cent(record.accuracy),
             "low": per_cent(record.interval[0]),
             "high": per_cent(record.interval[1]),
+            "verdict": diagnosis and diagnosis.code,
+            "diagnosis": diagnosis and diagnosis.id,
             "data": record.data.digest,
         }
         rows.append(row)

@@ -89,6 +89,11 @@ class Table:
     remarks: tuple[str, ...]
 
     @property
+    def has_verdicts(self) -> bool:
+        """Whether the code of a verdict stands beside some number."""
+        return any(entry.verdict for section in self.sections for entry in section.entries)
+
+    @property
     def column_groups(self) -> tuple[tuple[str, int], ...]:
         """The headings over the columns from left to right, each with how many it spans."""
         groups = groupby(self.columns, key=lambda column: column.group)

@@ -21,6 +21,7 @@ from robustbench_pcl.report.figure_sections import figure_sections
 from robustbench_pcl.report.formatting import (
     counted,
     percent,
+    short_code,
     show_difference,
     show_measured,
     show_published,
@@ -96,6 +97,8 @@ def legend(table: Table, best: str, *, interval: bool) -> str:
     lines = ["measured"]
     if table.seeds:
         lines = [f"mean of {len(table.seeds)} seeds", "its standard deviation (±)"]
+    if table.has_verdicts:
+        lines.insert(1, "the code of its verdict (103: PCL103 in the notes)")
     if interval:
         lines.append(f"its {percent('95')} interval")
     if table.has_published:
@@ -137,6 +140,8 @@ def _lines(table: Table, row: Row, remarks: dict[str, str], interval: bool) -> I
     yield row.heading.name, measured
     if any(each[1:] for each in words):
         yield " ", [Cell(" ".join(each[1:])) for each in words]
+    if any(entry.verdict for entry in row.entries):
+        yield "  verdict", [Cell(short_code(entry.verdict)) for entry in row.entries]
     if any(entry.spread is not None for entry in row.entries):
         yield "  ±", [Cell(show_spread(entry)) for entry in row.entries]
     intervals = [entry.interval for entry in row.entries]

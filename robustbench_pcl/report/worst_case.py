@@ -14,6 +14,7 @@ from robustbench_pcl.configuration import Mode
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent, show_budget
 from robustbench_pcl.report.results import Answers, Evidence, Record
+from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.records import wilson
 
 WORST_CASE = "worst-case"
@@ -44,6 +45,7 @@ class WorstCase:
         elsewhere: source -> attacks whose images were made on it, not on the model.
         ensembles: :data:`ENSEMBLES` that it was attacked with, with all of the budget -> record.
         pgd_only: nothing but :data:`PGD_LIKE` attacks.
+        diagnosis: that speaks of it, or None.
     """
 
     mode: ClassVar[Mode] = "early-stop"  # whatever fooled the model counts
@@ -61,6 +63,12 @@ class WorstCase:
     elsewhere: Mapping[str, tuple[str, ...]]
     ensembles: Mapping[str, Record]
     pgd_only: bool
+    diagnosis: Diagnosis | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """The code of the diagnosis that speaks of it, or None."""
+        return self.diagnosis.code if self.diagnosis else None
 
 
 def worst_cases(evidence: Evidence, cells: Sequence[Cell], answers: Answers) -> Iterator[WorstCase]:
@@ -142,6 +150,7 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
         elsewhere={source: _named(rows, eps) for source, rows in elsewhere.items()},
         ensembles=_ensembles(own, eps),
         pgd_only={record.parameters["name"] for record in own} <= PGD_LIKE,
+        diagnosis=evidence.diagnosed.of(model.model, records[0].data, {"linf": eps}),
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from robustbench_pcl.configuration import Description, Dump
+from robustbench_pcl.configuration import Description, Dump, digest
 from robustbench_pcl.store.records import DataRecord, ModelRecord, StoredRecord
+
+RULE = 1
+"""Which questions are asked and where lines are drawn: by another rule it is another diagnosis."""
 
 Verdict = Literal[
     "holds",
@@ -118,3 +121,37 @@ class Diagnosis(StoredRecord):
     checks: tuple[Check, ...]
     competence: tuple[Competence, ...] = ()
     seconds: float
+
+
+def diagnosis_id(
+    target: ModelRecord,
+    data: str,
+    attack: Dump,
+    *,
+    n: int,
+    seed: int,
+    sources: Sequence[ModelRecord] = (),
+) -> str:
+    """The id of a diagnosis: of the model, the images, the attack, the other models and the rule.
+
+    Norm and budget are the attack's own, and so part of it.
+
+    Args:
+        target: the model.
+        data: digest of the clean images.
+        attack: whose number is judged, complete.
+        n: images.
+        seed: of random starts.
+        sources: other models whose adversarial images are tried on it.
+    """
+    return digest(
+        {
+            "target": target.key,
+            "data": data,
+            "attack": attack,
+            "n": n,
+            "seed": seed,
+            "sources": [source.key for source in sources],
+            "rule": RULE,
+        }
+    )

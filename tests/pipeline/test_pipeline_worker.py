@@ -9,7 +9,9 @@ import pytest
 from robustbench_pcl import PGD, Workspace, load_recipe, plugins
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline import worker
-from robustbench_pcl.pipeline.tasks import KINDS, Embed, Generate, Measure, Train
+from robustbench_pcl.pipeline.diagnosing import Diagnose
+from robustbench_pcl.pipeline.planner import KINDS
+from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.worker import TaskFile
 from robustbench_pcl.recipes.presets import recipe_names
 from robustbench_pcl.store.embeddings import View
@@ -29,6 +31,8 @@ def tasks():
         Measure(ours),
         Embed(ours, View(layer=5, method="tsne", attack=ATTACK.dump()), 7),
         Embed(ours, View(layer=5, epoch=3)),
+        Diagnose(source, ATTACK, 7, 3, (source,)),
+        Diagnose(ours, ATTACK),
     ]
 
 

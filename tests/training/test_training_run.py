@@ -62,6 +62,19 @@ def test_a_start_gives_the_weights_and_where_the_prototypes_start(run, tiny, tra
     torch.testing.assert_close(model.criterion.losses["4"].anchors()[3], mean)
 
 
+def test_a_training_that_goes_on_keeps_its_prototypes(run, tiny, trained):
+    """They stay where they were, though the features' means are elsewhere by now."""
+    still = Schedule(epochs=1, batch_size=64, learning_rate=1e-30, prototype_learning_rate=1e-30)
+    start = restore(trained("ours"))
+    longer = tiny("ours", schedule=still, start=tiny("ours"))
+    model = run(longer).execute(start).model
+    for name, value in start.criterion.state_dict().items():
+        assert torch.equal(model.criterion.state_dict()[name], value), name
+    other = run(tiny("ours", schedule=still)).execute(start).model
+    before, after = (each.criterion.losses["4"].prototypes for each in (model, other))
+    assert not torch.equal(before, after)
+
+
 def test_the_learning_rate_decays_at_the_milestones():
     schedule = Schedule(epochs=300, learning_rate=0.1, milestones=(200, 250), decay=0.1)
     rates = [learning_rate(schedule, epoch) for epoch in (0, 199, 200, 249, 250, 299)]

@@ -1,0 +1,75 @@
+"""Which stored diagnosis speaks of a number."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from robustbench_pcl.attacks.base import norm_of
+from robustbench_pcl.configuration import Dump
+from robustbench_pcl.data.foreign import ROUNDING
+from robustbench_pcl.store.diagnoses import Diagnosis, Verdict
+from robustbench_pcl.store.records import Measurement
+
+OF_ONE_ATTACK: Verdict = "attack too weak"
+"""The verdict that tells of the judged attack, and nothing of the model."""
+
+
+class Diagnosed:
+    """Diagnoses, by the numbers that they speak of.
+
+    A diagnosis speaks of the accuracies of its own model (the weights) on its own data set, under
+    attacks whose images lie within its budget, whatever made them. Of several the one of that very
+    attack comes first, then the one with the smallest budget, then the newest. That an attack was
+    too weak says nothing about the numbers of others.
+
+    Args:
+        diagnoses: oldest first.
+    """
+
+    def __init__(self, diagnoses: Sequence[Diagnosis] = ()) -> None:
+        self._of: dict[tuple[str, str], list[Diagnosis]] = defaultdict(list)
+        for each in reversed(diagnoses):
+            self._of[each.target.key, each.data.digest].append(each)
+
+    def on(self, model: str, data: str) -> list[Diagnosis]:
+        """All diagnoses of a model on a data set, the newest first."""
+        return self._of.get((model, data), [])
+
+    def newest(self, model: str, data: str) -> list[Diagnosis]:
+        """The newest diagnosis of each attack's number on a model, the oldest attack first."""
+        by_attack = {
+            json.dumps(each.attack, sort_keys=True): each for each in self.on(model, data)[::-1]
+        }
+        return list(by_attack.values())
+
+    def of(
+        self, model: str, data: str, sizes: Mapping[str, float], attack: Dump | None = None
+    ) -> Diagnosis | None:
+        """The diagnosis that speaks of a number, or None.
+
+        Args:
+            model: the key of the model.
+            data: digest of the clean images.
+            sizes: norm -> the largest perturbation in it, in pixels of [0, 1].
+            attack: complete; None for the worst case over several.
+        """
+        speaking = (
+            each
+            for each in self.on(model, data)
+            if sizes.get(each.norm, math.inf) <= each.eps + ROUNDING
+            and (each.verdict != OF_ONE_ATTACK or each.attack == attack)
+        )
+        return min(speaking, key=lambda each: (each.attack != attack, each.eps), default=None)
+
+    def of_measurement(self, record: Measurement) -> Diagnosis | None:
+        """The diagnosis that speaks of a measurement; none does of a clean accuracy."""
+        if record.attack is None:
+            return None
+        largest = {"linf": record.largest_linf, "l2": record.largest_l2}
+        sizes = {norm: size for norm, size in largest.items() if size is not None}
+        if "eps" in record.attack:  # what it was given is more than what it took
+            sizes[norm_of(record.attack)] = float(record.attack["eps"])
+        return self.of(record.target.key, record.data.digest, sizes, record.attack)

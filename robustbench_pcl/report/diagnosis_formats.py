@@ -1,0 +1,203 @@
+"""A diagnosis as text, Markdown, LaTeX, HTML, CSV or JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+import pandas as pd
+
+from robustbench_pcl.data.datasets import DATASETS
+from robustbench_pcl.errors import unknown_name
+from robustbench_pcl.report.formatting import (
+    MISSING,
+    per_cent,
+    show_budget,
+    show_interval,
+    show_measured,
+)
+from robustbench_pcl.report.model_section import NORMS
+from robustbench_pcl.report.render import FORMATS, fill
+from robustbench_pcl.report.text import WIDTH
+from robustbench_pcl.store.diagnoses import Diagnosis
+from robustbench_pcl.store.records import wilson
+
+NUMBERS = ("", "Accuracy", "95 % interval", "n")
+CHECKS = ("Check", "Question", "Answer", "What was found")
+THRESHOLD = "Where the line is, and why"
+COMPETENCE = ("Competence of", "Found", "95 % interval", "n")
+COMPETENCE_CAPTION = (
+    "Competence (the binarisation test of Zimmermann et al., NeurIPS 2022): the share of images "
+    "with an adversarial one by construction for which the attack finds one, in per cent."
+)
+ANSWERS = {True: "yes", False: "no", None: MISSING}
+"""Of a check; that of one that could not be told is none."""
+LONGEST = 24
+"""Characters that an entry of a terminal's table has in a line, the last one's apart."""
+Line = tuple[str, ...]
+
+
+def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
+    """Diagnoses in a format, ending in a newline; one in JSON is an object, several are a list.
+
+    Args:
+        diagnoses: at least one.
+        form: text, md, latex, html, csv or json.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    match form:
+        case "text":
+            return "\n".join(map(_text, diagnoses))
+        case "csv":
+            csv: str = check_frame(diagnoses).to_csv(index=False, lineterminator="\n")
+            return csv
+        case "json":
+            content = [each.content() for each in diagnoses]
+            shown = content if len(content) > 1 else content[0]
+            return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+        case "md" | "latex" | "html":
+            return "\n".join(fill(form, "diagnosis", **_parts(each)) for each in diagnoses)
+    raise unknown_name("format", form, FORMATS)
+
+
+def heading(diagnosis: Diagnosis) -> str:
+    """The verdict, and what it was given on."""
+    recipe, name = diagnosis.target.recipe, diagnosis.data.dataset
+    title = DATASETS[name].title if name in DATASETS else name
+    norm = NORMS.get(diagnosis.norm, diagnosis.norm)
+    budget = f"{norm}, {show_budget(diagnosis.eps, None)}, n = {diagnosis.n}"
+    model = f"{recipe.name} on {title}, {recipe.scale} scale"
+    return f"{diagnosis.code} {diagnosis.verdict}: {model}, {budget}"
+
+
+def further(diagnosis: Diagnosis) -> str:
+    """Where there is more about the verdict."""
+    return f"What it means, and what cures it: pclbench explain {diagnosis.code}"
+
+
+def commands_of(diagnosis: Diagnosis) -> tuple[str, str]:
+    """What makes it again, and what explains it."""
+    recipe, attack = diagnosis.target.recipe, diagnosis.attack
+    words = [
+        f"pclbench diagnose {recipe.name} --dataset {recipe.dataset} --scale {recipe.scale}",
+        f"--attack {attack['name']} --eps {diagnosis.eps:.12g} --images {diagnosis.n}",
+    ]
+    return " ".join(words), f"pclbench explain {diagnosis.code}"
+
+
+def number_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+    """What is left without attack, of the judged one and of all, under :data:`NUMBERS`."""
+    n = diagnosis.n
+    for label, count, interval in (
+        ("Clean", diagnosis.clean, wilson(diagnosis.clean, n)),
+        (diagnosis.label, diagnosis.correct, wilson(diagnosis.correct, n)),
+        ("All attacks that were tried", diagnosis.withstood, diagnosis.interval),
+    ):
+        yield label, *_share(count, n, interval), str(n)
+
+
+def check_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+    """What was asked, in order, under :data:`CHECKS`."""
+    for check in diagnosis.checks:
+        yield check.code, check.name, ANSWERS[check.passed], check.sentence
+
+
+def competence_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+    """What the attacks are able to, under :data:`COMPETENCE`."""
+    for each in diagnosis.competence:
+        yield each.label, *_share(each.found, each.n, each.interval), str(each.n)
+
+
+def check_frame(diagnoses: Sequence[Diagnosis]) -> pd.DataFrame:
+    """One row per check, with the diagnosis that it is of."""
+    rows = [
+        {
+            "model": each.target.recipe.name,
+            "weights": each.target.weights,
+            "dataset": each.data.dataset,
+            "scale": each.target.recipe.scale,
+            "attack": each.label,
+            "norm": each.norm,
+            "eps": each.eps,
+            "verdict": each.code,
+            "accuracy": per_cent(each.correct / each.n),
+            "withstood": per_cent(each.withstood / each.n),
+            **check.content(),
+            "measured": json.dumps(check.measured),
+        }
+        for each in diagnoses
+        for check in each.checks
+    ]
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _share(count: int, n: int, interval: tuple[float, float]) -> tuple[str, str]:
+    """A share in per cent, and its interval."""
+    low, high = map(per_cent, interval)
+    return show_measured(per_cent(count / n)), show_interval((low, high))
+
+
+def _parts(diagnosis: Diagnosis) -> dict[str, object]:
+    """What a template is filled with."""
+    return {
+        "heading": heading(diagnosis),
+        "sentence": diagnosis.sentence,
+        "further": further(diagnosis),
+        "number_heads": NUMBERS,
+        "numbers": list(number_lines(diagnosis)),
+        "competence_heads": COMPETENCE,
+        "competence": list(competence_lines(diagnosis)),
+        "caption": COMPETENCE_CAPTION,
+        "check_heads": (*CHECKS, THRESHOLD),
+        "checks": [
+            (*line, check.threshold)
+            for line, check in zip(check_lines(diagnosis), diagnosis.checks, strict=True)
+        ],
+    }
+
+
+def _text(diagnosis: Diagnosis) -> str:
+    """All of it for a terminal, 80 columns wide."""
+    sentence = "\n".join(_wrapped(diagnosis.sentence, WIDTH))
+    blocks = [
+        f"{textwrap.fill(heading(diagnosis), WIDTH)}\n{sentence}",
+        text_table(NUMBERS, list(number_lines(diagnosis)), numbers=True),
+        text_table(CHECKS, list(check_lines(diagnosis))),
+    ]
+    competence = list(competence_lines(diagnosis))
+    if competence:
+        caption = textwrap.fill(COMPETENCE_CAPTION, WIDTH)
+        blocks.append(f"{caption}\n{text_table(COMPETENCE, competence, numbers=True)}")
+    return "\n\n".join([*blocks, further(diagnosis)]) + "\n"
+
+
+def text_table(heads: Line, rows: Sequence[Line], *, numbers: bool = False) -> str:
+    """Rows for a terminal, long entries in several lines; the last column takes what is left.
+
+    Args:
+        heads: of the columns.
+        rows: from top to bottom.
+        numbers: all columns but the first stand on the right.
+    """
+    columns = list(zip(heads, *rows, strict=True))
+    longest = WIDTH if numbers else LONGEST
+    widths = [min(max(map(len, column)), longest) for column in columns]
+    widths[-1] = min(max(map(len, columns[-1])), WIDTH - sum(widths[:-1]) - 2 * len(widths[:-1]))
+    printed = []
+    for row in (heads, tuple("─" * width for width in widths), *rows):
+        cells = [_wrapped(entry, width) for entry, width in zip(row, widths, strict=True)]
+        for first, *others in zip_longest(*cells, fillvalue=""):
+            place = str.rjust if numbers else str.ljust
+            padded = [first.ljust(widths[0]), *map(place, others, widths[1:])]
+            printed.append("  ".join(padded).rstrip())
+    return "\n".join(printed)
+
+
+def _wrapped(entry: str, width: int) -> list[str]:
+    """The entry in lines; none begins with a per cent sign."""
+    lines = textwrap.wrap(entry.replace(" %", "\N{NO-BREAK SPACE}%"), width)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
