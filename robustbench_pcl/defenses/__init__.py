@@ -173,5 +173,6 @@ DEFENSES: ConfigurationFamily[Defense] = ConfigurationFamily(
         "yu": "robustbench_pcl.defenses.regularizers:DecisionSurface",
         "adp": "robustbench_pcl.defenses.regularizers:EnsembleDiversity",
         "atda": "robustbench_pcl.defenses.atda:DomainAdaptation",
+        "ibp": "robustbench_pcl.defenses.interval_bounds:IntervalBounds",
     },
 )

@@ -42,7 +42,12 @@ class SupervisedModel(nn.Module):
 
     Raises:
         UserError: the criterion does not train what the class is decided by.
+
+    Attributes:
+        trained: a scalar, the share of its training that is done; a training keeps it up to date.
     """
+
+    trained: Tensor
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class SupervisedModel(nn.Module):
         self.criterion = criterion
         self.by_distance = inference == "nearest"
         self.memory = memory
+        self.register_buffer("trained", torch.ones(()), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits (N, K) that the class is decided by, of images (N, C, H, W)."""

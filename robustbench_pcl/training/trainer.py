@@ -89,6 +89,7 @@ class Run:
                     saved = time.monotonic()
             if state.model.criterion.calibrates:
                 state.model.criterion.calibrate(*features_of(state.model, split, len(split)))
+        state.model.trained.fill_(1)
         return state
 
     def _begin(self, split: DeviceSplit, start: SupervisedModel | None) -> RunState:
@@ -125,7 +126,10 @@ class Run:
         total = Totals()
         began = time.perf_counter()
         augmentation = self.dataset.spec.augmentation
+        seen = number * len(split)
         for images, labels, _ in split.epoch(schedule.batch_size, generator, augmentation):
+            state.model.trained.fill_(seen / (schedule.epochs * len(split)))
+            seen += len(labels)
             total.add(update(state, images, labels, generator))
             advance(len(labels), "")
             if self.device.type == "cpu":  # elsewhere a look at the loss would wait for the device
