@@ -14,6 +14,8 @@ from torch import nn
 
 from robustbench_pcl.attacks.checks import spread
 from robustbench_pcl.attacks.passes import decided
+from robustbench_pcl.certificates.network import NotSupportedError
+from robustbench_pcl.certificates.radii import CHUNK, Certifier
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.generate import BATCH, judging
@@ -23,13 +25,18 @@ from robustbench_pcl.evidence.stored import Stored
 from robustbench_pcl.evidence.strangers import Array, CheckedSet
 from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint
+from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.records import Measurement, ModelRecord
 from robustbench_pcl.training import build
 
 NEAR = 1e-3
 """Two largest logits so near to each other, as a share of the range of an image's logits, may
 change places on another device: convolutions in TF32 have errors of that size."""
+
+ROUNDING = 1e-6
+"""Share of a certified radius that another processor's rounding may cost."""
 
 
 class Sample(NamedTuple):
@@ -138,11 +145,48 @@ class Again:
         expected = checked.predictions[rows]
         self._note(checked.name, "predictions", rows, expected != again.predictions, again)
 
+    def check_diagnosis(self, name: str, diagnosis: Diagnosis, dataset: Dataset) -> None:
+        """As many clean images are right as the diagnosis says."""
+        model = self.models(diagnosis.target)
+        if model is None:
+            return
+        if self.sample.share < 1:
+            self.found.skip("Clean accuracies in diagnoses, which take all images: --sample 100%.")
+            return
+        pixels, labels = _clean(dataset, np.arange(diagnosis.n))
+        again = self._answers(model, pixels, labels)
+        self._check_count(name, "clean", diagnosis.clean, again, labels)
+        self.found.skip("What attacks leave in diagnoses: pclbench diagnose makes them again.")
+
+    def check_certificate(self, name: str, certificate: Certificate, dataset: Dataset) -> None:
+        """Each image is certified within its radius, by the bounds of this version."""
+        model = self.models(certificate.target)
+        if model is None:
+            return
+        rows = self.sample.rows(name, certificate.n)
+        pixels, labels = _clean(dataset, rows)
+        again = self._answers(model, pixels, labels)
+        no_room = np.array([certificate.fooling[row] == 0 for row in rows])
+        differ = no_room != (again.predictions != labels)
+        self._note(name, "wrong answers", rows, differ, again)
+        radii = torch.tensor(certificate.certified, dtype=torch.float64)[rows] * (1 - ROUNDING)
+        loose = []
+        try:
+            certifier = Certifier(model, torch.float32)
+            for some in filter(len, torch.split(torch.nonzero(radii)[:, 0], CHUNK)):
+                given = torch.from_numpy(pixels)[some], torch.from_numpy(labels)[some], radii[some]
+                holds = certifier.certifies(*(each.to(self.device) for each in given)).cpu()
+                loose += rows[some[~holds].numpy()].tolist()
+        except NotSupportedError as error:
+            self.found.wrong(name, "certified radii", f"0, since {error}", "larger")
+            return
+        self.found.checked["radii certified again"] += int((radii > 0).sum())
+        self.found.compare(name, "images not certified within their radius", [], loose[:10])
+
     def check_clean(self, name: str, measurement: Measurement, dataset: Dataset) -> None:
         """The target's verdicts of clean images are those that were measured."""
         rows = self.sample.rows(name, measurement.n)
-        pixels = np.asarray(dataset.test.images[rows]).astype(np.float32) / 255
-        self._check_verdicts(name, measurement, rows, pixels, np.asarray(dataset.test.labels)[rows])
+        self._check_verdicts(name, measurement, rows, *_clean(dataset, rows))
 
     def check_measured(self, name: str, measurement: Measurement, checked: CheckedSet) -> None:
         """The target's verdicts of a set's images are those that were measured.
@@ -165,9 +209,14 @@ class Again:
             return
         rounded, _ = next(in_8_bits([(torch.from_numpy(pixels), torch.from_numpy(labels))]))
         again = self._answers(model, rounded.numpy(), labels)
+        self._check_count(name, "correct_8bit", measurement.correct_8bit, again, labels)
+
+    def _check_count(
+        self, name: str, what: str, stored: int, again: Answers, labels: Array
+    ) -> None:
+        """As many are right as is stored, but for those too near to tell."""
         count, slack = int((again.predictions == labels).sum()), int(again.near.sum())
-        stored = measurement.correct_8bit
-        self.found.require(name, "correct_8bit", abs(stored - count) <= slack, count, stored)
+        self.found.require(name, what, abs(stored - count) <= slack, count, stored)
 
     def _check_verdicts(
         self, name: str, measurement: Measurement, rows: Array, pixels: Array, labels: Array
@@ -200,6 +249,12 @@ class Again:
             self.found.skip(f"{count} images of {name}: two classes are too near to each other.")
 
 
+def _clean(dataset: Dataset, rows: Array) -> tuple[Array, Array]:
+    """Clean test images, float32 (N, C, H, W) in [0, 1], and labels int64 (N,)."""
+    pixels = np.asarray(dataset.test.images[rows]).astype(np.float32) / 255
+    return pixels, np.asarray(dataset.test.labels)[rows]
+
+
 def classify_again(
     found: Verification, stored: Stored, sample: Sample, device: torch.device, progress: Progress
 ) -> None:
@@ -224,3 +279,11 @@ def classify_again(
             again.check_clean(name, each, dataset)
         elif of is not None and found.sound(of.name):
             again.check_measured(name, each, of)
+    for name, diagnosis in stored.diagnoses.items():
+        dataset = stored.dataset_of(diagnosis.data)
+        if dataset is not None and found.sound(name):
+            again.check_diagnosis(name, diagnosis, dataset)
+    for name, certificate in stored.certificates.items():
+        dataset = stored.dataset_of(certificate.data)
+        if dataset is not None and found.sound(name):
+            again.check_certificate(name, certificate, dataset)

@@ -126,7 +126,7 @@ def check_rendered(found: Verification, files: Files, stored: Stored, manifest: 
     if not found.holds:
         found.skip("Page and tables: they are not written again from what does not hold.")
         return
-    texts = recipes(stored.judged)
+    texts = recipes(stored.judged.values())
     try:
         texts |= rendered(Paths(found.folder), manifest.selection)
     except Exception as error:  # records that hold may still name what no page can show
@@ -200,7 +200,7 @@ def _check_rest(
     found: Verification, files: Files, stored: Stored, manifest: Manifest, texts: Mapping[str, str]
 ) -> None:
     """The manifest's environments are the records', and every file is some part of a bundle."""
-    made_in = environments((*stored.judged, *stored.trainings.values()))
+    made_in = environments((*stored.judged.values(), *stored.trainings.values()))
     found.compare(MANIFEST, "environments", made_in, manifest.environments)
     known = {*texts, *stored.measurements, *stored.trainings, *stored.diagnoses, *stored.sets}
     known |= {*stored.certificates, *stored.embeddings, *stored.checkpoints}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -60,13 +60,9 @@ class Stored:
     datasets: dict[str, Dataset] = field(default_factory=dict)
 
     @property
-    def judged(self) -> Sequence[Judged]:
+    def judged(self) -> dict[str, Judged]:
         """All that names a model and images."""
-        return (
-            *self.measurements.values(),
-            *self.diagnoses.values(),
-            *self.certificates.values(),
-        )
+        return {**self.measurements, **self.diagnoses, **self.certificates}
 
     def set_of(self, measurement: Measurement) -> CheckedSet | None:
         """The set that was measured; None where it is not here, and for clean images."""
@@ -107,7 +103,7 @@ def read_stored(found: Verification, files: Files, data_root: Path | None) -> St
     )
     _read_arrays(found, files, stored)
     _read_sets(found, files, stored)
-    about = [each.data.dataset for each in stored.measurements.values()]
+    about = [each.data.dataset for each in stored.judged.values()]
     about += [each.images.spec.data.dataset for each in stored.sets.values()]
     for name in dict.fromkeys(about):
         try:
@@ -185,14 +181,10 @@ def _why(error: UserError, path: Path) -> str:
 
 def models_of(stored: Stored) -> Iterator[tuple[str, ModelRecord]]:
     """Every model that is talked about, with the file that does."""
-    for name, measurement in stored.measurements.items():
-        yield name, measurement.target
-        if measurement.source is not None:
-            yield name, measurement.source
-    for name, diagnosis in stored.diagnoses.items():
-        yield name, diagnosis.target
-    for name, certificate in stored.certificates.items():
-        yield name, certificate.target
+    for name, record in stored.judged.items():
+        yield name, record.target
+        if isinstance(record, Measurement) and record.source is not None:
+            yield name, record.source
     for name, checkpoint in stored.checkpoints.items():
         yield name, checkpoint.record
     for name, checked in stored.sets.items():

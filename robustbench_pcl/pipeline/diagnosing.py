@@ -118,6 +118,7 @@ class Diagnose(Task[Diagnosis]):
             target=target.record,
             data=dataset.record("test"),
             attack=self.attack.dump(),
+            sources=tuple(each.record.key for each in others),
             **{name: getattr(found, name) for name in FOUND},
             environment=current_environment(artefacts.device),
             created=now(),
@@ -139,5 +140,5 @@ class Diagnose(Task[Diagnosis]):
             self.attack.dump(),
             n=self._count(artefacts),
             seed=self.seed,
-            sources=sources,
+            sources=[source.key for source in sources],
         )

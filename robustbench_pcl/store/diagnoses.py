@@ -88,6 +88,7 @@ class Diagnosis(StoredRecord):
         eps: the budget, in pixels of [0, 1].
         n: images.
         seed: of random starts.
+        sources: keys of the other models whose adversarial images were tried.
         verdict: the answer.
         code: of the verdict ("PCL103").
         sentence: the answer with its figures, in one sentence.
@@ -111,6 +112,7 @@ class Diagnosis(StoredRecord):
     eps: float
     n: int
     seed: int
+    sources: tuple[str, ...] = ()
     verdict: Verdict
     code: str
     sentence: str
@@ -130,7 +132,7 @@ def diagnosis_id(
     *,
     n: int,
     seed: int,
-    sources: Sequence[ModelRecord] = (),
+    sources: Sequence[str] = (),
 ) -> str:
     """The id of a diagnosis: of the model, the images, the attack, the other models and the rule.
 
@@ -142,7 +144,7 @@ def diagnosis_id(
         attack: whose number is judged, complete.
         n: images.
         seed: of random starts.
-        sources: other models whose adversarial images are tried on it.
+        sources: keys of other models whose adversarial images are tried on it.
     """
     return digest(
         {
@@ -151,7 +153,7 @@ def diagnosis_id(
             "attack": attack,
             "n": n,
             "seed": seed,
-            "sources": [source.key for source in sources],
+            "sources": list(sources),
             "rule": RULE,
         }
     )

@@ -2,17 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 
 from robustbench_pcl.attacks.base import attack_label
+from robustbench_pcl.certificates.radii import certified_radii
 from robustbench_pcl.evidence.bundle import write_bundle
 from robustbench_pcl.evidence.manifest import Selection
 from robustbench_pcl.store.certificates import Certificate
-from robustbench_pcl.store.diagnoses import Check, Competence, Diagnosis
+from robustbench_pcl.store.diagnoses import Check, Competence, Diagnosis, diagnosis_id
 from robustbench_pcl.store.embeddings import EmbeddingSpecification, Layout, View, save_embedding
 from robustbench_pcl.store.records import Paths, save_record, wilson
 
 N = 12
 EPS = 0.1
+ALWAYS = ["What attacks leave in diagnoses: pclbench diagnose makes them again."]
+"""What is never checked."""
 
 
 def bundle_of(home, folder, **options):
@@ -37,7 +41,7 @@ def save_judgements(workspace, clean, pgd):
     label = attack_label(pgd.attack)
     competence = Competence(attack=pgd.attack, label=label, found=10, n=N, interval=wilson(10, N))
     diagnosis = Diagnosis(
-        id="d1a6d1a6d1a6",
+        id=diagnosis_id(clean.target, clean.data.digest, pgd.attack, n=N, seed=0),
         attack=pgd.attack,
         label=label,
         norm="linf",
@@ -54,13 +58,19 @@ def save_judgements(workspace, clean, pgd):
         competence=(competence,),
         **about,
     )
-    radius = [0.01 * bool(right) for right in clean.withstood()]
+    test = workspace.dataset("digits").test
+    found = certified_radii(
+        workspace.model(clean.target.recipe),
+        torch.as_tensor(test.images[:N] / 255, dtype=torch.float32),
+        torch.as_tensor(test.labels[:N].copy()),
+        0.3,
+    )
     certificate = Certificate(
-        id="cecececececec"[:12],
+        id="cececececece",
         method="crown",
         largest_eps=0.3,
-        certified=tuple(radius),
-        fooling=tuple(0.05 if each else 0.0 for each in radius),
+        certified=tuple(found.certified.tolist()),
+        fooling=tuple(0.05 if right else 0.0 for right in clean.withstood()),
         found_by="PGD",
         reason="",
         **about,

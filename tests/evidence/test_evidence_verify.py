@@ -7,11 +7,12 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from bundles import EPS, N, bundle_of
+from bundles import ALWAYS, EPS, N, bundle_of
 from tampering import files, sign_again
 
 from robustbench_pcl import results
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.evidence.answers import Sample
 from robustbench_pcl.evidence.findings import printable
 from robustbench_pcl.evidence.manifest import MANIFEST
 from robustbench_pcl.evidence.verify import Verifier
@@ -25,34 +26,40 @@ def found_in(verification):
 def test_all_of_a_whole_bundle_is_checked(whole_bundle, verifier):
     found = verifier.bundle(whole_bundle)
     assert found.holds
-    assert found.unchecked == []
+    assert found.unchecked == ALWAYS
     kinds = ("measurements", "trainings", "diagnoses", "certificates", "embeddings", "checkpoints")
     assert all(found.checked[kind] for kind in (*kinds, "adversarial sets", "per-image rows"))
-    # 2 clean, 3 sets on their sources, 1 transferred, 1 imported; 3 of these in 8 bits as well.
-    assert found.checked["images classified again"] == 6 * N + 7 + 2 * N + 7
+    # 2 clean, 3 sets on their sources, 1 transferred, 1 imported; 3 of these in 8 bits as well;
+    # a diagnosis and a certificate.
+    assert found.checked["images classified again"] == 6 * N + 7 + 2 * N + 7 + 2 * N
+    assert found.checked["radii certified again"] > 0
 
 
 def test_a_workspace_is_verified_by_the_same_code(evidence_home, verifier):
     found = verifier.workspace(evidence_home)
     assert found.findings == []
-    assert found.unchecked == []
+    assert found.unchecked == ALWAYS
     assert found.checked["adversarial sets"] == 4
     assert found.checked["files"] == 0
     with pytest.raises(UserError, match="no folder"):
         verifier.workspace(evidence_home / "nowhere")
 
 
-def test_a_sample_is_a_share_of_each_set_drawn_by_the_seed(whole_bundle):
-    counts = {
-        seed: Verifier(share=0.25, seed=seed, device="cpu").bundle(whole_bundle).checked
-        for seed in (0, 1)
-    }
-    assert counts[0] == counts[1]
-    assert counts[0]["images classified again"] == 6 * 3 + 2
-    part = Verifier(share=0.25, device="cpu").bundle(whole_bundle)
-    assert part.unchecked == [
-        "Counts after rounding to 8 bits, which take all images: --sample 100%."
-    ]
+def test_a_sample_is_a_share_of_each_set(whole_bundle):
+    found = Verifier(share=0.25, seed=1, device="cpu").bundle(whole_bundle)
+    assert found.findings == []
+    assert found.checked["images classified again"] == 6 * 3 + 2 + 3
+    said = ["8 bits" in found.unchecked[0], "diagnoses" in found.unchecked[1]]
+    assert [*said, len(found.unchecked)] == [True, True, 2]
+
+
+def test_a_sample_is_drawn_by_its_seed_and_by_the_file():
+    drawn = [Sample(0.1, seed).rows(name, 1000) for seed, name in ((0, "a"), (0, "b"), (1, "a"))]
+    assert np.array_equal(drawn[0], Sample(0.1, 0).rows("a", 1000))
+    assert all(len(set(rows)) == 100 for rows in drawn)
+    assert all((np.diff(rows) > 0).all() for rows in drawn)
+    assert len({tuple(rows) for rows in drawn}) == 3
+    assert np.array_equal(Sample(1.0, 5).rows("a", 7), np.arange(7))
 
 
 def test_what_is_not_in_the_bundle_is_said_to_be_unchecked(evidence_home, tmp_path, verifier):
