@@ -132,6 +132,17 @@ class Recipe(Description):
         """The id of the checkpoint that this recipe makes from that data."""
         return digest({"recipe": self.identity, "data": data_digest})
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has the same loss on the same layers as the recipe that it starts from.
+
+        Then prototypes and centres go on from where they were, too: a long training can be cut
+        into several, each with a checkpoint to look at.
+        """
+        if self.start is None:
+            return False
+        return (self.loss, self.feature_layers) == (self.start.loss, self.start.feature_layers)
+
     @cached_property
     def identity(self) -> dict[str, object]:
         """What decides the weights, as plain JSON types."""

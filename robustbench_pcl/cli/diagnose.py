@@ -24,7 +24,7 @@ WIDTH = 80
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnose(Work, Models, Attacks):
-    """Say whether the accuracy that an attack leaves of a model holds, and if not, why.
+    """Say whether a model's accuracy under an attack holds, and if not, why.
 
     The attack is held against others that find what it may miss: other losses and precisions,
     larger steps, more starts, noise, search without gradients, images of other models. The model is

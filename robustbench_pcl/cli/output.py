@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 """Mappings that share their keys, which are the columns."""
+LEFT_OUT = ["recipe", "source_recipe", "verdict", "diagnosis"]
+"""Columns of ``results`` that are long, or that only reports know."""
 STATE_WIDTH = 19
 """Columns of what a plan says about a task: "about 23 h 59 min"."""
 
@@ -127,7 +129,7 @@ def print_measurements(
     if form in (Format.json, Format.csv):
         from robustbench_pcl.report.results import measurement_frame
 
-        frame = measurement_frame(measurements).drop(columns=["recipe", "source_recipe"])
+        frame = measurement_frame(measurements).drop(columns=LEFT_OUT)
         values = frame.astype(object).where(frame.notna(), None).to_dict("records")
         empty = dict.fromkeys(frame.columns)
         found = [*values, *({**empty, **_worst_case_columns(case)} for case in cases)]

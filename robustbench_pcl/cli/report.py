@@ -15,8 +15,9 @@ from robustbench_pcl.errors import UserError
 if TYPE_CHECKING:
     from robustbench_pcl.report.results import Evidence
 
-OVER_EPS = "eps"
-"""The figure of models' accuracy against the budget, which is not the paper's."""
+OVER_EPS, OVER_STEPS = "eps", "steps"
+"""The figures of models' accuracy against the budget, and over a long training's steps, which are
+not the paper's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,9 @@ class Report(Home):
     figure: Annotated[
         str | None,
         typer.Option(
-            metavar="NUMBER|EPS",
-            help="A figure in the paper, or the models' accuracy over eps; SVG, or PNG by "
-            "--output's name.",
+            metavar="NUMBER|EPS|STEPS",
+            help="A figure in the paper, or the models' accuracy over eps or over training steps; "
+            "SVG, or PNG by --output's name.",
             show_default=False,
         ),
     ] = None
@@ -112,10 +113,10 @@ class Report(Home):
             what = "The page is HTML" if self.page else "A figure is a picture"
             cure = "Leave --format out; the end of --output's name says .svg or .png."
             raise UserError(f"{what}, not {self.form}.", cure)
-        if self.figure == OVER_EPS and not self.model:
-            cure = "Name a model: pclbench report --figure eps --model ours."
-            raise UserError("A figure over eps is of one model or some.", cure)
-        if self.figure not in (None, OVER_EPS) and self.model:
+        if self.figure in (OVER_EPS, OVER_STEPS) and not self.model:
+            cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
+            raise UserError(f"A figure over {self.figure} is of one model or some.", cure)
+        if self.figure not in (None, OVER_EPS, OVER_STEPS) and self.model:
             cure = f"Leave --model out, or write --figure {OVER_EPS}."
             raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
         if self.table in TITLES and not self.page:
@@ -220,17 +221,29 @@ class Report(Home):
 
     def _show_models(self, evidence: "Evidence", models: Sequence[str]) -> None:
         """Print or write all that is stored of some models, or draw it over eps."""
+        if self.figure == OVER_STEPS:
+            self._show_trajectories(evidence, models)
+            return
         from robustbench_pcl.report.figures import model_figure
         from robustbench_pcl.report.model_formats import render_models
         from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 
-        scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
-        budgets = stored_budgets(evidence, models, self.dataset or [], scale, seed)
+        which = (self.dataset or [], read_scale(self.scale), next(iter(self.seed or ()), None))
         if self.figure is None:
-            diagnoses = newest_diagnoses(evidence, budgets)
+            diagnoses = newest_diagnoses(evidence, models, *which)
+            diagnosed = {each.target.recipe.name for each in diagnoses}
+            budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
             write(render_models(budgets, self.form.value, diagnoses), self.output)
         else:
-            write_figure(model_figure(budgets), self.output)
+            write_figure(model_figure(stored_budgets(evidence, models, *which)), self.output)
+
+    def _show_trajectories(self, evidence: "Evidence", models: Sequence[str]) -> None:
+        """Draw long trainings over their steps."""
+        from robustbench_pcl.report.trajectory import trajectory_figure
+
+        scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
+        names = self.dataset or []
+        write_figure(trajectory_figure(evidence, models, names, scale, seed), self.output)
 
 
 def read_figure(text: str) -> int:

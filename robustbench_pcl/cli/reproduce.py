@@ -109,7 +109,7 @@ class Run(_Reproduction):
 
     def _run_suite(self, path: Path) -> None:
         """Do what a suite asks for, and print it."""
-        from robustbench_pcl.pipeline.planner import load_suite
+        from robustbench_pcl.pipeline.suite import load_suite
 
         if self.dataset or self.scale or self.seed or self.asked_for:
             raise UserError(
@@ -118,12 +118,20 @@ class Run(_Reproduction):
             )
         suite, workspace = load_suite(path), self.workspace()
         try:
-            tasks = suite.measures(workspace, images=self.images, mode=self.mode)
+            parts = suite.measures(workspace, images=self.images, mode=self.mode)
         except UserError as error:
             raise UserError(f"{path}: {error.cause}", error.cure) from error
+        tasks = [task for _, measures in parts for task in measures]
         check_external(tasks, workspace, self)
-        if carry_out(tasks, workspace, self):
+        if not carry_out(tasks, workspace, self):
+            return
+        if self.form is not Format.text:
             print_measurements([workspace.make(task) for task in tasks], self.form)
+            return
+        for part, measures in parts:
+            if part.title:
+                print(f"{part.title}\n")
+            print_measurements([workspace.make(task) for task in measures], self.form)
 
     def _run_paper(self) -> None:
         """Do what tables and figures need; print the tables, draw the figures beside results."""

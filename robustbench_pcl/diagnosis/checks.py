@@ -14,14 +14,17 @@ from robustbench_pcl.attacks.square import Square
 from robustbench_pcl.attacks.two_phases import A3
 from robustbench_pcl.diagnosis import surface
 from robustbench_pcl.diagnosis.answers import Answer, compared, untold
+from robustbench_pcl.diagnosis.competence import competence
 from robustbench_pcl.diagnosis.evidence import MATERIAL, Evidence, Trial, short_label
 
 FEWEST = 100
-"""Images that are right when clean: among them, a loss of 5 points is just more than chance."""
+"""Images that are right when clean: losing six of them is just more than chance."""
 QUERIES = 500
 """Of Square: where gradients show the way, so few find less than they do."""
 DRAWS = 20
 """Random points of each image's ball."""
+COMPETENT = 90.0
+"""Per cent of the adversarial images that exist by construction, which an attack has to find."""
 RUNGS = (0.25, 0.5, 2.0, 4.0)
 """Budgets that are tried beside the judged one, as multiples of it; then the largest there is."""
 
@@ -34,7 +37,7 @@ def enough_images(evidence: Evidence) -> Answer:
         sentence=f"{right} of {evidence.n} images are right before the attack.",
         measured={"right": right, "all": evidence.n},
         n=evidence.n,
-        threshold=f"{FEWEST} that are right: among them {MATERIAL:g} points are more than chance",
+        threshold=f"{FEWEST} that are right: losing 6 of them is just more than chance",
         points_to="not enough evidence",
     )
 
@@ -159,6 +162,25 @@ def more_steps_find_no_more(evidence: Evidence) -> Answer:
     return compared(evidence, evidence.judged, trials, "attack too weak")
 
 
+def attacks_find_what_is_there(evidence: Evidence) -> Answer:
+    """Adversarial images that exist by construction, by the judged attack and by a stronger one."""
+    stronger = evidence.within_budget(PGD, loss=AttackLoss.margin, steps=40)
+    tested = evidence.competence = competence(evidence, (evidence.judged_attack, stronger))
+    if not tested:
+        return untold("The layer that gives the logits cannot be told, so it cannot be replaced.")
+    shares = {each.label: 100 * each.found / each.n for each in tested}
+    best = max(shares, key=lambda label: shares[label])
+    return Answer(
+        passed=shares[best] >= COMPETENT,
+        sentence=f"{best} finds {shares[best]:.0f} % of {tested[0].n} adversarial images that "
+        "exist by construction.",
+        measured=shares,
+        n=tested[0].n,
+        threshold=f"{COMPETENT:g} % for one of them: 97 to 100 on models that mask nothing",
+        points_to="not enough evidence",
+    )
+
+
 def same_loss(evidence: Evidence) -> AttackLoss:
     """The judged attack's; cross-entropy where it has none, or several."""
     loss: AttackLoss = getattr(evidence.judged_attack, "loss", AttackLoss.cross_entropy)
@@ -187,6 +209,7 @@ CHECKS: Mapping[str, Callable[[Evidence], Answer]] = {
     "PCL241": surface.loss_has_stopped_rising,
     "PCL242": more_steps_find_no_more,
     "PCL243": surface.path_is_returned,
+    "PCL252": attacks_find_what_is_there,
 }
 """Check by code, in the order in which they are asked. The first ones ask whether there is an
 answer to judge; where there is none, the others are not asked."""

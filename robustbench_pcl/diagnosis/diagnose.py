@@ -171,7 +171,7 @@ def diagnose(
             correct=int(evidence.judged.right.sum()),
             withstood=int(worst_case(evidence).right.sum()),
             checks=tuple(checks),
-            competence=(),
+            competence=evidence.competence,
             seconds=time.perf_counter() - began,
         )
 

@@ -22,6 +22,7 @@ from robustbench_pcl.attacks.runner import IterativeAttack
 from robustbench_pcl.attacks.stages import WITHSTOOD, run_all
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.evaluation.statistics import LEVEL, mcnemar
+from robustbench_pcl.store.diagnoses import Competence
 
 MATERIAL = 5.0
 """Points that make a difference. On adversarially trained models PGD-10 leaves 1 to 4 points more
@@ -105,6 +106,8 @@ class Evidence:
 
     Attributes:
         trials: what has been tried within the budget, by title.
+        judged_images: float (M, C, H, W), the judged attack's, once it has been tried.
+        competence: of attacks on this model, once it has been tested.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class Evidence:
         self.eps: float = getattr(judged, "eps")  # noqa: B009 - of a member of the family
         self.trials: dict[str, Trial] = {}
         self.judged_images = images
+        self.competence: tuple[Competence, ...] = ()
 
     @property
     def chunk(self) -> Chunk:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustbench_pcl.attacks.base import Attack, Chunk, Goal, Stage, draw_seeds
 from robustbench_pcl.attacks.checks import PROBE, check_finite, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
+from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.attacks.stages import Found, Verdicts, run_stage, stages_on
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.batches import pixels
@@ -107,22 +108,31 @@ def generate_set(
     return finish_set(folder, specification, draft, test.images, environment)
 
 
-def clean_predictions(model: nn.Module, dataset: Dataset, n: int, device: torch.device) -> Array:
-    """The model's classes, int64 (n,), of the first ``n`` clean test images, in eval mode.
+def clean_answers(
+    model: nn.Module, dataset: Dataset, n: int, device: torch.device
+) -> tuple[Array, Array]:
+    """The model's answers to the first ``n`` clean test images, in eval mode.
+
+    Returns:
+        its classes, int64 (n,).
+        its logit margins, float64 (n,): the label's logit less the largest other.
 
     Raises:
         InvalidInputError: its answers cannot be judged, or some of its logits are not finite.
     """
     images = torch.from_numpy(np.array(dataset.test.images[:n]))
-    found = []
-    few = torch.from_numpy(np.array(dataset.test.labels[: min(n, PROBE)])).to(device)
-    with judging(model, pixels(images[:PROBE].to(device)), few) as target:
+    every = torch.from_numpy(np.array(dataset.test.labels[:n])).to(device)
+    classes, margins = [], []
+    with judging(model, pixels(images[:PROBE].to(device)), every[:PROBE]) as target:
         # A batch of floats at a time: memory is flat in n.
-        for batch in torch.split(images, BATCH):
+        for batch, labels in zip(
+            torch.split(images, BATCH), torch.split(every, BATCH), strict=True
+        ):
             logits = target.logits(pixels(batch.to(device)))
             check_finite(logits, "clean images")
-            found.append(logits.argmax(dim=1).cpu())
-    return torch.cat(found).numpy()
+            classes.append(logits.argmax(dim=1).cpu())
+            margins.append(-logit_margin(logits.double(), labels).cpu())
+    return torch.cat(classes).numpy(), torch.cat(margins).numpy()
 
 
 @contextmanager

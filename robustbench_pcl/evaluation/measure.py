@@ -16,7 +16,13 @@ from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.evaluation.generate import BATCH, judging
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
-from robustbench_pcl.store.records import Measurement, ModelRecord, now, wilson
+from robustbench_pcl.store.records import (
+    MARGIN_PERCENTILES,
+    Measurement,
+    ModelRecord,
+    now,
+    wilson,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -25,7 +31,7 @@ Batch = tuple[Tensor, Tensor]
 
 def measure_clean(
     identity: str,
-    predictions: Array,
+    answers: tuple[Array, Array],
     target: ModelRecord,
     dataset: Dataset,
     device: torch.device,
@@ -34,11 +40,12 @@ def measure_clean(
 
     Args:
         identity: of the measurement.
-        predictions: int64 (N,), the target's classes of them.
+        answers: the target's classes of them, int64 (N,), and its logit margins, float64 (N,).
         target: the model.
         dataset: the images.
         device: that computed the classes.
     """
+    predictions, margins = answers
     correct = predictions == dataset.test.labels[: len(predictions)]
     return _measurement(
         correct,
@@ -47,6 +54,7 @@ def measure_clean(
         data=dataset.record("test"),
         target=target,
         correct_8bit=int(correct.sum()),  # clean images are 8-bit images
+        margins=tuple(np.percentile(margins, MARGIN_PERCENTILES).tolist()),
         seconds=0.0,
         forward_passes=0,
         backward_passes=0,

@@ -101,7 +101,7 @@ class AuthorsConformity(FeatureLoss):
         *,
         repulsion: float,
         weight: float,
-        repelling_rate: float = 1.0,
+        repelling_rate: float,
     ) -> None:
         super().__init__()
         self.repulsion, self.weight, self.repelling_rate = repulsion, weight, repelling_rate

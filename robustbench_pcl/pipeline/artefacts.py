@@ -74,7 +74,7 @@ class Artefacts:
         self._datasets: dict[str, Dataset] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
         self._models: dict[str, nn.Module] = {}
-        self._clean: dict[tuple[str, int], np.ndarray[Any, Any]] = {}
+        self._clean: dict[tuple[str, int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
 
     @cached_property
     def device(self) -> Device:
@@ -174,13 +174,15 @@ class Artefacts:
             self._models[key] = (external if came_in else build).restore(checkpoint, self.device)
         return self._models[key]
 
-    def clean_predictions(self, checkpoint: Checkpoint, n: int) -> np.ndarray[Any, Any]:
-        """A model's classes, int64 (n,), of the first ``n`` clean test images, kept."""
+    def clean_answers(
+        self, checkpoint: Checkpoint, n: int
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """A model's classes and logit margins, (n,), of the first clean test images, kept."""
         key = checkpoint.record.key, n
         if key not in self._clean:
             dataset = self.dataset(checkpoint.record.recipe.dataset)
             model = self.restored(checkpoint)
-            self._clean[key] = generate.clean_predictions(model, dataset, n, self.device)
+            self._clean[key] = generate.clean_answers(model, dataset, n, self.device)
         return self._clean[key]
 
 

@@ -68,7 +68,7 @@ class Diagnose(Task[Diagnosis]):
         models = (target, *self.sources)
         for source in self.sources:
             if source.dataset != target.dataset:
-                cause = f"{source.name} is for {source.dataset}, {target.name} {target.dataset}."
+                cause = f"{source.name} is for {source.dataset}, {target.name} is not."
                 raise UserError(cause, "Name a source of the same data set.")
         content = [
             *decides(target),
@@ -118,7 +118,7 @@ class Diagnose(Task[Diagnosis]):
             target=target.record,
             data=dataset.record("test"),
             attack=self.attack.dump(),
-            sources=tuple(each.record.key for each in others),
+            sources=tuple(each.record for each in others),
             **{name: getattr(found, name) for name in FOUND},
             environment=current_environment(artefacts.device),
             created=now(),
@@ -140,5 +140,5 @@ class Diagnose(Task[Diagnosis]):
             self.attack.dump(),
             n=self._count(artefacts),
             seed=self.seed,
-            sources=[source.key for source in sources],
+            sources=sources,
         )

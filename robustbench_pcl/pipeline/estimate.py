@@ -12,11 +12,13 @@ from robustbench_pcl.data.dataset import SplitName
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.environment import has_accelerator, processor
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
+from robustbench_pcl.pipeline.diagnosing import ENOUGH, Diagnose
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.training import POINTS
 from robustbench_pcl.recipe import AnyModel, ExternalModel, Recipe, Schedule
 from robustbench_pcl.recipes.presets import SIZES
-from robustbench_pcl.store.records import load_measurements, load_trainings
+from robustbench_pcl.store.diagnoses import Diagnosis
+from robustbench_pcl.store.records import load_measurements, load_records, load_trainings
 
 PASS_SECONDS = {
     "conv6": (3.3e-3, 28 * 28),
@@ -42,6 +44,8 @@ FAST = 0.5
 EARLY_STOP = 0.5
 """Share of its steps that an image takes until it is adversarial: 0.2 where nothing defends it, 0.8
 after adversarial training."""
+DIAGNOSIS_PASSES = 600
+"""Of an image that withstands most of what a diagnosis tries."""
 TSNE_SECONDS = 4e-3
 """For each image, of a few hundred to a few thousand; t-SNE runs on the processor."""
 UNKNOWN = math.nan
@@ -65,6 +69,7 @@ class Estimator:
         self._steps: dict[str, float] = {}
         self._attacks: dict[str, float] = {}
         self._passes: dict[str, float] = {}
+        self._diagnoses: dict[str, float] = {}
         for training in load_trainings(artefacts.paths):
             known = training.recipe.dataset in DATASETS  # not of a plugin that is not loaded
             if known and (training.environment.device != here) == self._accelerated:
@@ -81,6 +86,10 @@ class Estimator:
                     passes = digest([network, exact])
                     self._passes[passes] = record.seconds / record.backward_passes
 
+        for found in load_records(artefacts.paths.diagnoses, Diagnosis):
+            if (found.environment.device != here) == self._accelerated:
+                self._diagnoses[digest(_network(found.target.recipe))] = found.seconds / found.n
+
     def seconds(self, task: AnyTask) -> float | None:
         """About how long a task takes, in seconds; None if that is not known."""
         found = UNKNOWN
@@ -92,6 +101,9 @@ class Estimator:
                 found = _images(source, task.images) * self._attack(task)
             case Measure(target):
                 found = _images(target, task.images) * 2 * FORWARD_SHARE * self._pass(target)
+            case Diagnose(target):
+                images = _images(target, task.images or min(ENOUGH, _images(target, None)))
+                found = images * self._diagnosis(target)
             case Embed(recipe):
                 drawing = TSNE_SECONDS if task.view.method == "tsne" else 0.0
                 images = min(_images(recipe, task.images), POINTS)
@@ -125,6 +137,11 @@ class Estimator:
         if one is None:
             one = self._pass(task.source) * (1 if exact else FAST)
         return passes * one
+
+    def _diagnosis(self, recipe: AnyModel) -> float:
+        """Seconds that an image takes in a diagnosis."""
+        known = self._diagnoses.get(digest(_network(recipe)))
+        return DIAGNOSIS_PASSES * self._pass(recipe) if known is None else known
 
     def _pass(self, recipe: AnyModel) -> float:
         """Seconds of a forward and backward pass of one image through the model as it is."""

@@ -1,31 +1,21 @@
-"""From what is asked for, a table, a figure or a suite, to tasks in an order that works."""
+"""From what a table or a figure asks for to tasks, in an order that works."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError
-
-from robustbench_pcl.configuration import Description, Mode, Scalar, Scale, Seed, explained
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.configuration import Mode, Scale
 from robustbench_pcl.paper.figures import FeatureFigure, paper_figure
 from robustbench_pcl.paper.tables import AttackRequest, Cell, published
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.diagnosing import Diagnose
-from robustbench_pcl.pipeline.models import add_external, find_model
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
-from robustbench_pcl.recipe import AnyModel, Origin
-from robustbench_pcl.recipes.load import load_attack, load_recipe
-from robustbench_pcl.recipes.presets import add_recipes
+from robustbench_pcl.recipes.load import load_recipe
 
 KINDS: dict[str, type[AnyTask]] = {
     kind.kind: kind for kind in (Train, Generate, Measure, Embed, Diagnose)
 }
 """The kinds of tasks by name, in the order in which they run."""
-_CURE = "See docs/suites.md for a whole example."
 
 
 def plan(tasks: Iterable[AnyTask]) -> list[AnyTask]:
@@ -161,95 +151,6 @@ def figure_tasks(
         for attack in figure.attacks
         for _, cell in figure.cells(dataset, attack)
     ]
-
-
-class AttackEntry(Description):
-    """One ``[[attack]]``: its name, and any of its parameters."""
-
-    model_config = ConfigDict(extra="allow")
-
-    __pydantic_extra__: dict[str, Scalar] = Field(init=False)
-
-    name: str
-
-
-class Suite(Description):
-    """A user's own suite in a TOML file: which models, attacks and data; see ``docs/suites.md``.
-
-    Attributes:
-        datasets: names of data sets.
-        targets: models that are measured: recipes, external models, checkpoints' files.
-        sources: models that adversarial images are also made on.
-        attack: the attacks; what one leaves out is as ``pclbench attack`` has it.
-        scale: of every recipe; of an external model it decides how many images are attacked.
-        seed: of every recipe and attack.
-        recipes: recipes of the suite's own, in the form of ``presets.toml``.
-        models: external models by name, which come in when the suite is run.
-    """
-
-    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    sources: tuple[str, ...] = ()
-    attack: Annotated[tuple[AttackEntry, ...], Field(min_length=1)]
-    scale: Scale = "quick"
-    seed: Seed = 0
-    recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    models: dict[str, Origin] = Field(default_factory=dict)
-
-    def measures(
-        self, artefacts: Artefacts, *, images: int | None = None, mode: Mode = "fast"
-    ) -> list[Measure]:
-        """Clean, white-box and black-box accuracy of every target.
-
-        Args:
-            artefacts: where checkpoints and external models are.
-            images: how many test images; the scale's own number if None.
-            mode: how adversarial sets are made.
-
-        Raises:
-            UserError: a data set, model, attack or parameter is unknown, or a value is wrong.
-        """
-        found: list[Measure] = []
-        for dataset in self.datasets:
-            attacks = [
-                load_attack(entry.name, dataset, self.scale, entry.model_extra or {})
-                for entry in self.attack
-            ]
-            sources = [self._model(name, dataset, artefacts) for name in self.sources]
-            for name in self.targets:
-                target = self._model(name, dataset, artefacts)
-                others = [source for source in sources if source != target]
-                found.append(Measure(target, images=images))
-                found += [
-                    Measure(target, source, attack, images, self.seed, mode)
-                    for source in (target, *others)
-                    for attack in attacks
-                ]
-        return found
-
-    def _model(self, name: str, dataset: str, artefacts: Artefacts) -> AnyModel:
-        if name in self.models:
-            origin = self.models[name]
-            return add_external(artefacts, origin, dataset, name=name, scale=self.scale)
-        return find_model(artefacts, name, dataset, self.scale, self.seed)
-
-
-def load_suite(path: Path) -> Suite:
-    """Read a suite file; its own recipes are then names like any other.
-
-    Raises:
-        UserError: it cannot be read, is not TOML, or says something that no suite has.
-    """
-    try:
-        suite = Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}.", _CURE) from error
-    except ValidationError as error:
-        raise explained(error, str(path), _CURE) from error
-    add_recipes(suite.recipes, str(path))
-    return suite
 
 
 def _at_the_largest_budget(cells: Sequence[Cell], name: str = "pgd") -> list[Cell]:

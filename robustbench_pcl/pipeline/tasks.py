@@ -129,7 +129,7 @@ class Generate(Task[AdversarialSet]):
         assert specification is not None  # the source is trained by now
         clean = None
         if self.mode == "early-stop":
-            clean = artefacts.clean_predictions(checkpoint, specification.n)
+            clean, _ = artefacts.clean_answers(checkpoint, specification.n)
         return generate.generate_set(
             artefacts.restored(checkpoint),
             self.attack,
@@ -254,10 +254,10 @@ class Measure(OnImages[Measurement]):
             return judge(artefacts, checkpoint, images)
         record, dataset = checkpoint.record, artefacts.dataset(self.dataset)
         n = count(artefacts, self.target, self.images)
-        predictions = artefacts.clean_predictions(checkpoint, n)
+        answers = artefacts.clean_answers(checkpoint, n)
         identity = measurement_id(record, data=dataset.test.digest, n=n)
         device = artefacts.device
-        measured = measure.measure_clean(identity, predictions, record, dataset, device)
+        measured = measure.measure_clean(identity, answers, record, dataset, device)
         save_measurement(artefacts.paths, measured)
         return measured
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -34,17 +33,6 @@ class Diagnosed:
         for each in reversed(diagnoses):
             self._of[each.target.key, each.data.digest].append(each)
 
-    def on(self, model: str, data: str) -> list[Diagnosis]:
-        """All diagnoses of a model on a data set, the newest first."""
-        return self._of.get((model, data), [])
-
-    def newest(self, model: str, data: str) -> list[Diagnosis]:
-        """The newest diagnosis of each attack's number on a model, the oldest attack first."""
-        by_attack = {
-            json.dumps(each.attack, sort_keys=True): each for each in self.on(model, data)[::-1]
-        }
-        return list(by_attack.values())
-
     def of(
         self, model: str, data: str, sizes: Mapping[str, float], attack: Dump | None = None
     ) -> Diagnosis | None:
@@ -58,7 +46,7 @@ class Diagnosed:
         """
         speaking = (
             each
-            for each in self.on(model, data)
+            for each in self._of.get((model, data), ())
             if sizes.get(each.norm, math.inf) <= each.eps + ROUNDING
             and (each.verdict != OF_ONE_ATTACK or each.attack == attack)
         )

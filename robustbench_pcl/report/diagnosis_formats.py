@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 import pandas as pd
 
+from robustbench_pcl.configuration import Dump
 from robustbench_pcl.data.datasets import DATASETS
-from robustbench_pcl.errors import unknown_name
+from robustbench_pcl.diagnosis.codes import explanation
+from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.report.formatting import (
     MISSING,
     per_cent,
@@ -85,8 +89,22 @@ def commands_of(diagnosis: Diagnosis) -> tuple[str, str]:
     words = [
         f"pclbench diagnose {recipe.name} --dataset {recipe.dataset} --scale {recipe.scale}",
         f"--attack {attack['name']} --eps {diagnosis.eps:.12g} --images {diagnosis.n}",
+        *(f"--seed {seed}" for seed in (diagnosis.seed,) if seed),
+        *(f"--set {key}={value}" for key, value in _unusual(diagnosis).items()),
+        *(f"--source {source.recipe.name}" for source in diagnosis.sources),
     ]
     return " ".join(words), f"pclbench explain {diagnosis.code}"
+
+
+def _unusual(diagnosis: Diagnosis) -> Dump:
+    """The judged attack's parameters that are not what its name stands for, eps apart."""
+    recipe, attack = diagnosis.target.recipe, diagnosis.attack
+    given = {"eps": diagnosis.eps}
+    try:
+        usual = load_attack(str(attack["name"]), recipe.dataset, recipe.scale, given).dump()
+    except UserError:  # of a plugin that is not loaded
+        usual = {"name": attack["name"], **given}
+    return {key: value for key, value in attack.items() if usual.get(key) != value}
 
 
 def number_lines(diagnosis: Diagnosis) -> Iterator[Line]:
@@ -147,6 +165,7 @@ def _parts(diagnosis: Diagnosis) -> dict[str, object]:
         "heading": heading(diagnosis),
         "sentence": diagnosis.sentence,
         "further": further(diagnosis),
+        "explanation": explanation(diagnosis.code),
         "number_heads": NUMBERS,
         "numbers": list(number_lines(diagnosis)),
         "competence_heads": COMPETENCE,
@@ -162,9 +181,8 @@ def _parts(diagnosis: Diagnosis) -> dict[str, object]:
 
 def _text(diagnosis: Diagnosis) -> str:
     """All of it for a terminal, 80 columns wide."""
-    sentence = "\n".join(_wrapped(diagnosis.sentence, WIDTH))
     blocks = [
-        f"{textwrap.fill(heading(diagnosis), WIDTH)}\n{sentence}",
+        "\n".join([*_wrapped(heading(diagnosis), WIDTH), *_wrapped(diagnosis.sentence, WIDTH)]),
         text_table(NUMBERS, list(number_lines(diagnosis)), numbers=True),
         text_table(CHECKS, list(check_lines(diagnosis))),
     ]
@@ -198,6 +216,6 @@ def text_table(heads: Line, rows: Sequence[Line], *, numbers: bool = False) -> s
 
 
 def _wrapped(entry: str, width: int) -> list[str]:
-    """The entry in lines; none begins with a per cent sign."""
-    lines = textwrap.wrap(entry.replace(" %", "\N{NO-BREAK SPACE}%"), width)
+    """The entry in lines; none begins with "%" or "= 100"."""
+    lines = textwrap.wrap(re.sub(r" (?=[%=])|(?<==) ", "\N{NO-BREAK SPACE}", entry), width)
     return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]

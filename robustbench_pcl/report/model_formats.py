@@ -69,7 +69,7 @@ def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diag
     rendered = [render_diagnoses(diagnoses, form)] if diagnoses else []
     match form:
         case "text":
-            return "\n".join([_text(budgets, compared), *rendered])
+            return "\n".join([*[_text(budgets, compared)] * bool(budgets), *rendered])
         case "csv":
             csv: str = model_frame(budgets).to_csv(index=False, lineterminator="\n")
             return csv
@@ -100,7 +100,7 @@ def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diag
                 compared_lines=compared_lines,
                 numbers=_markdown_grid,
             )
-            return "\n".join([filled, *rendered])
+            return "\n".join([*[filled] * bool(budgets), *rendered])
     raise unknown_name("format", form, FORMATS)
 
 

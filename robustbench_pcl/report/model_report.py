@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -29,6 +29,8 @@ def stored_budgets(
     datasets: Sequence[str] = (),
     scale: Scale | None = None,
     seed: int | None = None,
+    *,
+    unmeasured: Collection[str] = (),
 ) -> list[Budget]:
     """Everything stored about some models, by data set, scale, model, images, norm and budget.
 
@@ -38,6 +40,7 @@ def stored_budgets(
         datasets: only these.
         scale: only models at this scale.
         seed: only models with this seed of training.
+        unmeasured: names of those that need not have a measurement.
 
     Raises:
         UserError: nothing is stored of one of them, or there is no such data set.
@@ -46,16 +49,40 @@ def stored_budgets(
     found = []
     for name in names:
         own = list(_budgets_of(evidence, name, asked, scale, seed))
-        if not own:
+        if not own and name not in unmeasured:
             raise _nothing_stored(evidence, name)
         found += own
     return found
 
 
-def newest_diagnoses(evidence: Evidence, budgets: Sequence[Budget]) -> list[Diagnosis]:
-    """What was diagnosed of the models of some sections: each attack's newest diagnosis."""
-    models = dict.fromkeys((each.model.model, each.model.data) for each in budgets)
-    return [found for model, data in models for found in evidence.diagnosed.newest(model, data)]
+def newest_diagnoses(
+    evidence: Evidence,
+    names: Sequence[str],
+    datasets: Sequence[str] = (),
+    scale: Scale | None = None,
+    seed: int | None = None,
+) -> list[Diagnosis]:
+    """What was diagnosed of some models: the newest of each model, data and judged attack.
+
+    Args:
+        evidence: all that is stored.
+        names: of recipes, or of models from elsewhere.
+        datasets: only these.
+        scale: only models at this scale.
+        seed: only models with this seed of training.
+    """
+    found: dict[tuple[str, str, str], Diagnosis] = {}
+    for each in evidence.diagnoses:
+        recipe = each.target.recipe
+        if (
+            recipe.name in names
+            and (not datasets or recipe.dataset in datasets)
+            and scale in (None, recipe.scale)
+            and seed in (None, recipe.seed)
+        ):
+            attack = json.dumps(each.attack, sort_keys=True)
+            found[each.target.key, each.data.digest, attack] = each
+    return list(found.values())
 
 
 def attacked_models(

@@ -92,9 +92,12 @@ def _verdict_notes(
 
 def verdict_note(diagnosis: Diagnosis) -> str:
     """What a code says, of which attack and how many images, and where there is more of it."""
-    code = diagnosis.code
+    code, own = diagnosis.code, diagnosis.label
+    for each in diagnosis.competence:
+        if each.attack == diagnosis.attack:
+            own += f" (competence {percent(100 * each.found / each.n)})"
     return (
-        f"{code} {diagnosis.verdict}, judged by {diagnosis.label}, n = {diagnosis.n}. "
+        f"{code} {diagnosis.verdict}, judged by {own}, n = {diagnosis.n}. "
         f"{diagnosis.sentence} More: pclbench explain {code}."
     )
 

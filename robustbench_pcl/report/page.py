@@ -96,7 +96,10 @@ def full_page(
     else:
         asked = [] if numbers else attacked_models(evidence, datasets, scale, seed)
     described = [described_table(number) for number in numbers or TITLES if number in TITLES]
-    diagnosed = [newest_diagnoses(evidence, part) for part in asked]
+    diagnosed = [
+        newest_diagnoses(evidence, [each.model.target for each in part], datasets, scale, seed)
+        for part in asked
+    ]
     figures += [diagnosis_figure(each) for part in diagnosed for each in part]
     commands = _commands(tables, figures, models)
     return page(

@@ -88,6 +88,7 @@ COLUMNS = (
     Column("correct_8bit", "Int64", "correct after rounding pixels to 8 bits; NA if unknown"),
     Column("verdict", "object", "code of the diagnosis that speaks of it, such as PCL103; or None"),
     Column("diagnosis", "object", "id of that diagnosis; None where none speaks of it"),
+    Column("margins", "object", "percentiles 5, 25, 50, 75, 95 of clean logit margins, or empty"),
     Column("verdicts", "object", "one bit per image in order, 1 for correct, as hexadecimal"),
     Column("largest_linf", "float64", "largest L-infinity perturbation, pixels of [0, 1]"),
     Column("largest_l2", "float64", "largest L2 perturbation, pixels of [0, 1]; NaN if unknown"),

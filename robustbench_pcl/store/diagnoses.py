@@ -88,7 +88,8 @@ class Diagnosis(StoredRecord):
         eps: the budget, in pixels of [0, 1].
         n: images.
         seed: of random starts.
-        sources: keys of the other models whose adversarial images were tried.
+        sources: other models whose adversarial images were tried.
+        rule: version of the questions and of where lines are drawn.
         verdict: the answer.
         code: of the verdict ("PCL103").
         sentence: the answer with its figures, in one sentence.
@@ -112,7 +113,8 @@ class Diagnosis(StoredRecord):
     eps: float
     n: int
     seed: int
-    sources: tuple[str, ...] = ()
+    sources: tuple[ModelRecord, ...] = ()
+    rule: int = RULE
     verdict: Verdict
     code: str
     sentence: str
@@ -132,7 +134,7 @@ def diagnosis_id(
     *,
     n: int,
     seed: int,
-    sources: Sequence[str] = (),
+    sources: Sequence[ModelRecord] = (),
 ) -> str:
     """The id of a diagnosis: of the model, the images, the attack, the other models and the rule.
 
@@ -144,7 +146,7 @@ def diagnosis_id(
         attack: whose number is judged, complete.
         n: images.
         seed: of random starts.
-        sources: keys of other models whose adversarial images are tried on it.
+        sources: other models whose adversarial images are tried on it.
     """
     return digest(
         {
@@ -153,7 +155,7 @@ def diagnosis_id(
             "attack": attack,
             "n": n,
             "seed": seed,
-            "sources": list(sources),
+            "sources": [source.key for source in sources],
             "rule": RULE,
         }
     )

@@ -27,6 +27,8 @@ FORMAT: Literal[2] = 2
 """Of everything that is stored. Artefacts that name no format are those of pclbench 0.1."""
 
 
+MARGIN_PERCENTILES = (5, 25, 50, 75, 95)
+"""Of logit margins: those that are kept beside clean accuracy."""
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
 DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError)
@@ -124,6 +126,8 @@ class Measurement(StoredRecord):
         correct_8bit: the same after rounding the images to 8 bits per channel; None for
             "early-stop".
         interval: 95 % Wilson interval of the accuracy, as fractions.
+        margins: of clean images, where it was kept: percentiles ``MARGIN_PERCENTILES`` of the
+            label's logit less the largest other.
         verdicts: one bit per image in the set's order, 1 for correct, packed, as hexadecimal.
         stages: the titles of the attack's stages, where the set was made on the target.
         felled_by: two hexadecimal digits per image in the set's order: 00 withstood, 01 was wrong
@@ -151,6 +155,7 @@ class Measurement(StoredRecord):
     correct: int
     correct_8bit: int | None = None
     interval: tuple[float, float]
+    margins: tuple[float, ...] = ()
     verdicts: str
     stages: tuple[str, ...] = ()
     felled_by: str = ""

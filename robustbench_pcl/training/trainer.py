@@ -103,7 +103,7 @@ class Run:
         if start is not None:
             # Auxiliary branches are new; everything else continues.
             model.classifier.load_state_dict(start.classifier.state_dict(), strict=False)
-        if start is not None and goes_on(self.recipe):
+        if start is not None and self.recipe.goes_on:
             model.criterion.load_state_dict(start.criterion.state_dict())
         else:
             model.criterion.initialise(*features_of(model, split, INITIAL_FEATURES))
@@ -152,17 +152,6 @@ class Run:
                 f"The loss of {self.recipe.name} became infinite in epoch {number + 1}.",
                 f"Lower the learning rate: pclbench train with --learning-rate {lower:g}.",
             )
-
-
-def goes_on(recipe: Recipe) -> bool:
-    """Whether a recipe has the same loss on the same layers as the one that it starts from.
-
-    Then prototypes and centres go on from where they were, too: a long training can be cut into
-    several, each with a checkpoint to look at.
-    """
-    start = recipe.start
-    mine, theirs = ((r.loss, r.feature_layers) if r else None for r in (recipe, start))
-    return mine == theirs
 
 
 def features_of(

@@ -43,7 +43,7 @@ class Command:
 PLACE = "--device --data-root --home"
 ATTACKS = "--attack --eps --norm --loss --adaptive --restarts --target-class --budget --set"
 OWN = "--weights --mean --std --output --name"
-WORK = f"--images --exact --executor --executor-option --dry-run --format --seed --scale {PLACE}"
+WORK = f"--images --executor --executor-option --dry-run --format --seed --scale {PLACE}"
 COMMANDS = (
     Command("demo", "--output --device --home"),
     Command(
@@ -51,10 +51,12 @@ COMMANDS = (
         "--loss --adv-train --layers --recipe --set --scale --seed --epochs --learning-rate "
         f"--precision --format {PLACE}",
     ),
-    Command("attack", f"--dataset --from {OWN} {ATTACKS} {WORK}"),
-    Command("transfer", f"--source --target --dataset {OWN} {ATTACKS} {WORK}"),
-    Command("ablate", f"{ATTACKS} {WORK}"),
-    Command("run", f"--table --figure --suite --dataset --with {ATTACKS} {WORK}"),
+    Command("attack", f"--dataset --from --exact {OWN} {ATTACKS} {WORK}"),
+    Command("transfer", f"--source --target --dataset --exact {OWN} {ATTACKS} {WORK}"),
+    Command("diagnose", f"--dataset --source --file {OWN} {ATTACKS} {WORK}"),
+    Command("explain", "--format", " "),
+    Command("ablate", f"--exact {ATTACKS} {WORK}"),
+    Command("run", f"--table --figure --suite --dataset --with --exact {ATTACKS} {WORK}"),
     Command(
         "report",
         "--table --figure --model --dataset --format --interval --page --output --scale --seed "
@@ -237,6 +239,8 @@ COMPLETED = [
     ("train", "--adv-train", "pg", "pgd"),
     ("attack", "--loss", "mar", "margin"),
     ("models show", "name", "resnet110", "resnet110"),
+    ("diagnose", "target", "madr", "madry"),
+    ("explain", "code", "PCL10", "PCL103"),
     ("attack", "--scale", "pap", "paper"),
     ("report", "--format", "la", "latex"),
     ("run", "--executor", "sl", "slurm"),

@@ -326,7 +326,7 @@ SUITE = "datasets=['digits']\ntargets=['softmax']\n"
         (f"{SUITE}attack=[{{name='pgd',steps=[1]}}]", "steps"),
         (f"{SUITE}attack=[{{eps=0.1}}]", "attack.0.name"),
         (f"{SUITE}attack=[{{name='pgd'}}]\nseeds=1", "seeds"),
-        (f"{SUITE}attack=[{{name='pgd'}}]\nseed=-1", "seed: input should be greater"),
+        (f"{SUITE}attack=[{{name='pgd'}}]\nseed=-1", "seed.0: input should be greater"),
         (f"{SUITE}attack=[{{name='pgd', stepz=3}}]", "my.toml: There is no parameter of pgd"),
         (f"{SUITE}attack=[{{name='pgd'}}]\nscale='x'", "scale"),
         (f"{SUITE}attack=[{{name='pgd'}}]\nrecipes.mine.base='ors'", "Did you mean ours"),

@@ -9,9 +9,9 @@ from evaluation_sets import classes, clean_images, labels_of, stored, verdicts
 from robustbench_pcl import PGD, Workspace
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation import generate, measure
-from robustbench_pcl.evaluation.generate import clean_predictions
+from robustbench_pcl.evaluation.generate import clean_answers
 from robustbench_pcl.evaluation.measure import in_8_bits, judge
-from robustbench_pcl.store.records import load_measurements, wilson
+from robustbench_pcl.store.records import MARGIN_PERCENTILES, load_measurements, wilson
 
 N = 45
 PGD_01 = PGD(eps=0.1)
@@ -21,7 +21,7 @@ PGD_01 = PGD(eps=0.1)
 def asked(monkeypatch):
     """How images are classified, in turn."""
     calls = []
-    for module, name in ((measure, "judge"), (generate, "clean_predictions")):
+    for module, name in ((measure, "judge"), (generate, "clean_answers")):
         classify = getattr(module, name)
 
         def spy(*given, classify=classify, name=name):
@@ -88,14 +88,22 @@ def test_clean_classes_are_the_models_in_eval_mode(tiny_workspace, tiny, monkeyp
     """However many are classified at once."""
     dataset, model = tiny_workspace.dataset("digits"), tiny_workspace.model(tiny("ours"))
     monkeypatch.setattr(generate, "BATCH", 20)
-    found = clean_predictions(model.train(), dataset, N, tiny_workspace.device)
-    expected = classes(model.eval(), clean_images(tiny_workspace, N))
-    np.testing.assert_array_equal(found, expected)
+    found, margins = clean_answers(model.train(), dataset, N, tiny_workspace.device)
+    images, labels = clean_images(tiny_workspace, N), labels_of(tiny_workspace, N)
+    np.testing.assert_array_equal(found, classes(model.eval(), images))
+    with torch.no_grad():
+        logits = model(torch.as_tensor(images)).numpy()
+    own = logits[range(N), labels]
+    logits[range(N), labels] = -np.inf
+    np.testing.assert_allclose(margins, own - logits.max(axis=1), atol=1e-4)
+    assert tiny_workspace.measure(tiny("ours"), images=N).margins == pytest.approx(
+        np.percentile(margins, MARGIN_PERCENTILES), abs=1e-4
+    )
 
 
 def test_what_is_measured_is_found(tiny_workspace, tiny, asked):
     first = [tiny_workspace.measure(tiny(), attack, images=N) for attack in (None, PGD_01)]
-    assert asked == ["clean_predictions", "judge"]  # the latter with 8 bits
+    assert asked == ["clean_answers", "judge"]  # the latter with 8 bits
     again = Workspace(tiny_workspace.paths.root, device="cpu")
     assert [again.measure(tiny(), images=N), again.measure(tiny(), PGD_01, tiny(), images=N)] == (
         first
@@ -111,7 +119,7 @@ def test_clean_images_are_classified_once_for_several_attacks(tiny_workspace, ti
     for eps in (0.05, 0.1):
         tiny_workspace.measure(tiny(), PGD(eps=eps), images=N, mode="early-stop")
     tiny_workspace.measure(tiny(), images=N)
-    assert asked == ["clean_predictions"]  # and images at the boundary are not rounded
+    assert asked == ["clean_answers"]  # and images at the boundary are not rounded
 
 
 def test_any_number_of_targets_share_one_set(tiny_workspace, tiny):

@@ -11,11 +11,17 @@ from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.environment import processor
 from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.tables import published_numbers
+from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.estimate import Estimator
 from robustbench_pcl.pipeline.planner import figure_tasks, plan, table_tasks
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.store.embeddings import View
-from robustbench_pcl.store.records import load_trainings, save_measurement, save_training
+from robustbench_pcl.store.records import (
+    load_trainings,
+    save_measurement,
+    save_record,
+    save_training,
+)
 
 PGD_01 = PGD(eps=0.1)
 
@@ -83,6 +89,17 @@ def test_a_training_takes_as_long_as_the_last_of_its_kind(tiny_workspace, tiny, 
     assert other < 500.0  # of another kind: from the table
 
 
+def test_a_diagnosis_takes_as_long_as_the_last_of_its_network(tiny_workspace, tiny):
+    estimated = Estimator(tiny_workspace).seconds
+    few = estimated(Diagnose(tiny(), PGD_01, 50))
+    assert estimated(Diagnose(tiny(), PGD_01)) == pytest.approx(4 * few)  # the scale's 200 images
+    made = tiny_workspace.diagnose(tiny(), PGD_01, images=10)
+    slow = made.changed(seconds=40.0)
+    save_record(tiny_workspace.paths.diagnoses, slow.id, slow)
+    again = Estimator(tiny_workspace).seconds(Diagnose(tiny(), PGD(eps=0.2), 30))
+    assert again == pytest.approx(120.0)
+
+
 def test_nothing_is_known_of_an_accelerator_before_anything_ran_on_one(tiny_workspace, tiny):
     workspace = Workspace(tiny_workspace.paths.root, device="cuda")
     train, generate = Train(tiny("ours")), Generate(tiny(), PGD_01, 40)
@@ -102,6 +119,7 @@ def test_nothing_is_known_of_a_model_or_a_defense_from_outside(empty, tiny):
     assert seconds(Generate(tiny(model="mine"), PGD_01)) is None
     assert seconds(Measure(tiny(model="mine"))) is None
     assert seconds(Embed(tiny(model="mine"), View(layer=5))) is None
+    assert seconds(Diagnose(tiny(model="mine"), PGD_01)) is None
 
 
 def test_estimates_at_full_scale_are_of_all_images(empty):

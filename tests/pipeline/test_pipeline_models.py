@@ -16,7 +16,8 @@ from robustbench_pcl.pipeline.models import (
     is_source,
     open_stored,
 )
-from robustbench_pcl.pipeline.planner import load_suite, plan
+from robustbench_pcl.pipeline.planner import plan
+from robustbench_pcl.pipeline.suite import load_suite
 from robustbench_pcl.pipeline.tasks import Generate, Measure
 from robustbench_pcl.pipeline.worker import TaskFile
 from robustbench_pcl.recipe import ExternalModel
@@ -244,7 +245,7 @@ def test_a_suite_brings_models_in_and_takes_stored_ones_and_files(workspace, fol
     mine(workspace, name="my-net")
     file = next(workspace.paths.checkpoints.iterdir())
     (folder / "suite.toml").write_text(SUITE.replace("{file}", str(file)))
-    tasks = load_suite(folder / "suite.toml").measures(workspace, images=20)
+    ((_, tasks),) = load_suite(folder / "suite.toml").measures(workspace, images=20)
     pairs = [(task.target.name, task.source and task.source.name) for task in tasks]
     assert pairs == [
         ("in-suite", None),

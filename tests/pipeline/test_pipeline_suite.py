@@ -5,7 +5,7 @@ import pytest
 from robustbench_pcl import load_attack
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import Artefacts
-from robustbench_pcl.pipeline.planner import load_suite
+from robustbench_pcl.pipeline.suite import load_suite
 
 SUITE = """
 datasets = ["mnist", "cifar10"]
@@ -29,6 +29,11 @@ loss = "margin"
 """
 
 
+def tasks_of(suite, artefacts, **options):
+    """All that a suite asks for."""
+    return [task for _, tasks in suite.measures(artefacts, **options) for task in tasks]
+
+
 @pytest.fixture
 def empty(tmp_path):
     """A folder without artefacts."""
@@ -49,7 +54,7 @@ def test_a_byte_order_mark_is_no_part_of_a_suite(tmp_path):
     path = tmp_path / "suite.toml"
     plain = b'datasets = ["digits"]\ntargets = ["ours"]\nseed = 4\n[[attack]]\nname = "pgd"\n'
     path.write_bytes(b"\xef\xbb\xbf" + plain)
-    assert load_suite(path).seed == 4
+    assert load_suite(path).part[0].seed == (4,)
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def example(suite):
 
 def test_an_attack_without_eps_has_the_data_sets_budget_as_in_any_command(example, empty):
     found = {}
-    for task in example.measures(empty):
+    for task in tasks_of(example, empty):
         if task.attack and task.attack.loss == "cross-entropy":
             found.setdefault(task.dataset, set()).add(task.attack.eps)
             assert task.attack == load_attack("pgd", task.dataset, "demo")
@@ -67,7 +72,7 @@ def test_an_attack_without_eps_has_the_data_sets_budget_as_in_any_command(exampl
 
 
 def test_a_suite_asks_for_clean_white_box_and_black_box_accuracy(example, empty):
-    measures = example.measures(empty, images=9, mode="exact")
+    measures = tasks_of(example, empty, images=9, mode="exact")
     tasks = [task for task in measures if task.dataset == "mnist"]
     pairs = [(task.target.name, task.source and task.source.name) for task in tasks]
     mine = "ours-of-a-suite"
@@ -89,7 +94,7 @@ def test_a_suite_asks_for_clean_white_box_and_black_box_accuracy(example, empty)
 
 
 def test_a_recipe_of_the_suites_own_is_a_name_like_any_other(example, empty):
-    recipe = example.measures(empty)[-1].target
+    recipe = tasks_of(example, empty)[-1].target
     assert (recipe.name, recipe.feature_layers) == ("ours-of-a-suite", (2, 3))
 
 
@@ -122,3 +127,91 @@ def test_what_makes_no_sense_is_said(suite, empty, text, words):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="Cannot read"):
         load_suite(tmp_path / "none.toml")
+
+
+PARTS = """
+targets = ["softmax"]
+scale = "demo"
+images = 40
+
+[recipes.longer]
+base = "softmax"
+schedule = { epochs = 20 }
+
+[trajectories.slowly]
+base = "ours"
+start = "longer"
+epochs = [3, 10, 30]
+schedule = { learning_rate = 0.01 }
+feature_layers = [4]
+
+[[attack]]
+name = "fgsm"
+mode = "exact"
+
+[[part]]
+title = "The first"
+datasets = ["digits"]
+seed = [0, 3]
+
+[[part]]
+title = "The second"
+datasets = ["mnist"]
+targets = ["slowly"]
+images = 9
+attack = [{ name = "pgd" }, { name = "pgd", loss = "margin" }]
+"""
+
+
+def test_a_part_says_what_differs_from_what_stands_above_all(suite, empty):
+    (first, firsts), (second, seconds) = suite(PARTS).measures(empty)
+    assert (first.title, second.title) == ("The first", "The second")
+    assert [(task.target.seed, task.attack is None) for task in firsts] == [
+        (0, True),
+        (0, False),
+        (3, True),
+        (3, False),
+    ]
+    assert {(task.dataset, task.images, task.mode) for task in firsts if task.attack} == {
+        ("digits", 40, "exact")
+    }
+    assert {(task.dataset, task.images, task.mode) for task in seconds if task.attack} == {
+        ("mnist", 9, "fast")
+    }
+    assert len(seconds) == 3 * 3
+    assert {task.images for task in tasks_of(suite(PARTS), empty, images=5)} == {5}
+
+
+def test_a_trajectory_is_a_chain_of_recipes_that_go_on(suite, empty):
+    _, (_, tasks) = suite(PARTS).measures(empty)
+    points = [task.target for task in tasks if task.attack is None]
+    assert [point.name for point in points] == ["slowly-3", "slowly-10", "slowly-30"]
+    assert [point.schedule.epochs for point in points] == [3, 7, 20]
+    assert [point.start.name for point in points] == ["longer", "slowly-3", "slowly-10"]
+    for point in points:
+        assert (point.schedule.learning_rate, point.schedule.milestones) == (0.01, ())
+        assert (point.feature_layers, point.loss["name"]) == ((4,), "pcl")
+    assert [point.goes_on for point in points] == [False, True, True]
+    assert [steps(point) for point in points] == [3, 10, 30]
+
+
+def steps(recipe):
+    """Epochs of the joint loss, all of them."""
+    return recipe.schedule.epochs + (steps(recipe.start) if recipe.goes_on else 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("[3, 10, 30]", "[3, 3]", "epochs do not rise"),
+        ("[3, 10, 30]", "[]", "epochs"),
+        ('start = "longer"', 'start = "shorter"', "There is no recipe"),
+        ("datasets = ", "dataset = ", "dataset"),
+        ("[recipes.longer]", "part = 3\n[recipes.longer]", "is not TOML"),
+    ],
+)
+def test_a_part_or_trajectory_that_makes_no_sense_is_said(suite, empty, before, after, words):
+    text = PARTS.replace(before, after).replace("slowly", f"slowly-{len(words)}")
+    with pytest.raises(UserError) as raised:
+        suite(text).measures(empty)
+    assert words in str(raised.value)

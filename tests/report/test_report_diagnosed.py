@@ -159,8 +159,8 @@ def test_every_format_has_the_code(form):
 def test_a_note_says_what_the_code_means_and_where_there_is_more():
     (note,) = [line for line in notes(diagnosed()).splitlines() if "PCL103" in line]
     assert note == (
-        "Ours: PCL103 saturated, judged by PGD, eps 0.3, n = 200. PGD leaves 68.0 %, but MIFPE "
-        "leaves 1.0 %: the loss saturates. More: pclbench explain PCL103."
+        "Ours: PCL103 saturated, judged by PGD, eps 0.3 (competence 11.5 %), n = 200. PGD leaves "
+        "68.0 %, but MIFPE leaves 1.0 %: the loss saturates. More: pclbench explain PCL103."
     )
     assert "PCL101 holds" in notes(diagnosed(verdict="holds"))
 

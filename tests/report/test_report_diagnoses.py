@@ -21,7 +21,7 @@ from reading import parsed
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.report.diagnosis_figure import diagnosis_figure
-from robustbench_pcl.report.diagnosis_formats import check_lines, render_diagnoses
+from robustbench_pcl.report.diagnosis_formats import check_lines, commands_of, render_diagnoses
 from robustbench_pcl.report.model_formats import heads, lines, render_models
 from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 from robustbench_pcl.report.page import diagnosis_page, full_page
@@ -150,7 +150,18 @@ def test_a_page_has_picture_tables_and_commands_and_needs_nothing_else():
     assert text.count(ENVIRONMENT.torch) == 1
     assert (
         "pclbench diagnose ours --dataset cifar10 --scale quick --attack pgd --eps 0.03 "
-        "--images 200" in text
+        "--images 200\n" in text
+    )
+
+
+def test_the_command_makes_the_same_diagnosis_again():
+    attack = make_attack("pgd", steps=40, norm="l2", eps=0.5)
+    found = make_diagnosis(OURS, attack, seed=3, sources=(SOFTMAX,))
+    assert commands_of(found) == (
+        "pclbench diagnose ours --dataset cifar10 --scale quick --attack pgd --eps 0.5 "
+        "--images 200 --seed 3 --set norm=l2 --set steps=40 "
+        "--set relative_step_size=0.0625 --source softmax",
+        "pclbench explain PCL103",
     )
 
 
@@ -196,7 +207,7 @@ def test_without_a_diagnosis_a_models_report_has_no_verdicts():
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_models_report_ends_with_its_diagnosis(form):
     evidence, found = budgets(DIAGNOSIS)
-    text = render_models(found, form, newest_diagnoses(evidence, found))
+    text = render_models(found, form, newest_diagnoses(evidence, ["ours"]))
     match form:
         case "csv":
             frame = pd.read_csv(StringIO(text))
@@ -216,9 +227,28 @@ def test_a_models_report_ends_with_its_diagnosis(form):
 
 def test_the_newest_diagnosis_of_each_attack_is_shown():
     newer = make_diagnosis(OURS, PGD, "holds", created=LATER)
+    assert newest_diagnoses(make_evidence([newer]), ["ours"], ["mnist"]) == []
+    assert newest_diagnoses(make_evidence([newer]), ["ours"], ["cifar10"], "paper") == []
     other, elsewhere = make_diagnosis(OURS, FGSM), make_diagnosis(SOFTMAX, PGD)
-    evidence, found = budgets(DIAGNOSIS, other, elsewhere, newer)
-    assert newest_diagnoses(evidence, found) == [newer, other]
+    evidence, _ = budgets(DIAGNOSIS, other, elsewhere, newer)
+    assert newest_diagnoses(evidence, ["ours"]) == [newer, other]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_model_that_was_only_diagnosed_is_shown_so(form):
+    evidence = make_evidence([DIAGNOSIS])
+    found = stored_budgets(evidence, ["ours"], unmeasured=["ours"])
+    text = render_models(found, form, [DIAGNOSIS])
+    match form:
+        case "json":
+            assert json.loads(text)["sections"] == []
+            assert json.loads(text)["diagnoses"] == [DIAGNOSIS.content()]
+        case "csv":
+            assert text.strip() == ""
+        case _:
+            assert text == render_diagnoses([DIAGNOSIS], form)
+    with pytest.raises(UserError, match="Nothing is stored of a model called 'ours'"):
+        stored_budgets(evidence, ["ours"])
 
 
 def test_the_page_has_the_picture_and_the_table_of_each_diagnosed_model():
