@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from robustbench_pcl.attacks.checks import spread
+from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.attacks.passes import decided
 from robustbench_pcl.certificates.network import NotSupportedError
 from robustbench_pcl.certificates.radii import CHUNK, Certifier
@@ -28,7 +29,7 @@ from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import Measurement, ModelRecord
+from robustbench_pcl.store.records import MARGIN_PERCENTILES, Measurement, ModelRecord
 from robustbench_pcl.training import build
 
 NEAR = 1e-3
@@ -63,10 +64,14 @@ class Answers(NamedTuple):
     Attributes:
         predictions: int64 (N,), classes.
         near: boolean (N,), whose class another device may decide otherwise.
+        margins: float64 (N,), the label's logit less the largest other.
+        widths: float64 (N,), the range of each image's logits.
     """
 
     predictions: Array
     near: Array
+    margins: Array
+    widths: Array
 
 
 class Models:
@@ -186,7 +191,16 @@ class Again:
     def check_clean(self, name: str, measurement: Measurement, dataset: Dataset) -> None:
         """The target's verdicts of clean images are those that were measured."""
         rows = self.sample.rows(name, measurement.n)
-        self._check_verdicts(name, measurement, rows, *_clean(dataset, rows))
+        again = self._check_verdicts(name, measurement, rows, *_clean(dataset, rows))
+        if again is None or not measurement.margins:
+            return
+        if len(rows) < measurement.n:
+            self.found.skip("Percentiles of margins, which take all images: --sample 100%.")
+            return
+        margins = np.percentile(again.margins, MARGIN_PERCENTILES)
+        differ = np.abs(margins - measurement.margins).max()
+        same = bool(differ <= NEAR * np.median(again.widths))
+        self.found.require(name, "margins", same, margins.tolist(), measurement.margins)
 
     def check_measured(self, name: str, measurement: Measurement, checked: CheckedSet) -> None:
         """The target's verdicts of a set's images are those that were measured.
@@ -220,26 +234,31 @@ class Again:
 
     def _check_verdicts(
         self, name: str, measurement: Measurement, rows: Array, pixels: Array, labels: Array
-    ) -> None:
+    ) -> Answers | None:
+        """What the target answers; None where it is not here."""
         model = self.models(measurement.target)
-        if model is not None:
-            again = self._answers(model, pixels, labels)
-            right = again.predictions == labels
-            self._note(name, "verdicts", rows, right != measurement.withstood()[rows], again)
+        if model is None:
+            return None
+        again = self._answers(model, pixels, labels)
+        right = again.predictions == labels
+        self._note(name, "verdicts", rows, right != measurement.withstood()[rows], again)
+        return again
 
     def _answers(self, model: nn.Module, pixels: Array, labels: Array) -> Answers:
         """Classify images float32 (N, C, H, W) as ``measure`` does."""
         images, expected = torch.from_numpy(pixels), torch.from_numpy(labels)
-        predictions, near = [], []
+        found: list[Tensor] = []
         few = images[:BATCH].to(self.device), expected[:BATCH].to(self.device)
         with judging(model, *few) as target:
             for batch in torch.split(images, BATCH):
-                logits = target.logits(batch.to(self.device)).float()
-                best = logits.topk(2, dim=1).values
-                predictions.append(decided(logits).cpu())
-                near.append((best[:, 0] - best[:, 1] <= NEAR * spread(logits)).cpu())
+                found.append(target.logits(batch.to(self.device)).cpu())
         self.found.checked["images classified again"] += len(images)
-        return Answers(torch.cat(predictions).numpy(), torch.cat(near).numpy())
+        logits = torch.cat(found)
+        best, widths = logits.topk(2, dim=1).values, spread(logits)
+        near = best[:, 0] - best[:, 1] <= NEAR * widths
+        margins = -logit_margin(logits.double(), expected)
+        answers = (decided(logits), near, margins, widths.double())
+        return Answers(*(each.numpy() for each in answers))
 
     def _note(self, name: str, what: str, rows: Array, differ: Array, again: Answers) -> None:
         """Note which differ, but for those too near to tell."""

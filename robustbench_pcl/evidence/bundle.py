@@ -19,9 +19,9 @@ from robustbench_pcl.evidence.manifest import (
 )
 from robustbench_pcl.evidence.rendered import (
     IMAGES,
+    distinct_models,
     environments,
     image_rows,
-    models_in,
     recipes,
     rendered,
 )
@@ -157,7 +157,7 @@ def choose(paths: Paths, selection: Selection) -> Chosen:
     if not measurements:
         cause = f"Nothing is measured in {paths.results} of what is asked for."
         raise UserError(cause, "See what there is: pclbench report.")
-    measured = models_in(measurements)
+    measured = distinct_models(measurements)
     trainings = load_records(paths.trainings, TrainingRecord)
     return Chosen(
         measurements,
@@ -216,7 +216,7 @@ def _answered(measurement: Measurement, bundle: Paths, sets: Path) -> Answered:
 
 def _copy_weights(chosen: Chosen, paths: Paths, bundle: Paths, say: Say) -> None:
     """Copy the models' checkpoints; say whose are not there."""
-    missing = models_in(chosen.judged)
+    missing = distinct_models(chosen.judged)
     for path in sorted(paths.checkpoints.glob("[!.]*.safetensors")):
         record = open_checkpoint(path).record
         if missing.pop((record.checkpoint, record.weights), None):

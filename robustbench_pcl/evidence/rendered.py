@@ -12,7 +12,7 @@ from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError, in_one_line
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.manifest import MANIFEST, Manifest, Selection
-from robustbench_pcl.evidence.stored import FOLDERS, Files, Judged, Stored
+from robustbench_pcl.evidence.stored import FOLDERS, Files, Judged, Stored, models_in
 from robustbench_pcl.paper.tables import published_numbers
 from robustbench_pcl.registry import plain_name
 from robustbench_pcl.report.model_formats import render_models
@@ -79,16 +79,12 @@ def _models(evidence: Evidence, selection: Selection, seed: int | None) -> Itera
         yield stored_budgets(evidence, [model], names, scale, seed)
 
 
-def models_in(records: Iterable[Judged]) -> dict[tuple[str, str], ModelRecord]:
+def distinct_models(records: Iterable[Judged]) -> dict[tuple[str, str], ModelRecord]:
     """The models that records talk about, by checkpoint and weights.
 
     Of several names that lead to the same weights it is the first.
     """
-    found = []
-    for record in records:
-        found.append(record.target)
-        if isinstance(record, Measurement) and record.source is not None:
-            found.append(record.source)
+    found = [model for record in records for model in models_in(record)]
     found.sort(key=ModelRecord.model_dump_json, reverse=True)
     return {(model.checkpoint, model.weights): model for model in found}
 
@@ -96,7 +92,7 @@ def models_in(records: Iterable[Judged]) -> dict[tuple[str, str], ModelRecord]:
 def recipes(records: Iterable[Judged]) -> dict[str, str]:
     """What each model that records talk about is, complete, by its path in a bundle."""
     texts = {}
-    for model in models_in(records).values():
+    for model in distinct_models(records).values():
         recipe = model.recipe
         words = (recipe.dataset, recipe.name, recipe.scale, model.checkpoint, model.weights)
         name = "-".join(map(plain_name, words))

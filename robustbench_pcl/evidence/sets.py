@@ -12,6 +12,7 @@ from robustbench_pcl.attacks.base import norm_of
 from robustbench_pcl.attacks.stages import WITHSTOOD, WRONG, in_hexadecimal
 from robustbench_pcl.configuration import ID_LENGTH
 from robustbench_pcl.data.dataset import Dataset, split_digest
+from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.evaluation.imported import NO_CLASS
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.records import OF_SET, check_budget
@@ -43,6 +44,9 @@ def check_set(found: Verification, checked: CheckedSet, stored: Stored) -> None:
     found.compare(name, "the file's name", spec.id, PurePosixPath(name).stem)
     if spec.source is not None:
         found.compare(name, "indices", list(range(spec.n)), checked.indices.tolist())
+    classes = len(dataset_spec(spec.data.dataset).classes)
+    known = bool(((checked.labels >= 0) & (checked.labels < classes)).all())
+    found.require(name, "a label", known, f"0 to {classes - 1}", "another")
     found.compare(name, "norm", norm_of(spec.attack), spec.norm)
     _check_stages(found, checked)
     dataset = stored.datasets.get(spec.data.dataset)

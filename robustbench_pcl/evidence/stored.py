@@ -182,11 +182,19 @@ def _why(error: UserError, path: Path) -> str:
 def models_of(stored: Stored) -> Iterator[tuple[str, ModelRecord]]:
     """Every model that is talked about, with the file that does."""
     for name, record in stored.judged.items():
-        yield name, record.target
-        if isinstance(record, Measurement) and record.source is not None:
-            yield name, record.source
+        for model in models_in(record):
+            yield name, model
     for name, checkpoint in stored.checkpoints.items():
         yield name, checkpoint.record
     for name, checked in stored.sets.items():
         if checked.images.spec.source is not None:
             yield name, checked.images.spec.source
+
+
+def models_in(record: Judged) -> Iterator[ModelRecord]:
+    """The models that a record talks about: its target, then its sources."""
+    yield record.target
+    if isinstance(record, Measurement) and record.source is not None:
+        yield record.source
+    if isinstance(record, Diagnosis):
+        yield from record.sources

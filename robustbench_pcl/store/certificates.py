@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from robustbench_pcl.configuration import digest
 from robustbench_pcl.store.records import DataRecord, ModelRecord, StoredRecord
+
+METHOD = "crown"
+"""How lower ends are found: interval bounds, and one backward pass of CROWN."""
+RULE = 1
+"""How radii are looked for: by another rule it is another certificate."""
 
 
 class Certificate(StoredRecord):
@@ -14,7 +20,7 @@ class Certificate(StoredRecord):
         id: digest of what was asked: the model, the images, and how radii were found.
         target: the model.
         data: the clean images.
-        method: how lower ends were found ("crown").
+        method: how lower ends were found (:data:`METHOD`).
         largest_eps: no radius beyond it was looked for, in pixels of [0, 1].
         n: images, the first ones.
         certified: for each image the radius within which no image is classified otherwise, rounded
@@ -39,3 +45,24 @@ class Certificate(StoredRecord):
     found_by: str
     reason: str
     seconds: float
+
+
+def certificate_id(target: ModelRecord, data: str, *, n: int, largest_eps: float) -> str:
+    """The id of a certificate: of the model, the images, the largest radius and the rule.
+
+    Args:
+        target: the model.
+        data: digest of the clean images.
+        n: images, the first ones.
+        largest_eps: no radius beyond it is looked for.
+    """
+    return digest(
+        {
+            "target": target.key,
+            "data": data,
+            "n": n,
+            "largest_eps": largest_eps,
+            "method": METHOD,
+            "rule": RULE,
+        }
+    )

@@ -8,7 +8,7 @@ from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.certificates.radii import certified_radii
 from robustbench_pcl.evidence.bundle import write_bundle
 from robustbench_pcl.evidence.manifest import Selection
-from robustbench_pcl.store.certificates import Certificate
+from robustbench_pcl.store.certificates import Certificate, certificate_id
 from robustbench_pcl.store.diagnoses import Check, Competence, Diagnosis, diagnosis_id
 from robustbench_pcl.store.embeddings import EmbeddingSpecification, Layout, View, save_embedding
 from robustbench_pcl.store.records import Paths, save_record, wilson
@@ -66,7 +66,7 @@ def save_judgements(workspace, clean, pgd):
         0.3,
     )
     certificate = Certificate(
-        id="cececececece",
+        id=certificate_id(clean.target, clean.data.digest, n=N, largest_eps=0.3),
         method="crown",
         largest_eps=0.3,
         certified=tuple(found.certified.tolist()),

@@ -128,6 +128,15 @@ def a_verdict_bit(bundle: Path, chance: Chance) -> None:
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
+def larger_margins(bundle: Path, chance: Chance) -> None:
+    paths = files(bundle, "results/measurements/*.json")
+    path = chance.choice([path for path in paths if json.loads(path.read_text())["margins"]])
+    record = json.loads(path.read_text())
+    factor = chance.choice([0.5, 0.9, 1.1, 2])
+    record["margins"] = [factor * margin for margin in record["margins"]]
+    path.write_text(json.dumps(record, indent=1) + "\n")
+
+
 def a_swapped_pair(bundle: Path, chance: Chance) -> None:
     swap(*chance.sample(files(bundle, "results/measurements/*"), 2))
 
@@ -230,6 +239,7 @@ ANY = (a_byte, a_byte, a_byte, a_digit, swapped_files, a_file_less, a_file_more,
 FORGED = (
     field("measurements", "n", "correct", "interval", "verdicts"),
     field("measurements", "correct_8bit", "felled_by", "largest_linf", "largest_l2", "mean_l2"),
+    larger_margins,
     field("measurements", "seed", "seconds", "forward_passes", "attack"),
     field("trainings", "seconds_per_epoch", "recipe", "checkpoint"),
     field("diagnoses", "n", "correct", "withstood", "interval", "code", "competence", "seed"),
