@@ -15,6 +15,7 @@ MODULES = {
 }
 LAYERS = (
     ("cli",),
+    ("evidence",),
     ("pipeline", "report"),
     ("diagnosis",),
     ("paper", "evaluation", "training"),

@@ -29,6 +29,12 @@ FEWEST = 100
 """Images that a stage takes at least, however small its share is."""
 
 
+def in_hexadecimal(felled_by: Rows) -> str:
+    """Two digits per image: 00 withstood, 01 was wrong when clean, 02 + k was felled by stage k."""
+    codes = np.select([felled_by == WITHSTOOD, felled_by == WRONG], [0, 1], felled_by + 2)
+    return codes.astype(np.uint8).tobytes().hex()
+
+
 @dataclass(eq=False)
 class Verdicts:
     """What stages have found up to now, one row per image.

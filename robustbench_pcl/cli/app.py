@@ -37,6 +37,7 @@ from robustbench_pcl.cli.listing import (
 from robustbench_pcl.cli.make import Attack, Train, Transfer
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
+from robustbench_pcl.cli.verify import Verify
 from robustbench_pcl.cli.work import STARTING, USUAL
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.version import __version__
@@ -196,6 +197,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "certify": Certify,
     "check": Check,
     "export": Export,
+    "verify": Verify,
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "recipes": ("List recipes and show what one says.", {"list": ListRecipes, "show": ShowRecipe}),

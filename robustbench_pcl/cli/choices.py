@@ -27,6 +27,13 @@ class Format(StrEnum):
     json = "json"
 
 
+class Readers(StrEnum):
+    """Who reads what is found: people, or programs."""
+
+    text = "text"
+    json = "json"
+
+
 class Precision(StrEnum):
     """How a training computes."""
 

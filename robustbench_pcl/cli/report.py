@@ -66,6 +66,21 @@ class Report(Home):
     page: Annotated[
         bool, typer.Option("--page", help="One HTML page with all tables and figures.")
     ] = False
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Page, tables and all that they rest on, in a new folder: docs/bundle.md.",
+            show_default=False,
+        ),
+    ] = None
+    with_weights: Annotated[
+        bool,
+        typer.Option("--with-weights", help="In a bundle: the models and the adversarial sets."),
+    ] = False
+    with_sets: Annotated[
+        bool, typer.Option("--with-sets", help="In a bundle: the adversarial sets.")
+    ] = False
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write to this file.", show_default="print"),
@@ -89,6 +104,9 @@ class Report(Home):
         from robustbench_pcl.paper.tables import published_numbers
         from robustbench_pcl.report.described import TITLES, described_table
 
+        if self.bundle is not None or self.with_weights or self.with_sets:
+            self._write_bundle()
+            return
         if self.figure is not None and (self.table is not None or self.page):
             other = "--page" if self.page else "--table"
             raise UserError("A figure is written by itself.", f"Leave {other} out.")
@@ -168,6 +186,39 @@ class Report(Home):
                 write(overview_text(lines))
             else:
                 print_rows(lines, self.form)
+
+    def _write_bundle(self) -> None:
+        """Write what is asked for, and what it rests on, into a folder."""
+        from robustbench_pcl.evidence.bundle import write_bundle
+        from robustbench_pcl.evidence.manifest import Selection
+        from robustbench_pcl.store.records import Paths
+
+        if self.bundle is None:
+            raise UserError("Weights and sets go into a bundle.", "Name its folder: --bundle DIR.")
+        said = {
+            **{"--figure": self.figure, "--output": self.output, "--page": self.page},
+            **{"--interval": self.interval, "--format": self.form is not Format.text},
+        }
+        for option in (name for name, given in said.items() if given):
+            cause = f"{option} means nothing for a bundle, which has page, tables and intervals."
+            raise UserError(cause, f"Leave {option} out.")
+        selection = Selection(
+            tables=() if self.table is None else (self.table,),
+            models=tuple(self.model or ()),
+            datasets=tuple(self.dataset or ()),
+            scale=read_scale(self.scale),
+            seeds=tuple(self.seed or ()),
+        )
+        digest = write_bundle(
+            Paths(self.home),
+            self.bundle,
+            selection,
+            weights=self.with_weights,
+            sets=self.with_sets or self.with_weights,
+            say=say,
+        )
+        say(f"Wrote {self.bundle}. The SHA-256 of its manifest, by which it can be cited:")
+        write(f"{digest}\n")
 
     def _show_models(self, evidence: "Evidence", models: Sequence[str]) -> None:
         """Print or write all that is stored of some models, or draw it over eps."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks.passes import decided
-from robustbench_pcl.attacks.stages import WITHSTOOD, WRONG
+from robustbench_pcl.attacks.stages import in_hexadecimal
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.evaluation.generate import BATCH, judging
@@ -103,7 +103,7 @@ def measure_set(
         largest_linf=images.summary.largest_linf,
         largest_l2=images.summary.largest_l2,
         stages=images.stages if own else (),
-        felled_by=_in_hexadecimal(images.felled_by()) if own and images.stages else "",
+        felled_by=in_hexadecimal(images.felled_by()) if own and images.stages else "",
         mean_l2=images.summary.mean_l2,
         seconds=images.summary.seconds,
         forward_passes=images.summary.forward_passes,
@@ -136,12 +136,6 @@ def in_8_bits(batches: Iterable[Batch]) -> Iterator[Batch]:
 def _stored(images: AdversarialSet, device: torch.device) -> Iterator[Batch]:
     for batch, labels in images.batches(BATCH):
         yield torch.from_numpy(batch).to(device), torch.from_numpy(labels).to(device)
-
-
-def _in_hexadecimal(felled_by: Array) -> str:
-    """Two digits per image: 00 withstood, 01 was wrong when clean, 02 + k was felled by stage k."""
-    codes = np.select([felled_by == WITHSTOOD, felled_by == WRONG], [0, 1], felled_by + 2)
-    return codes.astype(np.uint8).tobytes().hex()
 
 
 def _measurement(verdicts: Array, device: torch.device, **known: object) -> Measurement:

@@ -14,6 +14,7 @@ from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.attacks.stages import WRONG
 from robustbench_pcl.data.dataset import Dataset, split_digest
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.report.model_section import FIRST_STAGE
 from robustbench_pcl.report.results import CLEAN, Column
 from robustbench_pcl.store.adversarial_sets import (
     AdversarialSet,
@@ -188,13 +189,23 @@ class Answered:
         """What made the target wrong, of each image."""
         attack = attack_label(self.about.attack) if self.about.attack else CLEAN
         felled = pd.Series(attack, index=robust.index, dtype="object")
-        if self._own is not None and len(self._own.stages) > 1:
-            stages = dict(enumerate(self._own.stages))
-            felled = pd.Series(self._own.felled_by()).map({**stages, WRONG: CLEAN})
+        stages, numbers = self._fellings
+        if len(stages) > 1:
+            felled = pd.Series(numbers).map({**dict(enumerate(stages)), WRONG: CLEAN})
         felled[(~right).fillna(value=False)] = CLEAN
         felled[robust.fillna(value=False)] = ""
         felled[robust.isna()] = None
         return felled
+
+    @property
+    def _fellings(self) -> tuple[tuple[str, ...], Array]:
+        """The titles of the attack's stages, and which felled each image; none if not known."""
+        if self._own is not None:
+            return self._own.stages, self._own.felled_by()
+        if self.measurement is None or not self.measurement.felled_by:
+            return (), np.empty(0)
+        codes = np.frombuffer(bytes.fromhex(self.measurement.felled_by), np.uint8).astype(np.int64)
+        return self.measurement.stages, np.where(codes == 1, WRONG, codes - FIRST_STAGE)
 
     def _shared(self) -> dict[str, object]:
         about, target = self.about, self.target

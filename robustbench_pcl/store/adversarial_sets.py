@@ -27,6 +27,8 @@ from robustbench_pcl.store.records import FORMAT, DataRecord, ModelRecord, other
 Array = np.ndarray[Any, Any]
 CHUNK = 32
 FIELDS = ("images", "indices", "labels", "predictions")
+TEXTS = ("stages", "spec", "summary")
+"""Attributes that are JSON."""
 BLOCK = 512
 """Images that are joined at a time: memory is flat in their number."""
 
@@ -341,11 +343,35 @@ def write_set(
             }
         )
         file.attrs["format"] = FORMAT
-        file.attrs["stages"] = json.dumps(stages)
-        file.attrs["spec"] = spec.model_dump_json()
-        file.attrs["summary"] = summary.model_dump_json()
+        _write_text(file, "stages", json.dumps(stages))
+        _write_text(file, "spec", spec.model_dump_json())
+        _write_text(file, "summary", summary.model_dump_json())
         file.attrs["complete"] = True
     return AdversarialSet(path, spec, summary, stages)
+
+
+def copy_set(images: AdversarialSet, path: Path) -> None:
+    """Copy a finished set to a file whose text has a fixed length, as new sets have it.
+
+    Raises:
+        UserError: the set cannot be read.
+    """
+    shutil.copyfile(images.path, path)
+    try:
+        with h5py.File(path, "r+") as file:
+            for name in TEXTS:
+                if file.attrs.get_id(name).dtype.kind == "O":
+                    _write_text(file, name, file.attrs[name])
+    except UNREADABLE as error:
+        raise damaged(images.path, error) from error
+
+
+def _write_text(file: h5py.File, name: str, text: str) -> None:
+    """Keep text at a fixed length: of any length, it lies in a heap that may be damaged.
+
+    HDF5 does not return from some such heaps.
+    """
+    file.attrs[name] = np.bytes_(text.encode())
 
 
 class Sizes(NamedTuple):

@@ -113,6 +113,37 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(aside.rename(new), ignore_errors=True)
 
 
+@contextlib.contextmanager
+def filling_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder for files and folders that becomes ``folder`` when the block ends well.
+
+    Nothing is ever replaced.
+
+    Raises:
+        UserError: ``folder`` is there and not empty, or the disk refuses.
+    """
+    new = folder.with_name(f".{folder.name}-new-{uuid.uuid4().hex}")
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(errno.ENOTEMPTY, "not empty", str(folder))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}-new-*"):
+            _remove_if_stale(left)
+        new.mkdir()
+        yield new
+        for path in (*new.rglob("*"), new):
+            _flush(path)
+        new.rename(folder)  # over an empty folder, but over no other
+        _flush(folder.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            cure = "Name a folder that is empty or not there: what lies in it is not replaced."
+            raise UserError(f"{folder} is not empty.", cure) from error
+        raise _as_user_error(error, folder) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
 def bring_back(folder: Path) -> None:
     """Undo a replacement that was killed after ``folder`` was moved aside."""
     if folder.exists():

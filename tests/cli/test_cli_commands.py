@@ -60,7 +60,7 @@ COMMANDS = (
     Command(
         "report",
         "--table --figure --model --dataset --format --interval --page --output --scale --seed "
-        "--home",
+        "--bundle --with-weights --with-sets --home",
         " ",
     ),
     Command("certify", f"--dataset --eps --file {OWN} {WORK}"),
@@ -70,6 +70,7 @@ COMMANDS = (
         "--home",
     ),
     Command("export", f"--target --dataset --output {PLACE}"),
+    Command("verify", f"--sample --sample-seed --digest --format {PLACE}"),
     Command("recipes list", "--format", " "),
     Command("recipes show", "--dataset --scale --seed"),
     Command("attacks list", "--format", " "),

@@ -6,20 +6,31 @@ from typing import Literal
 import h5py
 import numpy as np
 import pytest
-from store_artefacts import HERE, PGD, SET, adversarial_images, clean_images, part_of
+from store_artefacts import (
+    HERE,
+    PGD,
+    SET,
+    adversarial_images,
+    clean_images,
+    part_of,
+    save_set,
+)
 
 from robustbench_pcl.configuration import Configuration, Positive
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store import adversarial_sets
 from robustbench_pcl.store.adversarial_sets import (
     FIELDS,
+    TEXTS,
     Draft,
     SetSpecification,
+    copy_set,
     find_set,
     finish_set,
     open_set,
 )
 from robustbench_pcl.store.parts import load_parts, save_part
+from robustbench_pcl.store.records import Paths
 
 N = SET.n
 CONTENT = adversarial_images()
@@ -285,3 +296,18 @@ def test_the_precision_of_the_gradients_is_kept_part_by_part(tmp_path, save, sec
     finish_set(tmp_path, SET, draft, CLEAN, HERE)
     expected = " and ".join(sorted({"bfloat16", second}))
     assert find_set(tmp_path, SET.id).summary.precision == expected
+
+
+def test_text_has_a_fixed_length_also_in_copies_of_older_sets(tmp_path):
+    path = save_set(Paths(tmp_path))
+    with h5py.File(path, "r+") as file:
+        assert file.attrs.get_id("spec").dtype.kind == "S"
+        for name in TEXTS:
+            file.attrs[name] = file.attrs[name].decode()
+        assert file.attrs.get_id("spec").dtype.kind == "O"
+    copy_set(open_set(path), tmp_path / "copy.h5")
+    with h5py.File(tmp_path / "copy.h5") as file:
+        assert {file.attrs.get_id(name).dtype.kind for name in TEXTS} == {"S"}
+    copied = open_set(tmp_path / "copy.h5")
+    assert (copied.spec, copied.stages) == (SET, ("PGD",))
+    copied.verify()

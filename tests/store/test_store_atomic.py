@@ -13,6 +13,7 @@ import pytest
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.atomic import (
     bring_back,
+    filling_folder,
     replacing,
     replacing_folder,
     require_writable,
@@ -243,3 +244,32 @@ def test_what_another_process_moves_aside_meanwhile_is_left_for_it(tmp_path, mon
     bring_back(folder)
     assert [path.name for path in folder.iterdir()] == ["two"]
     assert not later.exists()
+
+
+def test_a_folder_is_filled_whole_or_not_at_all(tmp_path):
+    def fill(error=None):
+        with filling_folder(tmp_path / "new") as folder:
+            (folder / "inner").mkdir()
+            (folder / "inner/whole").write_text("whole")
+            assert not (tmp_path / "new").exists()
+            if error:
+                raise error
+
+    with pytest.raises(ZeroDivisionError):
+        fill(ZeroDivisionError())
+    assert list(tmp_path.iterdir()) == []
+    fill()
+    assert (tmp_path / "new/inner/whole").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_what_is_put_into_a_folder_while_it_is_filled_stays(tmp_path):
+    def fill():
+        with filling_folder(tmp_path / "new"):
+            (tmp_path / "new").mkdir()
+            (tmp_path / "new/mine").write_text("mine")
+
+    with pytest.raises(UserError, match="not empty"):
+        fill()
+    assert (tmp_path / "new/mine").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

@@ -1,0 +1,118 @@
+"""``pclbench verify``: whether what a bundle or a workspace says follows from what lies in it."""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustbench_pcl.cli.choices import Readers
+from robustbench_pcl.cli.options import Place
+from robustbench_pcl.cli.output import write
+from robustbench_pcl.errors import UserError
+
+if TYPE_CHECKING:
+    from robustbench_pcl.evidence.findings import Verification
+
+WIDTH = 79
+DOES_NOT_HOLD = 1
+"""The exit code where something was found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify(Place):
+    """Recompute all that a bundle claims, from what lies in it, without a network.
+
+    Digests, ids, counts, intervals, perturbations, verdicts of stored images by stored weights,
+    page and tables: docs/bundle.md says what that proves. Without a folder, what is stored in
+    --home is verified. The exit code is 1 where something does not hold.
+    """
+
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DIR", help="A bundle: pclbench report --bundle DIR.", show_default="--home"
+        ),
+    ] = None
+    sample: Annotated[
+        str, typer.Option(help="Share of the images that are classified again, such as 5%.")
+    ] = "100%"
+    sample_seed: Annotated[int, typer.Option(help="Of the choice of these images.", min=0)] = 0
+    digest: Annotated[
+        str,
+        typer.Option(help="SHA-256 that the bundle is known by elsewhere.", show_default=False),
+    ] = ""
+    form: Annotated[Readers, typer.Option("--format", help="How to write what is found.")] = (
+        Readers.text
+    )
+
+    def __call__(self) -> int:
+        """Print what was checked, what could not be, and what does not hold; the exit code."""
+        from robustbench_pcl.evidence.verify import Verifier
+        from robustbench_pcl.progress import TerminalProgress
+
+        share, digest = read_share(self.sample), self.digest.lower()
+        if digest and not re.fullmatch("[0-9a-f]{64}", digest):
+            cure = "Copy all of it: pclbench report --bundle and pclbench verify print it."
+            raise UserError(f"{self.digest!r} are not the 64 digits of a SHA-256.", cure)
+        if digest and self.folder is None:
+            raise UserError("A workspace has no digest.", "Name the folder of a bundle.")
+        verifier = Verifier(
+            share=share,
+            seed=self.sample_seed,
+            device=self.device,
+            data_root=self.data_root,
+            progress=TerminalProgress(),
+        )
+        if self.folder is None:
+            found = verifier.workspace(self.home)
+        else:
+            found = verifier.bundle(self.folder, digest)
+        if self.form is Readers.json:
+            write(json.dumps(found.content(), indent=2) + "\n")
+        else:
+            write("".join(f"{line}\n" for line in _lines(found)))
+        return 0 if found.holds else DOES_NOT_HOLD
+
+
+def read_share(text: str) -> float:
+    """A share above 0 and at most 1, from "5%" or "0.05".
+
+    Raises:
+        UserError: it is none.
+    """
+    number, per_cent = text.strip().removesuffix("%"), text.strip().endswith("%")
+    try:
+        share = float(number) / (100 if per_cent else 1)
+    except ValueError:
+        share = -1
+    if not 0 < share <= 1:
+        raise UserError(f"{text!r} is no share of the images.", "Write --sample 5%.")
+    return share
+
+
+def _lines(found: "Verification") -> Iterator[str]:
+    """What was checked, what was not, and what does not hold, for people."""
+    if found.digest:
+        yield f"{found.folder}: a bundle whose manifest has the SHA-256"
+        yield found.digest
+    counts = [f"{count:,} {what}" for what, count in found.checked.items() if count]
+    yield from _wrapped(f"Checked: {', '.join(counts) or 'nothing'}.")
+    for sentence in found.unchecked:
+        yield from _wrapped(f"Not checked: {sentence}")
+    if found.holds:
+        yield "All that was checked holds."
+        return
+    yield f"What does not hold: {len(found.findings):,}"
+    for finding in found.findings:
+        yield from _wrapped(f"- {finding}")
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )

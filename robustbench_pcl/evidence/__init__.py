@@ -1,0 +1,1 @@
+"""Evidence that travels: bundles of what a number rests on, and recomputing what can be."""

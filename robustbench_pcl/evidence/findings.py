@@ -1,0 +1,101 @@
+"""What verifying comes to: what was checked, what does not hold, and what could not be checked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LONGEST = 100
+"""Characters of a value that are shown."""
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be.
+
+    Attributes:
+        file: where, relative to the folder.
+        what: in a few words.
+        expected: what follows from the rest of the evidence.
+        found: what stands there.
+    """
+
+    file: str
+    what: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what} is {self.found}, not {self.expected}"
+
+
+@dataclass(eq=False)
+class Verification:
+    """What is known of a folder so far.
+
+    Attributes:
+        folder: that is verified.
+        digest: SHA-256 of a bundle's manifest, which covers every other file; "" where there is no
+            manifest.
+        checked: how many of what.
+        unchecked: what could not be checked and why, a sentence each.
+        findings: what does not hold, in the order of its finding.
+    """
+
+    folder: Path
+    digest: str = ""
+    checked: Counter[str] = field(default_factory=Counter)
+    unchecked: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def sound(self, file: str) -> bool:
+        """Whether nothing was found in a file, so that what follows from it may be looked at."""
+        return all(finding.file != file for finding in self.findings)
+
+    def compare(self, file: str, what: str, expected: object, found: object) -> bool:
+        """Note a finding where two things differ; whether they are the same."""
+        if expected == found:
+            return True
+        self.wrong(file, what, expected, found)
+        return False
+
+    def require(self, file: str, what: str, holds: bool, expected: object, found: object) -> bool:
+        """Note a finding where something does not hold; whether it does."""
+        if not holds:
+            self.wrong(file, what, expected, found)
+        return holds
+
+    def wrong(self, file: str, what: str, expected: object, found: object) -> None:
+        """Note a finding."""
+        shown = (printable(value) for value in (file, what, expected, found))
+        self.findings.append(Finding(*shown))
+
+    def skip(self, sentence: str) -> None:
+        """Note what cannot be checked and why, once."""
+        sentence = printable(sentence, 4 * LONGEST)
+        if sentence not in self.unchecked:
+            self.unchecked.append(sentence)
+
+    def content(self) -> dict[str, Any]:
+        """All of it as plain JSON types."""
+        return {
+            "folder": str(self.folder),
+            "digest": self.digest,
+            "holds": self.holds,
+            "checked": dict(self.checked),
+            "unchecked": self.unchecked,
+            "findings": [finding._asdict() for finding in self.findings],
+        }
+
+
+def printable(value: object, longest: int = LONGEST) -> str:
+    """Text that moves no cursor and reverses no line: others' names come to the terminal by it."""
+    text = str(value)
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."

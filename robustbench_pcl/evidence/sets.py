@@ -1,0 +1,137 @@
+"""Every number of an adversarial set recomputed, as far as the clean images are here."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from robustbench_pcl.attacks.base import norm_of
+from robustbench_pcl.attacks.stages import WITHSTOOD, WRONG, in_hexadecimal
+from robustbench_pcl.configuration import ID_LENGTH
+from robustbench_pcl.data.dataset import Dataset, split_digest
+from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.evaluation.imported import NO_CLASS
+from robustbench_pcl.evidence.findings import Verification
+from robustbench_pcl.evidence.records import OF_SET, check_budget
+from robustbench_pcl.evidence.stored import Stored
+from robustbench_pcl.evidence.strangers import Array, CheckedSet
+from robustbench_pcl.store.adversarial_sets import perturbation_sizes
+from robustbench_pcl.store.records import Measurement
+
+ACCURACY = 1e-9
+"""Relative, of sums, whose order depends on the processor."""
+
+
+def check_sets(found: Verification, stored: Stored) -> None:
+    """Hold each set against itself and its clean images, and what was measured against it."""
+    for checked in stored.sets.values():
+        check_set(found, checked, stored)
+    for name, measurement in stored.measurements.items():
+        checked_set = stored.set_of(measurement)
+        if checked_set is not None and found.sound(name):
+            check_measured(found, name, measurement, checked_set)
+        elif measurement.adversarial_set is not None and checked_set is None:
+            found.skip("Pixels, perturbations and costs of adversarial sets that are not here.")
+
+
+def check_set(found: Verification, checked: CheckedSet, stored: Stored) -> None:
+    """Id, digest, pixels, labels, verdicts of stages, and perturbations."""
+    name, images = checked.name, checked.images
+    spec, summary = images.spec, images.summary
+    found.compare(name, "the file's name", spec.id, PurePosixPath(name).stem)
+    if spec.source is not None:
+        found.compare(name, "indices", list(range(spec.n)), checked.indices.tolist())
+    classes = len(dataset_spec(spec.data.dataset).classes)
+    known = bool(((checked.labels >= 0) & (checked.labels < classes)).all())
+    found.require(name, "a label", known, f"0 to {classes - 1}", "another")
+    found.compare(name, "norm", norm_of(spec.attack), spec.norm)
+    _check_stages(found, checked)
+    dataset = stored.datasets.get(spec.data.dataset)
+    clean = clean_images(dataset, checked) if dataset else None
+    if clean is None and any(map(stored.dataset_of, stored.data_of(spec.data.dataset))):
+        found.wrong(name, "indices", f"those of images {spec.data.digest}", "others")
+    elif clean is None:
+        found.skip(
+            f"How far {name} is from the clean images, and its labels: {spec.data.dataset} as it "
+            f"was attacked is not here (pclbench data add {spec.data.dataset} FILE)."
+        )
+    digest, finite = hashlib.sha256(), True
+    sizes: list[Array] = []
+    for rows, block in checked.blocks():
+        digest.update(block.tobytes())
+        finite = finite and bool((block >= 0).all() and (block <= 1).all())  # NaN is neither
+        if clean is not None and finite:
+            sizes.append(np.stack(perturbation_sizes(block, clean[rows])))
+    found.require(name, "a pixel", finite, "in [0, 1]", "outside it, or no number")
+    found.compare(name, "images_digest", digest.hexdigest()[:ID_LENGTH], summary.images_digest)
+    if dataset is not None and clean is not None:
+        labels = np.asarray(dataset.test.labels)[checked.indices]
+        found.compare(name, "labels", labels.tolist(), checked.labels.tolist())
+        if finite:
+            _check_sizes(found, checked, *np.concatenate(sizes, axis=1))
+
+
+def clean_images(dataset: Dataset, checked: CheckedSet) -> Array | None:
+    """The clean images of a set, uint8 (N, C, H, W); None where these are other ones."""
+    test, rows, digest = dataset.test, checked.indices, checked.images.spec.data.digest
+    if rows.min() < 0 or rows.max() >= len(test):
+        return None
+    clean = np.asarray(test.images[rows])
+    same = digest in (test.digest, split_digest(clean, np.asarray(test.labels)[rows]))
+    return clean if same else None
+
+
+def _check_stages(found: Verification, checked: CheckedSet) -> None:
+    """A stage felled exactly those that the source has wrong, but for those wrong when clean."""
+    spec, felled = checked.images.spec, checked.felled_by
+    if spec.source is None:  # crafted elsewhere: nobody was asked
+        asked = np.flatnonzero(checked.predictions != NO_CLASS)[:10].tolist()
+        found.compare(checked.name, "images with a prediction of an unknown source", [], asked)
+        return
+    right = checked.predictions == checked.labels
+    last = max(len(checked.images.stages), 1)
+    known = (felled >= WRONG) & (felled < last)
+    differ = np.flatnonzero(((felled == WITHSTOOD) != right) | ~known)
+    what = "images whose felled_by contradicts their prediction"
+    found.compare(checked.name, what, [], differ[:10].tolist())
+
+
+def _check_sizes(found: Verification, checked: CheckedSet, linf: Array, l2: Array) -> None:
+    """The perturbations of the summary, and that each image is within the budget."""
+    name, summary, spec = checked.name, checked.images.summary, checked.images.spec
+    recomputed = {
+        "largest_linf": float(linf.max()),
+        "largest_l2": float(l2.max()),
+        "mean_l2": float(l2.mean()),
+    }
+    for what, expected in recomputed.items():
+        kept = getattr(summary, what)
+        if kept is not None:
+            same = math.isclose(expected, kept, rel_tol=ACCURACY, abs_tol=ACCURACY)
+            found.require(name, what, same, expected, kept)
+    largest = {"linf": recomputed["largest_linf"], "l2": recomputed["largest_l2"]}
+    check_budget(found, name, spec.attack, spec.norm, largest)
+    moved = np.flatnonzero((checked.felled_by == WRONG) & (linf > 0))
+    found.compare(name, "changed images that were wrong when clean", [], moved[:10].tolist())
+
+
+def check_measured(
+    found: Verification, name: str, measurement: Measurement, checked: CheckedSet
+) -> None:
+    """What a measurement says of its images is what their set says."""
+    spec, summary = checked.images.spec, checked.images.summary
+    for what in OF_SET:
+        about = spec if what in type(spec).model_fields else summary
+        found.compare(name, what, getattr(about, what), getattr(measurement, what))
+    source = spec.source
+    if not found.sound(name) or source is None or source.key != measurement.target.key:
+        return
+    right = checked.predictions == checked.labels
+    differ = np.flatnonzero(right != measurement.withstood()).tolist()
+    found.compare(name, "images whose verdict is not the set's", [], differ[:10])
+    found.compare(name, "stages", checked.images.stages, measurement.stages)
+    expected = in_hexadecimal(checked.felled_by) if checked.images.stages else ""
+    found.compare(name, "felled_by", expected, measurement.felled_by)

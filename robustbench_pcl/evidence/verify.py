@@ -1,0 +1,109 @@
+"""Verifying a bundle or a workspace: all that can be recomputed is, without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from robustbench_pcl.environment import pick_device
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.evidence.findings import Verification
+from robustbench_pcl.evidence.manifest import MANIFEST, Manifest, read_manifest, record_of, walk
+from robustbench_pcl.evidence.records import check_records
+from robustbench_pcl.evidence.rendered import check_rendered
+from robustbench_pcl.evidence.sets import check_sets
+from robustbench_pcl.evidence.stored import Files, Stored, read_stored
+from robustbench_pcl.lazy import LazyModule
+from robustbench_pcl.progress import Progress
+
+if TYPE_CHECKING:
+    from robustbench_pcl.evidence import answers
+else:
+    answers = LazyModule("robustbench_pcl.evidence.answers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verifier:
+    """How to verify.
+
+    Attributes:
+        share: of the images that are classified again, above 0 and at most 1.
+        seed: of their choice.
+        device: that classifies them.
+        data_root: folder with torchvision's data files; PCLBENCH_DATA if None.
+        progress: the progress reporter.
+    """
+
+    share: float = 1.0
+    seed: int = 0
+    device: str = "auto"
+    data_root: Path | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    def bundle(self, folder: Path, digest: str = "") -> Verification:
+        """Verify a bundle.
+
+        Args:
+            folder: of the bundle.
+            digest: what its manifest's is said to be elsewhere; "" where that is not known.
+
+        Raises:
+            UserError: there is no manifest that can be read.
+        """
+        manifest, own = read_manifest(folder)
+        found = Verification(folder, own)
+        if digest:
+            found.compare(MANIFEST, "its SHA-256", digest, own)
+        files = _check_files(found, manifest)
+        stored = self._verify(found, files)
+        check_rendered(found, files, stored, manifest)
+        return found
+
+    def workspace(self, folder: Path) -> Verification:
+        """Verify what is stored in a workspace, which has no manifest.
+
+        Raises:
+            UserError: there is no such folder.
+        """
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}.", "Check --home.")
+        found = Verification(folder)
+        self._verify(found, {name: path for name, path in walk(folder) if path})
+        return found
+
+    def _verify(self, found: Verification, files: Files) -> Stored:
+        """Records, weights, sets, and what the weights say of the images."""
+        stored = read_stored(found, files, self.data_root)
+        check_records(found, stored)
+        check_sets(found, stored)
+        sample = answers.Sample(self.share, self.seed)
+        device = pick_device(self.device)
+        answers.classify_again(found, stored, sample, device, self.progress)
+        return stored
+
+
+def _check_files(found: Verification, manifest: Manifest) -> Files:
+    """Hold the files against the manifest.
+
+    Returns:
+        Those to look into: HDF5 that was changed is not, since it may do harm.
+    """
+    files, there = {}, dict(walk(found.folder))
+    there.pop(MANIFEST, None)
+    for name in sorted(there.keys() | manifest.files.keys()):
+        path, known = there.get(name), manifest.files.get(name)
+        if path is None:
+            found.wrong(
+                name, "the file", "there", "a link or a device" if name in there else "gone"
+            )
+            continue
+        record = record_of(path)
+        if known is None:
+            found.wrong(name, "the file", "in no bundle", "there")
+        elif found.compare(name, "its SHA-256", known.sha256, record.sha256):
+            found.compare(name, "its size", known.size, record.size)
+        if found.sound(name) or path.suffix != ".h5":
+            files[name] = path
+        found.checked["files"] += 1
+    return files

@@ -1,0 +1,98 @@
+"""``report --bundle`` and ``verify``: what they print, their exit codes, what they refuse."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from robustbench_pcl.cli.app import app
+from robustbench_pcl.cli.verify import read_share
+from robustbench_pcl.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def home(tiny_home, tmp_path_factory):
+    """A workspace with a measured model; to be read only."""
+    from robustbench_pcl import Workspace
+
+    folder = tmp_path_factory.mktemp("measured")
+    shutil.copytree(tiny_home, folder, dirs_exist_ok=True)
+    (softmax,) = (folder / "checkpoints").glob("*-softmax-*")
+    workspace = Workspace(folder, device="cpu")
+    workspace.measure(workspace.open(softmax), "fgsm", images=10)
+    return folder
+
+
+def run(*words, code=0):
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def bundle(home, tmp_path):
+    run("report", "--home", home, "--bundle", tmp_path / "bundle", "--with-weights")
+    return tmp_path / "bundle"
+
+
+def test_a_bundle_says_its_digest_and_is_verified_by_it(home, tmp_path):
+    words = ("report", "--home", home, "--bundle", tmp_path / "bundle", "--with-weights")
+    digest = run(*words).stdout.strip()
+    assert len(digest) == 64
+    found = run("verify", tmp_path / "bundle", "--digest", digest, "--device", "cpu")
+    assert digest in found.stdout
+    assert found.stdout.endswith("All that was checked holds.\n")
+    assert max(map(len, found.stdout.removeprefix(f"{tmp_path}").splitlines()[1:])) <= 80
+    refused = run(*words, code=2)
+    assert "not empty" in refused.stderr
+
+
+def test_what_does_not_hold_is_exit_code_1_for_people_and_programs(bundle):
+    path = min((bundle / "results/measurements").iterdir())
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "correct": 3}))
+    printed = run("verify", bundle, "--device", "cpu", code=1).stdout
+    assert f"{path.name}: correct is 3, not {record['correct']}" in " ".join(printed.split())
+    found = json.loads(run("verify", bundle, "--format", "json", "--sample", "50%", code=1).stdout)
+    assert not found["holds"]
+    assert {finding["what"] for finding in found["findings"]} == {"its SHA-256", "correct"}
+
+
+def test_without_a_folder_the_workspace_is_verified(home):
+    found = json.loads(run("verify", "--home", home, "--format", "json").stdout)
+    assert found["holds"]
+    assert found["digest"] == ""
+    assert found["checked"]["measurements"] == 1
+
+
+WRONG = {
+    "no bundle": (["verify", "nowhere"], "no bundle in"),
+    "half a digest": (["verify", "nowhere", "--digest", "abc"], "64 digits"),
+    "a digest of a workspace": (["verify", "--digest", "a" * 64], "no digest"),
+    "no share": (["verify", "nowhere", "--sample", "0%"], "no share"),
+    "weights without a bundle": (["report", "--with-weights"], "go into a bundle"),
+    "sets without a bundle": (["report", "--with-sets"], "go into a bundle"),
+    "a page": (["report", "--bundle", "new", "--page"], "--page means nothing"),
+    "a figure": (["report", "--bundle", "new", "--figure", "7"], "--figure means nothing"),
+    "a file": (["report", "--bundle", "new", "-o", "x.html"], "--output means nothing"),
+    "a format": (["report", "--bundle", "new", "--format", "csv"], "--format means nothing"),
+    "nothing stored": (["report", "--bundle", "new", "--home", "nowhere"], "Nothing is measured"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_means_nothing_is_refused(wrong, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, cause = WRONG[wrong]
+    refused = run(*words, code=2).stderr
+    assert cause in refused
+    assert len(refused.splitlines()) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_share_is_written_in_two_ways():
+    assert [read_share(text) for text in ("5%", "0.05", "100 %", "1")] == [0.05, 0.05, 1, 1]
+    for text in ("", "%", "0", "101%", "nan", "-5%", "all", "inf"):
+        with pytest.raises(UserError, match="no share"):
+            read_share(text)
