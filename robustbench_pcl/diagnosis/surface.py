@@ -99,7 +99,12 @@ def cross_entropy_is_not_saturated(evidence: Evidence) -> Answer:
     lead = -logit_margin(found.logits, evidence.goal.labels).double()
     shares = (5, 50, 95)
     levels = torch.tensor(shares, dtype=lead.dtype, device=lead.device) / 100
-    measured = {"lost": _share(lost), "zero": _share((largest == 0) & reached)}
+    certain = found.logits.softmax(dim=1).gather(1, evidence.goal.labels[:, None])[:, 0] == 1
+    measured = {
+        "lost": _share(lost),
+        "zero": _share((largest == 0) & reached),
+        "label's own gradient zero": _share(certain),
+    }
     for share, value in zip(shares, lead.quantile(levels).tolist(), strict=True):
         measured[f"margin, percentile {share}"] = value
     what = "Cross-entropy's gradient is zero or subnormal"

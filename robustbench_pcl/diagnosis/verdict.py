@@ -34,7 +34,7 @@ def decide(evidence: Evidence, checks: Sequence[Check]) -> Reasoned:
     2. Fewer than 5 points are missed: ``holds``, if there are enough images and an attack that was
        tried is competent, or if the number itself is below 5 %; else ``not enough evidence``.
     3. What is missed may be chance (McNemar, p of 0.05 or more): ``not enough evidence``.
-    4. One attack on the same loss, with sane steps, leaves less than 5 points missed:
+    4. PGD on the same loss, with Table 2's steps or with 40, leaves less than 5 points missed:
        ``attack too weak``. What it fells is set aside from here on.
     5. One attack on a loss that does not saturate, on divided logits or in float64, with the steps
        of plain PGD, fells at least half of what is still missed: ``saturated``.
