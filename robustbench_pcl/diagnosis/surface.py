@@ -118,7 +118,7 @@ def gradients_keep_their_promise(evidence: Evidence) -> Answer:
     reached = inside.project(evidence.images + step)
     promised = ((reached - evidence.images) * found.gradient).double().sum(dim=(1, 2, 3))
     margin = logit_margin(evidence.target.logits(reached), evidence.goal.labels)
-    came = (margin - found.values).double() / promised
+    came = ((margin - found.values).double() / promised).nan_to_num(0, 0, 0)  # then nothing came
     told = promised > 0
     broken = ~((came >= KEPT[0]) & (came <= KEPT[1])) & told
     if not bool(told.any()):
