@@ -9,6 +9,7 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.tables import published, published_numbers
+from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.pipeline.planner import (
@@ -198,6 +199,10 @@ def test_keys_tell_artefacts_apart_and_names_do_not_matter(tiny):
         Diagnose(recipe, PGD_01, images=7),
         Diagnose(recipe, PGD_01, seed=3),
         Diagnose(recipe, PGD_01, sources=(other,)),
+        Certify(recipe),
+        Certify(other),
+        Certify(recipe, images=7),
+        Certify(recipe, largest_eps=0.3),
     ]
     assert len({task.key for task in tasks}) == len(tasks)
     assert {task.kind for task in tasks} == set(KINDS)
