@@ -157,13 +157,16 @@ def choose(paths: Paths, selection: Selection) -> Chosen:
     if not measurements:
         cause = f"Nothing is measured in {paths.results} of what is asked for."
         raise UserError(cause, "See what there is: pclbench report.")
-    measured = distinct_models(measurements)
+    diagnoses = [each for each in load_records(paths.diagnoses, Diagnosis) if wanted(each.target)]
+    certificates = load_records(paths.certificates, Certificate)
+    certificates = [each for each in certificates if wanted(each.target)]
+    models = distinct_models((*measurements, *diagnoses, *certificates))
     trainings = load_records(paths.trainings, TrainingRecord)
     return Chosen(
         measurements,
-        [each for each in trainings if (each.checkpoint, each.weights) in measured],
-        [each for each in load_records(paths.diagnoses, Diagnosis) if wanted(each.target)],
-        [each for each in load_records(paths.certificates, Certificate) if wanted(each.target)],
+        [each for each in trainings if (each.checkpoint, each.weights) in models],
+        diagnoses,
+        certificates,
         [each for each in load_embeddings(paths.embeddings) if wanted(each.spec.model)],
     )
 

@@ -16,7 +16,7 @@ from robustbench_pcl.evidence.stored import FOLDERS, Files, Judged, Stored, mode
 from robustbench_pcl.paper.tables import published_numbers
 from robustbench_pcl.registry import plain_name
 from robustbench_pcl.report.model_formats import render_models
-from robustbench_pcl.report.model_report import attacked_models, stored_budgets
+from robustbench_pcl.report.model_report import attacked_models, newest_diagnoses, stored_budgets
 from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.page import full_page
 from robustbench_pcl.report.per_image import COLUMNS, Answered
@@ -62,11 +62,13 @@ def rendered(paths: Paths, selection: Selection) -> dict[str, str]:
         if any(section.measured for section in table.sections)
         for form in FORMS
     }
-    of_models = {
-        f"{TABLES}/model-{plain_name(part[0].model.target)}.{form}": render_models(part, form)
-        for part in _models(evidence, selection, seed)
-        for form in FORMS
-    }
+    of_models = {}
+    for part in _models(evidence, selection, seed):
+        name = part[0].model.target
+        diagnoses = newest_diagnoses(evidence, [name], names, scale, seed)
+        for form in FORMS:
+            path = f"{TABLES}/model-{plain_name(name)}.{form}"
+            of_models[path] = render_models(part, form, diagnoses)
     return {PAGE: page, **tables, **of_models}
 
 
