@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -109,7 +110,9 @@ class Run(_Reproduction):
 
     def _run_suite(self, path: Path) -> None:
         """Do what a suite asks for, and print it."""
+        from robustbench_pcl.pipeline.diagnosing import Diagnose
         from robustbench_pcl.pipeline.suite import load_suite
+        from robustbench_pcl.pipeline.tasks import Measure
 
         if self.dataset or self.scale or self.seed or self.asked_for:
             raise UserError(
@@ -118,20 +121,27 @@ class Run(_Reproduction):
             )
         suite, workspace = load_suite(path), self.workspace()
         try:
-            parts = suite.measures(workspace, images=self.images, mode=self.mode)
+            parts = suite.tasks(workspace, images=self.images, mode=self.mode)
         except UserError as error:
             raise UserError(f"{path}: {error.cause}", error.cure) from error
-        tasks = [task for _, measures in parts for task in measures]
-        check_external(tasks, workspace, self)
+        tasks = [task for _, asked in parts for task in asked]
+        check_external([task for task in tasks if isinstance(task, Measure)], workspace, self)
         if not carry_out(tasks, workspace, self):
             return
         if self.form is not Format.text:
-            print_measurements([workspace.make(task) for task in tasks], self.form)
+            measures = [task for task in tasks if isinstance(task, Measure)]
+            print_measurements([workspace.make(task) for task in measures], self.form)
             return
-        for part, measures in parts:
+        for part, asked in parts:
             if part.title:
                 print(f"{part.title}\n")
+            measures = [task for task in asked if isinstance(task, Measure)]
             print_measurements([workspace.make(task) for task in measures], self.form)
+            for task in asked:
+                if isinstance(task, Diagnose):
+                    found = workspace.make(task)
+                    words = f"{task.target.name}: {found.code} {found.verdict}. {found.sentence}"
+                    print(fill(words, 80, subsequent_indent="  "))
 
     def _run_paper(self) -> None:
         """Do what tables and figures need; print the tables, draw the figures beside results."""

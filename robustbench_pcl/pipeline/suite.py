@@ -21,6 +21,7 @@ from robustbench_pcl.configuration import (
 )
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import Artefacts
+from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.models import add_external, find_model
 from robustbench_pcl.pipeline.tasks import Measure
 from robustbench_pcl.recipe import AnyModel, Origin
@@ -63,6 +64,7 @@ class Part(Description):
         scale: of every recipe; of an external model it decides how many images are attacked.
         seed: of every recipe and attack; several train every recipe several times.
         images: how many test images; the scale's own number if None.
+        diagnose: also ask whether the first attack's numbers hold, with the sources' images, too.
     """
 
     title: str = ""
@@ -73,6 +75,7 @@ class Part(Description):
     scale: Scale = "quick"
     seed: Annotated[tuple[Seed, ...], BeforeValidator(_read_seeds), Field(min_length=1)] = (0,)
     images: Count | None = None
+    diagnose: bool = False
 
 
 class Trajectory(Description):
@@ -134,10 +137,10 @@ class Suite(Description):
     trajectories: dict[str, Trajectory] = Field(default_factory=dict)
     models: dict[str, Origin] = Field(default_factory=dict)
 
-    def measures(
+    def tasks(
         self, artefacts: Artefacts, *, images: int | None = None, mode: Mode = "fast"
-    ) -> list[tuple[Part, list[Measure]]]:
-        """Clean, white-box and black-box accuracy of every target, part by part.
+    ) -> list[tuple[Part, list[Measure | Diagnose]]]:
+        """Clean, white-box and black-box accuracy of every target, and diagnoses, part by part.
 
         Args:
             artefacts: where checkpoints and external models are.
@@ -148,13 +151,13 @@ class Suite(Description):
             UserError: a data set, model, attack or parameter is unknown, or a value is wrong.
         """
         return [
-            (part, list(self._measures(part, artefacts, images or part.images, mode)))
+            (part, list(self._tasks(part, artefacts, images or part.images, mode)))
             for part in self.part
         ]
 
-    def _measures(
+    def _tasks(
         self, part: Part, artefacts: Artefacts, images: int | None, mode: Mode
-    ) -> Iterator[Measure]:
+    ) -> Iterator[Measure | Diagnose]:
         targets = [name for target in part.targets for name in self._points(target)]
         for dataset in part.datasets:
             attacks = [
@@ -175,6 +178,8 @@ class Suite(Description):
                     for source in (target, *sources):
                         for attack, how in attacks:
                             yield Measure(target, source, attack, images, seed, how)
+                    if part.diagnose:
+                        yield Diagnose(target, attacks[0][0], images, seed, tuple(sources))
 
     def _points(self, target: str) -> list[str]:
         """A trajectory's recipes, or the target itself."""

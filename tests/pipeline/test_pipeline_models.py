@@ -245,7 +245,7 @@ def test_a_suite_brings_models_in_and_takes_stored_ones_and_files(workspace, fol
     mine(workspace, name="my-net")
     file = next(workspace.paths.checkpoints.iterdir())
     (folder / "suite.toml").write_text(SUITE.replace("{file}", str(file)))
-    ((_, tasks),) = load_suite(folder / "suite.toml").measures(workspace, images=20)
+    ((_, tasks),) = load_suite(folder / "suite.toml").tasks(workspace, images=20)
     pairs = [(task.target.name, task.source and task.source.name) for task in tasks]
     assert pairs == [
         ("in-suite", None),
@@ -278,7 +278,7 @@ def test_mistakes_in_a_suites_models(workspace, folder, change, words):
     text = SUITE.replace('"{file}", ', "").replace(*change)
     (folder / "suite.toml").write_text(text)
     with pytest.raises(UserError) as raised:
-        load_suite(folder / "suite.toml").measures(workspace)
+        load_suite(folder / "suite.toml").tasks(workspace)
     assert words in str(raised.value)
 
 

@@ -5,6 +5,7 @@ import pytest
 from robustbench_pcl import load_attack
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import Artefacts
+from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.suite import load_suite
 
 SUITE = """
@@ -31,7 +32,7 @@ loss = "margin"
 
 def tasks_of(suite, artefacts, **options):
     """All that a suite asks for."""
-    return [task for _, tasks in suite.measures(artefacts, **options) for task in tasks]
+    return [task for _, tasks in suite.tasks(artefacts, **options) for task in tasks]
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ PLAIN = 'datasets = ["digits"]\ntargets = ["softmax"]\n[[attack]]\nname = "pgd"\
 )
 def test_what_makes_no_sense_is_said(suite, empty, text, words):
     with pytest.raises(UserError) as raised:
-        suite(text).measures(empty)
+        suite(text).tasks(empty)
     assert words in str(raised.value)
 
 
@@ -160,11 +161,18 @@ datasets = ["mnist"]
 targets = ["slowly"]
 images = 9
 attack = [{ name = "pgd" }, { name = "pgd", loss = "margin" }]
+
+[[part]]
+title = "The third"
+datasets = ["digits"]
+sources = ["vgg19"]
+diagnose = true
+attack = [{ name = "pgd", eps = 0.2 }, { name = "fgsm" }]
 """
 
 
 def test_a_part_says_what_differs_from_what_stands_above_all(suite, empty):
-    (first, firsts), (second, seconds) = suite(PARTS).measures(empty)
+    (first, firsts), (second, seconds), _ = suite(PARTS).tasks(empty)
     assert (first.title, second.title) == ("The first", "The second")
     assert [(task.target.seed, task.attack is None) for task in firsts] == [
         (0, True),
@@ -182,8 +190,17 @@ def test_a_part_says_what_differs_from_what_stands_above_all(suite, empty):
     assert {task.images for task in tasks_of(suite(PARTS), empty, images=5)} == {5}
 
 
+def test_a_part_may_ask_whether_its_first_attacks_numbers_hold(suite, empty):
+    *_, (_, tasks) = suite(PARTS).tasks(empty)
+    diagnoses = [task for task in tasks if isinstance(task, Diagnose)]
+    assert len(tasks) == 6
+    (task,) = diagnoses
+    assert (task.target.name, task.attack.name, task.attack.eps) == ("softmax", "pgd", 0.2)
+    assert ([source.name for source in task.sources], task.images) == (["vgg19"], 40)
+
+
 def test_a_trajectory_is_a_chain_of_recipes_that_go_on(suite, empty):
-    _, (_, tasks) = suite(PARTS).measures(empty)
+    _, (_, tasks), _ = suite(PARTS).tasks(empty)
     points = [task.target for task in tasks if task.attack is None]
     assert [point.name for point in points] == ["slowly-3", "slowly-10", "slowly-30"]
     assert [point.schedule.epochs for point in points] == [3, 7, 20]
@@ -213,5 +230,5 @@ def steps(recipe):
 def test_a_part_or_trajectory_that_makes_no_sense_is_said(suite, empty, before, after, words):
     text = PARTS.replace(before, after).replace("slowly", f"slowly-{len(words)}")
     with pytest.raises(UserError) as raised:
-        suite(text).measures(empty)
+        suite(text).tasks(empty)
     assert words in str(raised.value)
