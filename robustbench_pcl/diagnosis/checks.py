@@ -124,13 +124,10 @@ def float64_finds_no_more(evidence: Evidence) -> Answer:
 
 
 def larger_first_steps_find_no_more(evidence: Evidence) -> Answer:
-    """Plain PGD, its steps from 2 eps down to 0, and APGD, which halves them where they fail."""
-    attacks = (
-        evidence.within_budget(PGD, relative_step_size=2.0, schedule="cosine"),
-        evidence.within_budget(APGD, loss=same_loss(evidence)),
-    )
-    trials = [evidence.attack(attack, "flat or rugged") for attack in attacks]
-    return compared(evidence, evidence.white_box, trials, "flat or rugged")
+    """Plain PGD, its steps from 2 eps down to 0."""
+    larger = evidence.within_budget(PGD, relative_step_size=2.0, schedule="cosine")
+    trial = evidence.attack(larger, "flat or rugged")
+    return compared(evidence, evidence.white_box, [trial], "flat or rugged")
 
 
 def more_starts_find_no_more(evidence: Evidence) -> Answer:
@@ -154,13 +151,14 @@ def noise_finds_no_more(evidence: Evidence) -> Answer:
 
 
 def more_steps_find_no_more(evidence: Evidence) -> Answer:
-    """The judged attack's loss with Table 2's steps, and with 40."""
+    """The judged attack's loss with Table 2's steps, with 40, and by APGD-100."""
     loss = same_loss(evidence)
     attacks = (
         evidence.within_budget(PGD, loss=loss),
         evidence.within_budget(PGD, loss=loss, steps=40),
     )
     trials = [evidence.attack(attack, "attack too weak") for attack in attacks]
+    trials.append(evidence.attack(evidence.within_budget(APGD, loss=loss), "chosen steps"))
     return compared(evidence, evidence.judged, trials, "attack too weak")
 
 

@@ -29,7 +29,9 @@ MATERIAL = 5.0
 than the strongest attacks known; on models that mask gradients 10 to 97."""
 FAST = Shortcuts(folded=True, early_stop=True)
 """What does not change a gradient but by rounding: precision is one of the questions."""
-Cure = Literal["attack too weak", "saturated", "flat or rugged"]
+Cure = Literal["attack too weak", "saturated", "chosen steps", "flat or rugged"]
+"""What an attempt's success would speak for; "chosen steps" are APGD's on the same loss, which tell
+that the attack is too weak where nothing is saturated."""
 A = TypeVar("A", bound=Attack)
 
 

@@ -38,10 +38,12 @@ def decide(evidence: Evidence, checks: Sequence[Check]) -> Reasoned:
        ``attack too weak``. What it fells is set aside from here on.
     5. One attack on a loss that does not saturate, on divided logits or in float64, with the steps
        of plain PGD, fells at least half of what is still missed: ``saturated``.
-    6. Else ``flat or rugged``: what found the rest are larger steps, more starts, search without
+    6. APGD on the same loss leaves less than 5 points missed: ``attack too weak``. It comes after 5
+       because its large first steps cross what saturation only dims.
+    7. Else ``flat or rugged``: what found the rest are larger steps, more starts, search without
        gradients, transferred images or noise.
 
-    Steps 4 and 5 ask for one attack, not for all of a kind: on a rugged surface every further
+    Steps 4 to 6 ask for one attack, not for all of a kind: on a rugged surface every further
     attempt finds something, whatever its loss.
 
     Args:
@@ -69,8 +71,8 @@ def decide(evidence: Evidence, checks: Sequence[Check]) -> Reasoned:
     return Reasoned(verdict, f"{found}; {cure.title} alone {cure.left:.1f} %.")
 
 
-def reason(evidence: Evidence, missed: Tensor) -> tuple[Cure, Trial]:
-    """Steps 4 to 6 of the rule, and the attempt that fells most of what the reason explains.
+def reason(evidence: Evidence, missed: Tensor) -> tuple[Verdict, Trial]:
+    """Steps 4 to 7 of the rule, and the attempt that fells most of what the reason explains.
 
     Args:
         evidence: with all its trials.
@@ -83,6 +85,9 @@ def reason(evidence: Evidence, missed: Tensor) -> tuple[Cure, Trial]:
     scale_free = _best(evidence, "saturated", still)
     if int((still & ~scale_free.right).sum()) >= MOST * int(still.sum()):
         return "saturated", scale_free
+    chosen = _best(evidence, "chosen steps", missed)
+    if _points(missed & chosen.right, evidence) < MATERIAL:
+        return "attack too weak", chosen
     return "flat or rugged", _best(evidence, "flat or rugged", still)
 
 

@@ -10,6 +10,7 @@ from robustbench_pcl.store.diagnoses import Check
 
 N = 200
 WEAK, SATURATED, FLAT = "attack too weak", "saturated", "flat or rugged"
+CHOSEN = "chosen steps"
 
 
 def evidence(judged: int, *trials: tuple[str, range], n: int = N) -> Evidence:
@@ -18,7 +19,7 @@ def evidence(judged: int, *trials: tuple[str, range], n: int = N) -> Evidence:
     images = torch.zeros(n, 1, 1, 1)
     attack = PGD(eps=0.1)
     made = Evidence(None, images, labels, n, judged=attack, seeds=labels, sources={})
-    nothing = [(kind, range(0)) for kind in (WEAK, SATURATED, FLAT)]
+    nothing = [(kind, range(0)) for kind in (WEAK, SATURATED, CHOSEN, FLAT)]
     for number, (kind, felled) in enumerate([(None, range(judged)), *nothing, *trials]):
         right = torch.ones(n, dtype=torch.bool)
         right[list(felled)] = False
@@ -58,6 +59,12 @@ RULE = {
         evidence(0, (WEAK, range(60)), (SATURATED, range(60, 80)), (FLAT, range(100))),
         SATURATED,
     ),
+    "steps that choose their size find it": (evidence(0, (CHOSEN, range(100))), WEAK),
+    "such steps and another loss": (
+        evidence(0, (CHOSEN, range(100)), (SATURATED, range(50))),
+        SATURATED,
+    ),
+    "such steps find all but 10": (evidence(0, (CHOSEN, range(90)), (FLAT, range(100))), FLAT),
     "search alone": (evidence(0, (FLAT, range(60))), FLAT),
     "what speaks for no reason": (evidence(0, (None, range(60))), FLAT),
     "chance": (evidence(0, (FLAT, range(95, 100)), n=100), "not enough evidence"),
