@@ -74,6 +74,7 @@ def test_no_verdict_depends_on_the_seed(name, made, clean_digits):
 
 RECIPES = {
     "madry": ("holds", "madry", {}, PGD(eps=EPS)),
+    "ibp": ("holds", "ibp", {}, PGD(eps=EPS)),
     "tiny steps": ("attack too weak", "madry", {}, PGD(eps=EPS, relative_step_size=1e-4)),
     "separation 16": ("saturated", "ours", {"loss__separation": 16}, PGD(eps=EPS)),
 }
