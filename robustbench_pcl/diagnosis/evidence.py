@@ -224,7 +224,7 @@ class Evidence:
         """What images made on another model leave: MIM on the margin, all steps."""
         attack = self.within_budget(MIM, loss="margin")
         made = self.made_on(self.sources[name], attack, self.images, EXACT)
-        return self.points(f"images of {name}", self.withstands(made), "flat or rugged")
+        return self.points(f"transfer from {name}", self.withstands(made), "flat or rugged")
 
     @cached_property
     def way(self) -> Way | None:

@@ -59,7 +59,7 @@ def test_images_of_an_honest_twin_fool_what_hides_its_gradient(smooth, clean_dig
     found = diagnose(Quantised(smooth), *clean_digits, EPS, sources={"twin": smooth})
     (check,) = (each for each in found.checks if each.code == "PCL202")
     assert check.passed is False
-    assert check.measured["images of twin"] < check.measured["PGD"] - 50
+    assert check.measured["transfer from twin"] < check.measured["PGD"] - 50
     assert found.verdict == "flat or rugged"
 
 
