@@ -161,7 +161,9 @@ class Budget:
             return
         for each in self.attacks:
             if each.stages:
-                by = [f"{count or 'none'} by {stage}" for stage, count in each.stages.items()]
+                by = [f"{count} by {stage}" for stage, count in each.stages.items() if count]
+                if idle := len(each.stages) - len(by):
+                    by.append(f"none by the other {idle}" if by else f"none by any of {idle}")
                 yield f"Felled by the stages of {each.label}, in their order: {'; '.join(by)}."
         yield self._estimate()
         early = [each.label for each in self.attacks if each.record.mode == "early-stop"]

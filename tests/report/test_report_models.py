@@ -156,7 +156,7 @@ def test_a_sequence_says_what_each_stage_felled():
     )
     assert budget.attacks[0].stages == dict(zip(stages, (2, 0, 1), strict=True))
     text = " ".join(budget.notes())
-    assert "in their order: 2 by APGD on cross-entropy; none by FAB; 1 by Square." in text
+    assert "in their order: 2 by APGD on cross-entropy; 1 by Square; none by the other 1." in text
     assert "Early stop: " in text
 
 
