@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from robustbench_pcl.report.certified import TwoSided
 from robustbench_pcl.report.figures import PageFigure
 from robustbench_pcl.report.formatting import listed, show_budget
-from robustbench_pcl.report.plots import COLOURS, INK, Drawing, ink
+from robustbench_pcl.report.plots import COLOURS, INK, Drawing, ink, mark
 
 BLUE, RED = COLOURS[0], COLOURS[5]
 POINTS = 400
@@ -83,7 +83,7 @@ def _paint(axes: Axes, found: TwoSided) -> None:
     axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
     _name_the_band(axes, eps, lower, upper)
     for budget in found.budgets:
-        _mark(axes, budget)
+        mark(axes, budget, show_budget(budget, None))
     ink(axes)
 
 
@@ -101,18 +101,3 @@ def _name_the_band(
         return
     middle = (lower[place] + upper[place]) / 2
     axes.text(eps[place], middle, "not known", ha="center", va="center", color=INK, fontsize=9)
-
-
-def _mark(axes: Axes, eps: float) -> None:
-    """A dotted line at a budget."""
-    axes.axvline(eps, color=INK, alpha=0.6, linewidth=0.9, linestyle=(0, (1, 3)))
-    axes.annotate(
-        show_budget(eps, None),
-        (eps, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, -2),
-        textcoords="offset points",
-        va="top",
-        color=INK,
-        fontsize=8.5,
-    )

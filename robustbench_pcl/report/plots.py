@@ -275,7 +275,7 @@ def _paint_sweep(axes: Axes, each: Sweep) -> None:
     for number, curve in enumerate(each.curves):
         _paint_curve(axes, number, curve)
     if each.standard is not None:
-        _paint_standard(axes, each.standard)
+        mark(axes, each.standard, "standard")
     axes.set_ylim(0, 102)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"eps, in pixels of [0, 1]\n{each.command}".rstrip())
@@ -290,11 +290,11 @@ def _paint_sweep(axes: Axes, each: Sweep) -> None:
     ink(axes)
 
 
-def _paint_standard(axes: Axes, eps: float) -> None:
-    """A dotted line at the data set's standard budget."""
+def mark(axes: Axes, eps: float, words: str) -> None:
+    """A dotted line at a budget, with words beside it."""
     axes.axvline(eps, color=INK, alpha=0.5, linewidth=0.8, linestyle=(0, (1, 3)))
     axes.annotate(
-        "standard",
+        words,
         (eps, 1),
         xycoords=("data", "axes fraction"),
         xytext=(3, -2),
