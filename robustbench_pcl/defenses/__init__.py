@@ -54,6 +54,12 @@ class Defense(Configuration, ABC):
         """
         return {}
 
+    def initialise(
+        self,
+        network: nn.Module,
+    ) -> None:
+        """Change a fresh network's weights before it is trained; by default they stay."""
+
     def memory(
         self,
         classes: int,  # noqa: ARG002 - for members

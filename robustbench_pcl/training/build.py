@@ -63,6 +63,9 @@ def build_model(
         ).eval()
         for member in range(recipe.members)
     ]
+    defense = DEFENSES.read(recipe.defense)
+    for network in networks:
+        defense.initialise(network)
     dimensions = {}
     if recipe.feature_layers:
         with torch.no_grad():
@@ -75,7 +78,7 @@ def build_model(
         Ensemble(networks) if recipe.members > 1 else networks[0],
         criterion,
         recipe.inference,
-        DEFENSES.read(recipe.defense).memory(len(spec.classes)),
+        defense.memory(len(spec.classes)),
     )
     # Not by .to(memory_format=...), which strides a convolution on grey images otherwise: its sums
     # would differ in their last bits.

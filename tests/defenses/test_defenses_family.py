@@ -217,6 +217,7 @@ def test_settings_take_budgets_from_the_data_set_and_steps_from_the_scale():
     assert DEFENSES["advtrain"].settings(mnist, 7) == {"high": 0.5}
     assert DEFENSES["advtrain"].settings(cifar, 7) == {"high": 0.05}
     assert DEFENSES["yu"].settings(cifar, 7) == DEFENSES["ibp"].settings(cifar, 7) == {"eps": 0.03}
+    assert DEFENSES["ibp"].settings(mnist, 7) == {"eps": 0.1}  # at most, not MNIST's 0.3
     madry = DEFENSES["madry"].settings(mnist, 5)
     assert madry == {"eps": 0.3, "steps": 5, "relative_step_size": 0.5}
 

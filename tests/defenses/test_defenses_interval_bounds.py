@@ -19,6 +19,7 @@ from defense_toys import (
 from torch import Tensor, nn
 
 from robustbench_pcl.certificates.network import network_of
+from robustbench_pcl.certificates.operations import Box
 from robustbench_pcl.defenses.interval_bounds import IntervalBounds, worst_logits
 from robustbench_pcl.errors import UserError
 
@@ -178,6 +179,46 @@ def test_eps_and_kappa_move_along_a_line_after_the_warm_up(trained, moved):
     )
     at_once = DEFENSE.changed(warm_up=0, ramp=0).step(other, images, labels, generator()).terms
     assert all(bool(value.isfinite()) for value in at_once.values())
+
+
+@pytest.mark.parametrize("architecture", ["conv6", "resnet20", "vgg19"])
+def test_neurons_before_the_last_bend_start_with_their_largest_weights_alone(architecture):
+    before = recording_model(DEFENSE, model=architecture).double().classifier
+    after = copy.deepcopy(before)
+    IntervalBounds(weights=3).initialise(after)
+    left = dict(after.named_parameters())
+    changed = [name for name, value in before.named_parameters() if not value.equal(left[name])]
+    assert changed == [
+        f"{name}.weight" for name, part in before.named_modules() if isinstance(part, nn.Conv2d)
+    ]
+    for name in changed:
+        for row, kept in zip(before.get_parameter(name), left[name], strict=True):
+            drawn, found = row.flatten().tolist(), kept.flatten().tolist()
+            largest = sorted(range(len(drawn)), key=lambda place: -abs(drawn[place]))[:3]
+            factor = math.hypot(*drawn) / math.hypot(*(drawn[place] for place in largest))
+            assert found == pytest.approx(
+                [factor * x if place in largest else 0 for place, x in enumerate(drawn)]
+            )
+
+
+def test_a_neuron_of_few_weights_keeps_them():
+    model = tiny(DEFENSE, nn.Sequential(nn.Flatten(), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 4)))
+    before = copy.deepcopy(model.state_dict())
+    IntervalBounds(weights=4).initialise(model.classifier)
+    torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=1e-12, atol=0)
+
+
+def test_the_boxes_of_a_fresh_network_do_not_grow():
+    """Without it, those of conv6 grow a thousandfold and more, at a tenth of its width even."""
+    model, images = recording_model(DEFENSE, model="conv6"), some_images()
+    radii = []
+    for _ in range(2):
+        with torch.no_grad():
+            boxes = network_of(model.classifier).boxes(Box(images, torch.full_like(images, 1e-4)))
+        radii.append([float(box.radius.mean() / boxes[1].radius.mean()) for box in boxes[:-3]])
+        DEFENSE.initialise(model.classifier)
+    assert max(radii[0]) > 1000
+    assert max(radii[1]) < 10
 
 
 def test_minimising_it_narrows_the_bounds():

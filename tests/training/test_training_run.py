@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from robustbench_pcl.data.batches import pixels
+from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import Schedule
 from robustbench_pcl.store.atomic import write_bytes
@@ -106,6 +107,16 @@ def test_weights_decay_and_prototypes_do_not(tiny):
     assert {id(value) for value in own} == {id(v) for v in model.criterion.parameters()}
     assert all(not group["weight_decay"] for group in prototypes.param_groups)
     assert optimisers(build_model(tiny("softmax")), schedule)[1] is None
+
+
+def test_a_defence_changes_fresh_weights(tiny):
+    """Two of each neuron's are left by `ibp`; no other defence changes any."""
+    plain = arrays_of(build_model(tiny()))
+    for name in set(DEFENSES) - {"adp"}:  # which has three networks
+        own = arrays_of(build_model(tiny(defense=DEFENSES[name]().dump())))
+        assert (name == "ibp") == any((own[key] != plain[key]).any() for key in plain)
+    sparse = build_model(tiny(defense=DEFENSES["ibp"]().dump())).classifier.layers[0][0].weight
+    assert set(sparse.flatten(1).count_nonzero(dim=1).tolist()) == {2}
 
 
 # A loss that runs away
