@@ -89,6 +89,7 @@ CHANGES = {
     "restarts": 3,
     "forwards": 2,
     "target_class": "random",
+    "logit_scale": 0.1,
     "version": "plus",
     "budget": "quick",
     "margin_targets": 4,

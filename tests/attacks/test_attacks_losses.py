@@ -208,6 +208,32 @@ def test_a_model_without_prototypes_or_features_says_so(trained, loss, words):
         PGD(loss=loss)(supervised(trained), IMAGES, LABELS)
 
 
+def test_scaled_logits_are_those_of_a_model_whose_last_layer_is_scaled(case):
+    """Also where the scale makes float32 round: the steps are the same."""
+    images, labels = case.images, case.labels
+    larger = nn.Sequential(case.model, Times(64.0))
+    of_larger = PGD(eps=0.05, steps=3)(larger, images, labels, exact=True)
+    scaled = PGD(eps=0.05, steps=3, logit_scale=64)(case.model, images, labels, exact=True)
+    assert torch.equal(of_larger, scaled)
+    assert not torch.equal(scaled, PGD(eps=0.05, steps=3)(case.model, images, labels, exact=True))
+
+
+class Times(nn.Module):
+    """Multiplies by a number."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, values):
+        return values * self.factor
+
+
+def test_a_scale_of_logits_means_nothing_to_other_losses():
+    with pytest.raises(ValueError, match="logit_scale acts on cross-entropy, not on margin"):
+        PGD(loss="margin", logit_scale=0.1)
+
+
 def test_no_class_can_be_reached_by_going_away():
     with pytest.raises(UserError, match="to no class in particular"):
         PGD(loss="feature")(supervised(), IMAGES, LABELS, targets=LABELS)
