@@ -51,7 +51,9 @@ class Certify(Work, Models):
                 raise UserError(f"A certificate cannot be written as {path.name}.", cure)
         budgets = tuple(dict.fromkeys(map(parse_eps, self.eps or ())))
         if 0 in budgets:
-            raise UserError("Within eps 0 nothing is perturbed.", "Write it as 0.03 or 8/255.")
+            raise UserError(
+                "Within eps 0 nothing is perturbed.", "Give more, such as 0.03 or 8/255."
+            )
         workspace, tasks = self.workspace(), list[Certify]()
         for seed in self.seeds:
             for model in self.models(self.target, workspace, seed):

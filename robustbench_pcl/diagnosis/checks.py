@@ -34,7 +34,8 @@ def enough_images(evidence: Evidence) -> Answer:
     right = len(evidence.images)
     return Answer(
         passed=right >= FEWEST,
-        sentence=f"{right} of {evidence.n} images are right before the attack.",
+        sentence=f"{right} of {evidence.n} images are right before the attack"
+        + ("." if right >= FEWEST else f", and {FEWEST} are needed: give more."),
         measured={"right": right, "all": evidence.n},
         n=evidence.n,
         threshold=f"{FEWEST} that are right: losing 6 of them is just more than chance",

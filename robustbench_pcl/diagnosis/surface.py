@@ -95,6 +95,8 @@ def cross_entropy_is_not_saturated(evidence: Evidence) -> Answer:
     margin = evidence.gradients(AttackLoss.margin)
     largest = found.gradient.abs().flatten(1).amax(dim=1)
     reached = margin.gradient.flatten(1).any(dim=1)  # what is cut off does not saturate
+    if not bool(reached.any()):
+        return untold("The margin has no gradient, so there is nothing to saturate.", SHARE)
     lost = (largest < torch.finfo(largest.dtype).tiny) & reached
     lead = -logit_margin(found.logits, evidence.goal.labels).double()
     shares = (5, 50, 95)

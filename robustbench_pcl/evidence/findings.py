@@ -27,7 +27,7 @@ class Finding(NamedTuple):
     found: str
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.what} is {self.found}, not {self.expected}"
+        return f"{self.file}: {self.what}: {self.found}; expected: {self.expected}"
 
 
 @dataclass(eq=False)

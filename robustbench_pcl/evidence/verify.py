@@ -100,7 +100,7 @@ def _check_files(found: Verification, manifest: Manifest) -> Files:
             continue
         record = record_of(path)
         if known is None:
-            found.wrong(name, "the file", "in no bundle", "there")
+            found.wrong(name, "the file", "none, since the manifest names none", "there")
         elif found.compare(name, "its SHA-256", known.sha256, record.sha256):
             found.compare(name, "its size", known.size, record.size)
         if found.sound(name) or path.suffix != ".h5":

@@ -149,7 +149,7 @@ def assert_complaint(code, out, err, *expected):
         ("report --figure 2", "no figure 2"),
         ("report --figure seven", "'seven' is no figure's number.\n  Write --figure 7, or"),
         ("report --figure eps", "Name a model: pclbench report --figure eps --model ours."),
-        ("report --figure 7 --model ours", "Leave --model out, or write --figure eps or --figure steps"),
+        ("report --figure 7 --model ours", "Leave --model out, or write --figure eps or --figure"),
         ("report --model nobody", "pclbench attack nobody"),
         ("attack", "See what it takes: pclbench attack --help."),
         ("attack ours --images 0", "See what it takes: pclbench attack --help."),

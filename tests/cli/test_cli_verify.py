@@ -53,7 +53,7 @@ def test_what_does_not_hold_is_exit_code_1_for_people_and_programs(bundle):
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "correct": 3}))
     printed = run("verify", bundle, "--device", "cpu", code=1).stdout
-    assert f"{path.name}: correct is 3, not {record['correct']}" in " ".join(printed.split())
+    assert f"{path.name}: correct: 3; expected: {record['correct']}" in " ".join(printed.split())
     found = json.loads(run("verify", bundle, "--format", "json", "--sample", "50%", code=1).stdout)
     assert not found["holds"]
     assert {finding["what"] for finding in found["findings"]} == {"its SHA-256", "correct"}

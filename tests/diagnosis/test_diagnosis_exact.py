@@ -132,7 +132,8 @@ def test_another_norm_has_another_optimum(images, labels):
 def test_few_images_are_not_enough_for_a_number_to_hold(images, labels):
     found = diagnose(Linear(), images[:60], labels[:60], EPS)
     assert found.verdict == "not enough evidence"
-    assert found.sentence == "60 of 60 images are right before the attack."
+    right = "60 of 60 images are right before the attack"
+    assert found.sentence == f"{right}, and 100 are needed: give more."
 
 
 def test_nothing_is_known_where_no_image_is_right(images, labels):
@@ -171,6 +172,7 @@ def test_what_is_found_can_be_read(found):
         ({"attack": "pdg"}, "no attack called 'pdg'"),
         ({"attack": "deepfool", "eps": None}, "has no budget"),
         ({"attack": PGD(eps=0.2)}, "may change more than"),
+        ({"attack": PGD(eps=0)}, "Within eps 0 nothing is perturbed"),
         ({"eps": "12/255x"}, "is not a number"),
         ({"eps": 8}, "larger than the whole pixel range"),
     ],

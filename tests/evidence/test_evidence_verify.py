@@ -328,4 +328,4 @@ def test_images_beyond_the_budget_are_found(forged, verifier):
         file.attrs["summary"] = np.bytes_(json.dumps(summary).encode())
     save_measurement(Paths(home), measurement.changed(largest_linf=0.5))
     found = verifier.bundle(write())
-    assert f"largest_linf is 0.5, not at most {EPS}" in found_in(found)
+    assert f"largest_linf: 0.5; expected: at most {EPS}" in found_in(found)
