@@ -24,7 +24,10 @@ QUERIES = 500
 DRAWS = 20
 """Random points of each image's ball."""
 COMPETENT = 90.0
-"""Per cent of the adversarial images that exist by construction, which an attack has to find."""
+"""Per cent of the adversarial images that exist by construction, which an attack has to find: it is
+incompetent where the share's 95 % interval lies below."""
+TESTED = 20
+"""Of so many such images at least; fewer tell nothing, since their interval is too wide."""
 RUNGS = (0.25, 0.5, 2.0, 4.0)
 """Budgets that are tried beside the judged one, as multiples of it; then the largest there is."""
 
@@ -169,15 +172,17 @@ def attacks_find_what_is_there(evidence: Evidence) -> Answer:
     tested = evidence.competence = competence(evidence, (evidence.judged_attack, stronger))
     if not tested:
         return untold("The layer that gives the logits cannot be told, so it cannot be replaced.")
-    shares = {each.label: 100 * each.found / each.n for each in tested}
-    best = max(shares, key=lambda label: shares[label])
+    best = max(tested, key=lambda each: each.found)
+    low, high = (100 * end for end in best.interval)
+    enough = best.n >= min(TESTED, len(evidence.images))
     return Answer(
-        passed=shares[best] >= COMPETENT,
-        sentence=f"{best} finds {shares[best]:.0f} % of {tested[0].n} adversarial images that "
-        "exist by construction.",
-        measured=shares,
-        n=tested[0].n,
-        threshold=f"{COMPETENT:g} % for one of them: 97 to 100 on models that mask nothing",
+        passed=high >= COMPETENT if enough else None,
+        sentence=f"{best.label} finds {best.found} of {best.n} adversarial images that exist by "
+        f"construction ({low:.0f} to {high:.0f} %).",
+        measured={each.label: 100 * each.found / each.n for each in tested},
+        n=best.n,
+        threshold=f"{COMPETENT:g} % for one of them, within its 95 % interval: 97 to 100 on models "
+        "that mask nothing",
         points_to="not enough evidence",
     )
 
