@@ -222,7 +222,7 @@ def steps(recipe):
     [
         ("[3, 10, 30]", "[3, 3]", "epochs do not rise"),
         ("[3, 10, 30]", "[]", "epochs"),
-        ('start = "longer"', 'start = "shorter"', "There is no recipe"),
+        ('start = "longer"', 'start = "no-such-start"', "There is no recipe"),
         ("datasets = ", "dataset = ", "dataset"),
         ("[recipes.longer]", "part = 3\n[recipes.longer]", "is not TOML"),
     ],
