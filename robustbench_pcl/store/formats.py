@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import h5py
 from safetensors import SafetensorError, safe_open
 
-from robustbench_pcl.errors import UserError
-from robustbench_pcl.store.reading import check_file, parse_json, read_bounded, shortened
+from robustbench_pcl.errors import UserError, shortened
+from robustbench_pcl.store.reading import check_file, parse_json, read_bounded
 
 if TYPE_CHECKING:
     from robustbench_pcl.store.records import Paths
