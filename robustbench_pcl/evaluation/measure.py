@@ -16,13 +16,8 @@ from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.evaluation.generate import BATCH, judging
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
-from robustbench_pcl.store.records import (
-    MARGIN_PERCENTILES,
-    Measurement,
-    ModelRecord,
-    now,
-    wilson,
-)
+from robustbench_pcl.store.records import Measurement, ModelRecord, now
+from robustbench_pcl.store.rules import MARGIN_PERCENTILES, wilson
 
 Array = np.ndarray[Any, Any]
 

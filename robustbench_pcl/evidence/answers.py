@@ -29,7 +29,8 @@ from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import MARGIN_PERCENTILES, Measurement, ModelRecord
+from robustbench_pcl.store.records import Measurement, ModelRecord
+from robustbench_pcl.store.rules import MARGIN_PERCENTILES
 from robustbench_pcl.training import build
 
 NEAR = 1e-3

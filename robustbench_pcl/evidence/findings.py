@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from robustbench_pcl.store.rules import Fault
+
 LONGEST = 100
 """Characters of a value that are shown."""
 
@@ -70,6 +72,10 @@ class Verification:
         if not holds:
             self.wrong(file, what, expected, found)
         return holds
+
+    def note(self, file: str, fault: Fault) -> None:
+        """Note what is wrong with a record by itself."""
+        self.wrong(file, *fault)
 
     def wrong(self, file: str, what: str, expected: object, found: object) -> None:
         """Note a finding."""

@@ -24,7 +24,7 @@ from robustbench_pcl.store.records import (
     Paths,
     StoredRecord,
     TrainingRecord,
-    read_record,
+    examine_record,
 )
 
 Files = Mapping[str, Path]
@@ -127,11 +127,15 @@ def _read(found: Verification, name: str, path: Path, kind: type[Record]) -> Rec
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(f"more than {LARGEST:,} bytes", "")
-        return read_record(path, kind)
+        record, faults = examine_record(path, kind)
     except UserError as error:
         found.wrong(name, "the file", f"a {kind.what}", _why(error, path))
     except (OSError, RecursionError) as error:
         found.wrong(name, "the file", f"a {kind.what}", type(error).__name__)
+    else:
+        for fault in faults:
+            found.note(name, fault)
+        return record
     return None
 
 

@@ -18,11 +18,13 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from robustbench_pcl.configuration import ID_LENGTH, Count, Description, Dump, Mode, digest
+from robustbench_pcl.configuration import ID_LENGTH, Count, Description, Dump, Mode
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.store.atomic import replacing
+from robustbench_pcl.store.formats import FORMAT, other_format
 from robustbench_pcl.store.parts import UNREADABLE, Part, damaged
-from robustbench_pcl.store.records import FORMAT, DataRecord, ModelRecord, other_format
+from robustbench_pcl.store.records import DataRecord, ModelRecord
+from robustbench_pcl.store.rules import set_id
 
 Array = np.ndarray[Any, Any]
 CHUNK = 32
@@ -57,15 +59,8 @@ class SetSpecification(Description):
     @cached_property
     def id(self) -> str:
         """The id: the source's key, attack, pixels, n, seed and mode decide it."""
-        return digest(
-            {
-                "source": self.source and self.source.key,
-                "attack": self.attack,
-                "data": self.data.digest,
-                "n": self.n,
-                "seed": self.seed,
-                "mode": self.mode,
-            }
+        return set_id(
+            self.source, self.attack, self.data.digest, n=self.n, seed=self.seed, mode=self.mode
         )
 
 

@@ -19,7 +19,9 @@ from robustbench_pcl.configuration import ID_LENGTH, explained
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import AnyModel
 from robustbench_pcl.store.atomic import write_bytes
-from robustbench_pcl.store.records import FORMAT, ModelRecord, other_format
+from robustbench_pcl.store.formats import FORMAT, other_format
+from robustbench_pcl.store.records import ModelRecord
+from robustbench_pcl.store.rules import sealed, unsealed
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -47,7 +49,7 @@ def weights_digest(arrays: Arrays) -> str:
 def save_arrays(path: Path, arrays: Arrays, description: Mapping[str, Any]) -> None:
     """Write arrays, a JSON description and the format's number into one file, in one step."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    header = json.dumps({"format": FORMAT, **description})
+    header = json.dumps(sealed({"format": FORMAT, **description}))
     write_bytes(path, save(contiguous, metadata={"pclbench": header}))
 
 
@@ -75,10 +77,11 @@ def load_description(path: Path) -> dict[str, Any]:
         raise _unreadable(path, error) from error
     if not isinstance(description, dict):
         raise _unreadable(path, TypeError("its description is not an object"))
-    found = description.pop("format", None)
-    if found != FORMAT:
-        raise other_format(path, found)
-    return description
+    if description.get("format") != FORMAT:
+        raise other_format(path, description.get("format"))
+    if any(unsealed(description)):
+        raise changed(path, "its header is not the one that was written")
+    return {name: value for name, value in description.items() if name != "format"}
 
 
 def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[Any, Any]]:
@@ -97,11 +100,16 @@ def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[A
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
     if digest is not None and weights_digest(arrays) != digest:
-        raise UserError(
-            f"The numbers in {path} are not the ones that its header names.",
-            "The file was changed after it was made: move it away and make it again.",
-        )
+        raise changed(path, "its numbers are not the ones that its header names")
     return arrays
+
+
+def changed(path: Path, how: str) -> UserError:
+    """The error for a file that can be read, but is not as it was written."""
+    return UserError(
+        f"{path} was changed after it was made: {how}.",
+        "Set it aside, and make again what can be made: pclbench verify --repair",
+    )
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

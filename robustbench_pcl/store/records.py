@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import islice
-from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-import h5py
 import numpy as np
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 
-from robustbench_pcl.configuration import Description, Dump, Mode, digest, explained
+from robustbench_pcl.configuration import Description, Dump, Mode, explained
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, AnyModel, ExternalModel, Recipe
 from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.formats import FORMAT, other_format
+from robustbench_pcl.store.rules import (
+    Fault,
+    Faults,
+    measurement_faults,
+    sealed,
+    training_faults,
+    unequal,
+    unsealed,
+)
 
-FORMAT: Literal[2] = 2
-"""Of everything that is stored. Artefacts that name no format are those of pclbench 0.1."""
-
-
-MARGIN_PERCENTILES = (5, 25, 50, 75, 95)
-"""Of logit margins: those that are kept beside clean accuracy."""
-Z95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution."""
-DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError)
-"""What reading the format of a damaged file raises."""
-
-
-_CURE = "Move it away and run the command again: the number will be measured anew."
+_CURE = "Set it aside, and make again what can be made: pclbench verify --repair"
 
 
 class StoredRecord(Description):
@@ -53,6 +45,15 @@ class StoredRecord(Description):
     format: Literal[2] = FORMAT
     environment: Environment
     created: str
+
+    @property
+    def file_name(self) -> str:
+        """What its file is called, without the suffix: an id."""
+        raise NotImplementedError
+
+    def faults(self) -> Faults:
+        """What in it does not follow from the rest of it, as far as that is quickly told."""
+        raise NotImplementedError
 
 
 class DataRecord(Description):
@@ -165,6 +166,15 @@ class Measurement(StoredRecord):
     seed: int
 
     @property
+    def file_name(self) -> str:
+        """Its id."""
+        return self.id
+
+    def faults(self) -> Faults:
+        """See :func:`measurement_faults`."""
+        return measurement_faults(self)
+
+    @property
     def accuracy(self) -> float:
         """Fraction of images classified as their label."""
         return self.correct / self.n
@@ -173,31 +183,6 @@ class Measurement(StoredRecord):
         """Boolean (n,): the images classified as their label, in the set's order."""
         packed = np.frombuffer(bytes.fromhex(self.verdicts), dtype=np.uint8)
         return np.unpackbits(packed, count=self.n).astype(np.bool_)
-
-
-def measurement_id(target: ModelRecord, **images: str | int) -> str:
-    """The id of an accuracy: of the model, and the ``set`` or the clean ``data`` and ``n``.
-
-    An external model has any scale, which tells among which numbers its own are shown.
-    """
-    external = isinstance(target.recipe, ExternalModel)
-    scale = {"scale": target.recipe.scale} if external else {}
-    return digest({"target": target.key, **scale, **images})
-
-
-def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), as fractions in [0, 1].
-
-    Args:
-        correct: successes, at most ``n``.
-        n: trials, at least 1.
-        z: quantile; 1.96 for 95 %.
-    """
-    share = correct / n
-    scale = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 class TrainingRecord(StoredRecord):
@@ -222,6 +207,15 @@ class TrainingRecord(StoredRecord):
     precision: str = "float32"
     seconds_per_epoch: float
     history: list[dict[str, Any]]
+
+    @property
+    def file_name(self) -> str:
+        """The checkpoint's id and its weights'."""
+        return f"{self.checkpoint}-{self.weights}"
+
+    def faults(self) -> Faults:
+        """See :func:`training_faults`."""
+        return training_faults(self)
 
 
 Record = TypeVar("Record", bound="StoredRecord")
@@ -261,54 +255,6 @@ class Paths:
 def now() -> str:
     """The time in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def check_format(paths: Paths) -> None:
-    """Check that what is stored has this version's format, by one artefact of each kind.
-
-    A damaged one is passed over: who opens it for its content reports that.
-
-    Raises:
-        UserError: it was stored by an older or a newer version. Nothing is changed.
-    """
-    for folder, suffix in (
-        (paths.measurements, "json"),
-        (paths.trainings, "json"),
-        (paths.diagnoses, "json"),
-        (paths.certificates, "json"),
-        (paths.checkpoints, "safetensors"),
-        (paths.embeddings, "safetensors"),
-        (paths.adversarial_sets, "h5"),
-    ):
-        for first in islice(folder.glob(f"[!.]*.{suffix}"), 1):
-            found: object = FORMAT
-            with contextlib.suppress(*DAMAGE):
-                if suffix == "json":
-                    found = json.loads(first.read_bytes()).get("format")
-                elif suffix == "h5":
-                    with h5py.File(first, "r") as file:
-                        found = int(file.attrs["format"]) if "format" in file.attrs else None
-                else:
-                    with safe_open(first, framework="numpy") as file:
-                        found = json.loads(file.metadata()["pclbench"]).get("format")
-            if found != FORMAT:
-                raise other_format(paths.root, found)
-
-
-def other_format(place: Path, found: object) -> UserError:
-    """The error for artefacts of another format than this version reads and writes.
-
-    Args:
-        place: the file or folder.
-        found: the format it says it has; None where none is named.
-    """
-    older = found is None or (isinstance(found, Integral) and found < FORMAT)
-    maker = "pclbench 0.1" if older else "a newer pclbench"
-    return UserError(
-        f"{place} has format {1 if found is None else found}, made by {maker}; this one reads "
-        f"format {FORMAT}.",
-        f"Nothing of it is changed: name another folder with --home NEW, or use {maker} for it.",
-    )
 
 
 def save_measurement(paths: Paths, measurement: Measurement) -> Path:
@@ -351,7 +297,8 @@ def load_trainings(paths: Paths) -> list[TrainingRecord]:
 def save_record(folder: Path, name: str, record: StoredRecord) -> Path:
     """Write a record as ``name.json`` and return the file."""
     path = folder / f"{name}.json"
-    write_bytes(path, (record.model_dump_json(indent=1) + "\n").encode())
+    text = json.dumps(sealed(record.content()), indent=1, ensure_ascii=False)
+    write_bytes(path, f"{text}\n".encode())
     return path
 
 
@@ -376,7 +323,19 @@ def load_records(folder: Path, kind: type[Record]) -> list[Record]:
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """The record of one file.
+    """The record of one file, whose numbers do not contradict each other.
+
+    Raises:
+        UserError: it is no such record, of another format, or it contradicts itself.
+    """
+    record, faults = examine_record(path, kind)
+    for fault in faults:
+        raise UserError(f"{path} is not as it was measured: {fault}.", _CURE)
+    return record
+
+
+def examine_record(path: Path, kind: type[Record]) -> tuple[Record, list[Fault]]:
+    """The record of one file, and what is wrong with what it says: the plainest first.
 
     Raises:
         UserError: it is no such record, or of another format.
@@ -388,7 +347,10 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         raise UserError(f"{what}: {error}.", _CURE) from error
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise other_format(path, content.get("format"))
+    broken = list(unsealed(content))
     try:
-        return kind.model_validate(content)
+        record = kind.model_validate(content)
     except ValidationError as error:
         raise explained(error, what, _CURE) from error
+    name = unequal("the file's name", record.file_name, path.stem)
+    return record, [*record.faults(), *name, *broken]

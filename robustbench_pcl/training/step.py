@@ -16,8 +16,16 @@ from robustbench_pcl.environment import computes_bfloat16
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.models.supervised import Step, SupervisedModel
 from robustbench_pcl.recipe import Recipe, Schedule
-from robustbench_pcl.store.checkpoints import load_arrays, load_description, save_arrays
+from robustbench_pcl.store.checkpoints import (
+    load_arrays,
+    load_description,
+    save_arrays,
+    weights_digest,
+)
 from robustbench_pcl.training.build import arrays_of, other_model
+
+DIGEST = "content_digest"
+"""In a saved state: of its arrays. States that were saved before it was kept have none."""
 
 
 @dataclass
@@ -32,12 +40,14 @@ class RunState:
         momentum: the optimiser of the classifier.
         prototypes: the optimiser of the criterion's own parameters, which has no state.
         history: one entry for each epoch that is done.
+        identity: id of the checkpoint that it becomes.
     """
 
     model: SupervisedModel
     momentum: torch.optim.SGD
     prototypes: torch.optim.SGD | None
     history: list[dict[str, Any]] = field(default_factory=list)
+    identity: str = ""
 
     @property
     def epochs(self) -> int:
@@ -51,15 +61,20 @@ class RunState:
             buffer = self.momentum.state[parameter].get("momentum_buffer")
             if buffer is not None:
                 arrays[f"momentum.{index}"] = buffer.cpu().numpy()
-        save_arrays(path, arrays, {"history": self.history})
+        description = {"checkpoint": self.identity, "history": self.history}
+        save_arrays(path, arrays, {**description, DIGEST: weights_digest(arrays)})
 
     def load(self, path: Path) -> None:
-        """Go back to a saved state.
+        """Go back to a saved state; where that fails, the model is no longer of use.
 
         Raises:
-            UserError: the file is damaged or of another model.
+            UserError: the file is damaged, or the state of another training.
         """
-        arrays = load_arrays(path)
+        description = load_description(path)
+        arrays = load_arrays(path, description.get(DIGEST))
+        history = description.get("history")
+        if history is None or description.get("checkpoint", self.identity) != self.identity:
+            raise _other_run(path)
         weights = {
             name.removeprefix("model."): array
             for name, array in arrays.items()
@@ -72,19 +87,22 @@ class RunState:
         for index, parameter in enumerate(self._parameters()):
             if f"momentum.{index}" in arrays:
                 buffer = torch.from_numpy(arrays[f"momentum.{index}"])
+                if buffer.shape != parameter.shape:
+                    raise _other_run(path)
                 # Laid out as the parameter is: the order of sums decides the last bits.
                 kept = torch.empty_like(parameter, requires_grad=False).copy_(buffer)
                 self.momentum.state[parameter] = {"momentum_buffer": kept}
-        history = load_description(path).get("history")
-        if history is None:
-            raise UserError(
-                f"{path} is not the state of an interrupted training.",
-                "Move it away and run the command again: the training starts anew.",
-            )
         self.history = history
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [value for group in self.momentum.param_groups for value in group["params"]]
+
+
+def _other_run(path: Path) -> UserError:
+    return UserError(
+        f"{path} is not the state of this interrupted training.",
+        "Move it away and run the command again: the training starts anew.",
+    )
 
 
 def optimisers(

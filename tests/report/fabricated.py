@@ -18,13 +18,8 @@ from robustbench_pcl.report.results import Evidence, measurement_frame, training
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import CODES, Check, Competence, Diagnosis, Verdict
 from robustbench_pcl.store.embeddings import Embedding
-from robustbench_pcl.store.records import (
-    DataRecord,
-    Measurement,
-    ModelRecord,
-    TrainingRecord,
-    wilson,
-)
+from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
+from robustbench_pcl.store.rules import wilson
 
 ENVIRONMENT = Environment(
     pclbench="0.2.0",

@@ -25,7 +25,7 @@ from robustbench_pcl.report.model_formats import lines, render_models
 from robustbench_pcl.report.model_report import attacked_models, stored_budgets
 from robustbench_pcl.report.page import full_page
 from robustbench_pcl.report.render import FORMATS
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 OURS, SOFTMAX = make_model("ours"), make_model("softmax")
 PGD, MARGIN, FGSM = make_attack("pgd"), make_attack("pgd", loss="margin"), make_attack("fgsm")
