@@ -11,6 +11,7 @@ from robustbench_pcl.store.rules import (
     MOST_IMAGES,
     Fault,
     Faults,
+    attack_faults,
     model_faults,
     outside,
     unequal,
@@ -144,6 +145,8 @@ class Diagnosis(StoredRecord):
         """Id, code, counts and intervals follow from what was found."""
         for model in (self.target, *self.sources):
             yield from model_faults(model)
+        for attack in (self.attack, *(each.attack for each in self.competence)):
+            yield from attack_faults(attack)
         if self.rule == RULE:
             yield from unequal("id", self._expected_id(), self.id)
         yield from unequal("code", CODES[self.verdict], self.code)

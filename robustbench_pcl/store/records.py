@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, AnyModel, ExternalModel, Recipe
 from robustbench_pcl.store.atomic import write_bytes
-from robustbench_pcl.store.formats import FORMAT, other_format
+from robustbench_pcl.store.formats import FORMAT, LARGEST_RECORD, other_format
+from robustbench_pcl.store.reading import PassedOver, load_each, parse_json, read_bounded
 from robustbench_pcl.store.rules import (
     Fault,
     Faults,
@@ -28,6 +30,7 @@ from robustbench_pcl.store.rules import (
 )
 
 _CURE = "Set it aside, and make again what can be made: pclbench verify --repair"
+_NEWER = "It may be of a newer pclbench: update (pip install --upgrade pclbench), or move it away."
 
 
 class StoredRecord(Description):
@@ -271,13 +274,13 @@ def find_measurement(paths: Paths, identity: str) -> Measurement | None:
     return find_record(paths.measurements, identity, Measurement)
 
 
-def load_measurements(paths: Paths) -> list[Measurement]:
-    """All stored measurements, oldest first.
+def load_measurements(paths: Paths, passed_over: PassedOver | None = None) -> list[Measurement]:
+    """All stored measurements, oldest first (see :func:`load_records`).
 
     Raises:
-        UserError: a file is not a measurement.
+        UserError: a file is not a measurement, and ``passed_over`` is None.
     """
-    return load_records(paths.measurements, Measurement)
+    return load_records(paths.measurements, Measurement, passed_over)
 
 
 def save_training(paths: Paths, record: TrainingRecord) -> Path:
@@ -285,13 +288,13 @@ def save_training(paths: Paths, record: TrainingRecord) -> Path:
     return save_record(paths.trainings, f"{record.checkpoint}-{record.weights}", record)
 
 
-def load_trainings(paths: Paths) -> list[TrainingRecord]:
+def load_trainings(paths: Paths, passed_over: PassedOver | None = None) -> list[TrainingRecord]:
     """All stored training records, oldest first; of one recipe, one for each set of weights.
 
     Raises:
-        UserError: a file is not a training record.
+        UserError: a file is not a training record, and ``passed_over`` is None.
     """
-    return load_records(paths.trainings, TrainingRecord)
+    return load_records(paths.trainings, TrainingRecord, passed_over)
 
 
 def save_record(folder: Path, name: str, record: StoredRecord) -> Path:
@@ -309,24 +312,31 @@ def find_record(folder: Path, name: str, kind: type[Record]) -> Record | None:
         UserError: the file is there but is no such record.
     """
     path = folder / f"{name}.json"
-    return read_record(path, kind) if path.exists() else None
+    return read_record(path, kind) if os.path.lexists(path) else None
 
 
-def load_records(folder: Path, kind: type[Record]) -> list[Record]:
+def load_records(
+    folder: Path, kind: type[Record], passed_over: PassedOver | None = None
+) -> list[Record]:
     """All records of a folder, oldest first.
 
+    Args:
+        folder: of one kind of records.
+        kind: of them.
+        passed_over: is told why a file is left out; None to raise that.
+
     Raises:
-        UserError: a file is no such record.
+        UserError: a file is no such record, and ``passed_over`` is None.
     """
-    records = [read_record(path, kind) for path in sorted(folder.glob("[!.]*.json"))]
-    return sorted(records, key=lambda record: record.created)
+    found = load_each(folder.glob("[!.]*.json"), lambda path: read_record(path, kind), passed_over)
+    return sorted(found, key=lambda record: record.created)
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """The record of one file, whose numbers do not contradict each other.
+    """The record of one file, which may come from anywhere.
 
     Raises:
-        UserError: it is no such record, of another format, or it contradicts itself.
+        UserError: as :func:`examine_record`, or a number contradicts the rest of the record.
     """
     record, faults = examine_record(path, kind)
     for fault in faults:
@@ -338,19 +348,19 @@ def examine_record(path: Path, kind: type[Record]) -> tuple[Record, list[Fault]]
     """The record of one file, and what is wrong with what it says: the plainest first.
 
     Raises:
-        UserError: it is no such record, or of another format.
+        UserError: it is no such record, of another format, no regular file of at most
+            ``LARGEST_RECORD`` bytes, or a link that leads out of the workspace's results.
     """
     what = f"{path} is not a {kind.what}"
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{what}: {error}.", _CURE) from error
+    file = read_bounded(path, LARGEST_RECORD, kind.what, within=path.parent.parent)
+    content = parse_json(file, what, _CURE)
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise other_format(path, content.get("format"))
     broken = list(unsealed(content))
     try:
         record = kind.model_validate(content)
     except ValidationError as error:
-        raise explained(error, what, _CURE) from error
+        unknown = error.errors()[0]["type"] == "extra_forbidden"
+        raise explained(error, what, _NEWER if unknown else _CURE) from error
     name = unequal("the file's name", record.file_name, path.stem)
     return record, [*record.faults(), *name, *broken]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from robustbench_pcl.configuration import Dump, Mode, digest
 from robustbench_pcl.recipe import ExternalModel
+from robustbench_pcl.store.reading import shortened
 
 if TYPE_CHECKING:
     from robustbench_pcl.store.records import Measurement, ModelRecord, TrainingRecord
@@ -41,6 +42,10 @@ class Fault(NamedTuple):
     what: str
     expected: object
     found: object
+
+    def __str__(self) -> str:
+        found, expected = (shortened(str(each), 60) for each in (self.found, self.expected))
+        return f"{self.what}: {found}; expected: {expected}"
 
 
 Faults = Iterator[Fault]
@@ -133,6 +138,12 @@ def model_faults(model: ModelRecord) -> Faults:
         yield from unequal(f"weights of {recipe.name}", recipe.weights, model.weights)
 
 
+def attack_faults(attack: Dump) -> Faults:
+    """An attack has a name, by which it is known."""
+    if not isinstance(attack.get("name"), str):
+        yield Fault("attack", "one with a name", attack)
+
+
 def measurement_faults(record: Measurement) -> Faults:
     """Id, set's id, counts, verdicts, interval, costs and perturbations."""
     n = record.n
@@ -180,6 +191,7 @@ def _id_faults(record: Measurement) -> Faults:
         images = {"set": record.adversarial_set}
     yield from unequal("id", measurement_id(record.target, **images), record.id)
     if record.attack is not None:
+        yield from attack_faults(record.attack)
         described = set_id(
             record.source,
             record.attack,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from math import sqrt
 from typing import Any
 
 from robustbench_pcl.attacks.base import attack_label, norm_of
@@ -19,7 +18,7 @@ from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import CODES, Check, Competence, Diagnosis, Verdict
 from robustbench_pcl.store.embeddings import Embedding
 from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
-from robustbench_pcl.store.rules import wilson
+from robustbench_pcl.store.rules import measurement_id, set_id, wilson
 
 ENVIRONMENT = Environment(
     pclbench="0.2.0",
@@ -94,24 +93,29 @@ def make_measurement(
     target = target or make_model()
     verdicts = changes.pop("right", [index < correct for index in range(n)])
     n, correct = len(verdicts), sum(verdicts)
-    spread = 1.96 * sqrt(correct / n * (1 - correct / n) / n)
     eps = attack.get("eps", 0.5) if attack else 0.0  # C&W has no L-infinity budget
     mode = changes.get("mode", "exact")
-    adversarial_set = attack and digest([attack, source and source.weights, mode])
+    data, seed = make_data(target.recipe.dataset), 0 if attack else target.recipe.seed
+    data, seed = changes.get("data", data), changes.get("seed", seed)
+    images: dict[str, Any] = {"data": data.digest, "n": n}
+    adversarial_set = None
+    if attack:
+        adversarial_set = set_id(source, attack, data.digest, n=n, seed=seed, mode=mode)
+        images = {"set": adversarial_set}
     fields: dict[str, Any] = {
-        "id": digest([target.weights, adversarial_set, n]),
-        "data": make_data(target.recipe.dataset),
+        "id": measurement_id(target, **images),
+        "data": data,
         "adversarial_set": adversarial_set,
         "largest_linf": eps,
-        "interval": (correct / n - spread, correct / n + spread),
+        "interval": wilson(correct, n),
         "verdicts": packed(verdicts),
-        "seconds": 1.0,
-        "forward_passes": n,
-        "backward_passes": n,
-        "seed": 0,
+        "seconds": 1.0 if attack else 0.0,
+        "forward_passes": n if attack else 0,
+        "backward_passes": n if attack else 0,
+        "seed": seed,
         "environment": ENVIRONMENT,
         "created": "2025-01-01T00:00:00+00:00",
-        "correct_8bit": correct,
+        "correct_8bit": None if mode == "early-stop" else correct,
     }
     return Measurement(
         target=target, source=source, attack=attack, n=n, correct=correct, **{**fields, **changes}

@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from robustbench_pcl.store.formats import check_format
 from store_artefacts import KINDS, set_format
 
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.store.formats import check_format
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=str)
 
