@@ -21,7 +21,7 @@ from robustbench_pcl.recipe import AnyModel
 from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.formats import FORMAT, other_format
 from robustbench_pcl.store.records import ModelRecord
-from robustbench_pcl.store.rules import sealed, unsealed
+from robustbench_pcl.store.rules import REPAIR, sealed, unsealed
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -106,10 +106,7 @@ def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[A
 
 def changed(path: Path, how: str) -> UserError:
     """The error for a file that can be read, but is not as it was written."""
-    return UserError(
-        f"{path} was changed after it was made: {how}.",
-        "Set it aside, and make again what can be made: pclbench verify --repair",
-    )
+    return UserError(f"{path} was changed after it was made: {how}.", REPAIR)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

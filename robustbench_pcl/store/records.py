@@ -20,6 +20,7 @@ from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.formats import FORMAT, LARGEST_RECORD, other_format
 from robustbench_pcl.store.reading import PassedOver, load_each, parse_json, read_bounded
 from robustbench_pcl.store.rules import (
+    REPAIR,
     Fault,
     Faults,
     measurement_faults,
@@ -29,7 +30,6 @@ from robustbench_pcl.store.rules import (
     unsealed,
 )
 
-_CURE = "Set it aside, and make again what can be made: pclbench verify --repair"
 _NEWER = "It may be of a newer pclbench: update (pip install --upgrade pclbench), or move it away."
 
 
@@ -340,7 +340,7 @@ def read_record(path: Path, kind: type[Record]) -> Record:
     """
     record, faults = examine_record(path, kind)
     for fault in faults:
-        raise UserError(f"{path} is not as it was measured: {fault}.", _CURE)
+        raise UserError(f"{path} is not as it was measured: {fault}.", REPAIR)
     return record
 
 
@@ -353,7 +353,7 @@ def examine_record(path: Path, kind: type[Record]) -> tuple[Record, list[Fault]]
     """
     what = f"{path} is not a {kind.what}"
     file = read_bounded(path, LARGEST_RECORD, kind.what, within=path.parent.parent)
-    content = parse_json(file, what, _CURE)
+    content = parse_json(file, what, REPAIR)
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise other_format(path, content.get("format"))
     broken = list(unsealed(content))
@@ -361,6 +361,6 @@ def examine_record(path: Path, kind: type[Record]) -> tuple[Record, list[Fault]]
         record = kind.model_validate(content)
     except ValidationError as error:
         unknown = error.errors()[0]["type"] == "extra_forbidden"
-        raise explained(error, what, _NEWER if unknown else _CURE) from error
+        raise explained(error, what, _NEWER if unknown else REPAIR) from error
     name = unequal("the file's name", record.file_name, path.stem)
     return record, [*record.faults(), *name, *broken]

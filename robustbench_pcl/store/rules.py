@@ -18,6 +18,8 @@ from robustbench_pcl.store.reading import shortened
 if TYPE_CHECKING:
     from robustbench_pcl.store.records import Measurement, ModelRecord, TrainingRecord
 
+REPAIR = "Move it away and run the command again, or let that be done: pclbench verify --repair"
+"""What to do about a file that is not as it was written."""
 SEAL = "record_digest"
 """Where a record's file, or the header of arrays, keeps the digest of all else that it says."""
 Z95 = 1.959963984540054

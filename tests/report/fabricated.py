@@ -15,7 +15,14 @@ from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.recipes.load import load_attack, load_recipe
 from robustbench_pcl.report.results import Evidence, measurement_frame, training_frame
 from robustbench_pcl.store.certificates import Certificate
-from robustbench_pcl.store.diagnoses import CODES, Check, Competence, Diagnosis, Verdict
+from robustbench_pcl.store.diagnoses import (
+    CODES,
+    Check,
+    Competence,
+    Diagnosis,
+    Verdict,
+    diagnosis_id,
+)
 from robustbench_pcl.store.embeddings import Embedding
 from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
 from robustbench_pcl.store.rules import measurement_id, set_id, wilson
@@ -60,7 +67,7 @@ def make_recipe(
 def make_model(name: str = "ours", weights: str = "", **changes: Any) -> ModelRecord:
     recipe = make_recipe(name, **changes)
     weights = weights or digest([name, recipe.dataset, recipe.scale, recipe.seed])
-    identity = digest([recipe.identity, recipe.scale])
+    identity = recipe.id(f"{recipe.dataset}-train")
     return ModelRecord(checkpoint=identity, weights=weights, recipe=recipe)
 
 
@@ -128,7 +135,7 @@ def make_training(
     recipe = recipe or make_recipe()
     model = make_model(recipe.name, dataset=recipe.dataset, scale=recipe.scale, seed=recipe.seed)
     fields: dict[str, Any] = {
-        "checkpoint": model.checkpoint,
+        "checkpoint": recipe.id(f"{recipe.dataset}-train"),
         "weights": model.weights,
         "data": make_data(recipe.dataset, digest=f"{recipe.dataset}-train"),
         "seconds_per_epoch": seconds,
@@ -246,9 +253,12 @@ def make_diagnosis(
 ) -> Diagnosis:
     """A diagnosis of PGD on a model: 98 % clean, 68 % under PGD, 1 % under everything."""
     target, attack = target or make_model(), attack or make_attack()
+    data = changes.get("data", make_data(target.recipe.dataset))
+    asked = {"n": 200, "seed": 0, "sources": ()}
+    asked |= {name: changes[name] for name in asked.keys() & changes.keys()}
     fields: dict[str, Any] = {
-        "id": digest([target.key, attack, verdict, sorted(map(str, changes.items()))]),
-        "data": make_data(target.recipe.dataset),
+        "id": diagnosis_id(target, data.digest, attack, **asked),
+        "data": data,
         "label": attack_label(attack),
         "norm": norm_of(attack),
         "eps": attack["eps"],
