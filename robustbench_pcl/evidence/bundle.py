@@ -34,12 +34,12 @@ from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import open_checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
+from robustbench_pcl.store.formats import check_format
 from robustbench_pcl.store.records import (
     Measurement,
     ModelRecord,
     Paths,
     TrainingRecord,
-    check_format,
     find_measurement,
     load_records,
     measurement_id,

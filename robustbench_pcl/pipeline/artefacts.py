@@ -16,7 +16,8 @@ from robustbench_pcl.progress import Progress
 from robustbench_pcl.recipe import AnyModel, ExternalModel
 from robustbench_pcl.store.adversarial_sets import SetSpecification
 from robustbench_pcl.store.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
-from robustbench_pcl.store.records import Paths, check_format
+from robustbench_pcl.store.formats import check_format
+from robustbench_pcl.store.records import Paths
 
 if TYPE_CHECKING:
     import numpy as np
