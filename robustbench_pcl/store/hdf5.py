@@ -29,6 +29,10 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 Attribute = str | bool | int | float | list[float]
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, RuntimeError)
+"""What reading a damaged file raises: it depends on which byte is wrong."""
+VERSION = "earliest"
+"""What h5py calls the version of HDF5 that is read here."""
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MOST_OBJECTS = 32
 """Arrays and attributes of a file, nodes of its group."""
@@ -37,7 +41,7 @@ LARGEST_HEADER = 2**20
 """Bytes that are read of the file's structure at a time."""
 LARGEST_CHUNK = 2**28
 """Bytes of a chunk before it is packed."""
-NUMBERS = {
+NUMBERS: dict[bytes, np.dtype[Any]] = {
     bytes.fromhex("1008000008000000 0000 4000"): np.dtype("<i8"),
     bytes.fromhex("11201f0004000000 0000 2000 1708 0017 7f000000"): np.dtype("<f4"),
     bytes.fromhex("11203f0008000000 0000 4000 340b 0034 ff030000"): np.dtype("<f8"),
@@ -77,7 +81,7 @@ def open_hdf5(path: Path) -> Iterator[Contents]:
     """
     # Not blocking: opening a named pipe waits for somebody to write into it.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    with open(os.open(path, flags), "rb") as file:
+    with os.fdopen(os.open(path, flags), "rb") as file:
         about = os.fstat(file.fileno())
         _require(stat.S_ISREG(about.st_mode), "it is no regular file")
         try:
@@ -358,10 +362,10 @@ def _shape(body: bytes) -> tuple[int, ...]:
 
 def _number(body: bytes) -> np.dtype[Any]:
     """The type of an array's numbers (IV.A.2.d)."""
-    for encoded, dtype in NUMBERS.items():
-        if body.startswith(encoded):
-            return dtype
-    raise ValueError("an array in it is of another type")
+    found = next((dtype for encoded, dtype in NUMBERS.items() if body.startswith(encoded)), None)
+    if found is None:
+        raise ValueError("an array in it is of another type")
+    return found
 
 
 def _filters(body: bytes) -> tuple[int, ...]:
