@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from robustbench_pcl.store.rules import Fault
-
 LONGEST = 100
 """Characters of a value that are shown."""
 
@@ -73,14 +71,11 @@ class Verification:
             self.wrong(file, what, expected, found)
         return holds
 
-    def note(self, file: str, fault: Fault) -> None:
-        """Note what is wrong with a record by itself."""
-        self.wrong(file, *fault)
-
     def wrong(self, file: str, what: str, expected: object, found: object) -> None:
-        """Note a finding."""
-        shown = (printable(value) for value in (file, what, expected, found))
-        self.findings.append(Finding(*shown))
+        """Note a finding, once."""
+        finding = Finding(*(printable(value) for value in (file, what, expected, found)))
+        if finding not in self.findings:
+            self.findings.append(finding)
 
     def skip(self, sentence: str) -> None:
         """Note what cannot be checked and why, once."""

@@ -1,9 +1,11 @@
-"""Records held against themselves and each other: ids, counts, verdicts, intervals, budgets."""
+"""Records held against what their files cannot know: each other, and what they rest on."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,13 +13,19 @@ from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.diagnosis.evidence import MATERIAL
 from robustbench_pcl.evaluation.statistics import LEVEL, mcnemar
 from robustbench_pcl.evidence.findings import Verification
-from robustbench_pcl.evidence.stored import Stored, models_of
+from robustbench_pcl.evidence.stored import FOLDERS, Stored, models_of
+from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.recipe import ExternalModel
 from robustbench_pcl.store.diagnoses import RULE, Diagnosis, Verdict
 from robustbench_pcl.store.records import Measurement
-from robustbench_pcl.store.rules import budget_faults
+from robustbench_pcl.store.rules import budget_faults, model_faults
+from robustbench_pcl.version import __version__
 
-MOST_IMAGES = 10**7
+if TYPE_CHECKING:
+    from robustbench_pcl.models import sources
+else:
+    sources = LazyModule("robustbench_pcl.models.sources")
+
 OF_SET = (
     *("source", "attack", "data", "n", "seed", "mode", "precision", "seconds"),
     *("largest_linf", "largest_l2", "mean_l2", "forward_passes", "backward_passes"),
@@ -28,12 +36,16 @@ OF_SET = (
 def check_records(found: Verification, stored: Stored) -> None:
     """Hold each record against what its file cannot know, and all against each other."""
     for name, measurement in stored.measurements.items():
-        check_attack(found, name, measurement)
+        if found.sound(name):
+            check_attack(found, name, measurement)
     for name, diagnosis in stored.diagnoses.items():
-        check_diagnosis(found, name, diagnosis)
+        if found.sound(name):
+            check_diagnosis(found, name, diagnosis)
     _check_counts(found, stored)
     check_models(found, stored)
     _check_alike(found, stored)
+    check_lineage(found, stored)
+    check_versions(found, stored)
 
 
 def _check_counts(found: Verification, stored: Stored) -> None:
@@ -49,13 +61,8 @@ def check_attack(found: Verification, name: str, record: Measurement) -> None:
     """The images are within the attack's budget, in the norm that the attack has."""
     if record.attack is None:
         return
-    try:
-        norm = norm_of(record.attack)
-    except KeyError:
-        found.wrong(name, "attack", "one with a name", record.attack)
-        return
     sizes = {"linf": record.largest_linf, "l2": record.largest_l2}
-    check_budget(found, name, record.attack, norm, sizes)
+    check_budget(found, name, record.attack, norm_of(record.attack), sizes)
 
 
 def check_budget(
@@ -67,7 +74,7 @@ def check_budget(
 ) -> None:
     """Note where images are beyond the budget; see :func:`budget_faults`."""
     for fault in budget_faults(attack, norm, sizes):
-        found.note(name, fault)
+        found.wrong(name, *fault)
 
 
 def check_diagnosis(found: Verification, name: str, record: Diagnosis) -> None:
@@ -78,7 +85,7 @@ def check_diagnosis(found: Verification, name: str, record: Diagnosis) -> None:
         found.compare(name, "label of a competence", attack_label(each.attack), each.label)
     if record.rule != RULE:
         found.skip(f"Verdicts by rule {record.rule} of diagnoses: this pclbench knows {RULE}.")
-    elif found.sound(name):
+    else:
         possible = possible_verdicts(record)
         fits = record.verdict in possible
         found.require(name, "verdict", fits, " or ".join(possible), record.verdict)
@@ -108,8 +115,8 @@ def check_models(found: Verification, stored: Stored) -> None:
     for name, model in models_of(stored):
         recipe = model.recipe
         if isinstance(recipe, ExternalModel):
-            found.compare(name, f"checkpoint of {recipe.name}", recipe.id(), model.checkpoint)
-            found.compare(name, f"weights of {recipe.name}", recipe.weights, model.weights)
+            for fault in model_faults(model):
+                found.wrong(name, *fault)
         elif model.checkpoint in data:
             expected = recipe.id(data[model.checkpoint])
             found.compare(name, f"checkpoint of {recipe.name}", expected, model.checkpoint)
@@ -126,3 +133,78 @@ def _check_alike(found: Verification, stored: Stored) -> None:
             for what in OF_SET:
                 expected = getattr(other, what)
                 found.compare(name, f"{what} (in {other.id})", expected, getattr(each, what))
+
+
+def check_lineage(found: Verification, stored: Stored) -> None:
+    """Say what is not here of that which the artefacts were made from, or has become another."""
+    models = [each.record for each in stored.checkpoints.values()]
+    here = {(model.checkpoint, model.weights) for model in models}
+    known = {model.checkpoint for model in models}
+    for _, model in models_of(stored):
+        if model.weights and (model.checkpoint, model.weights) not in here:
+            others = ", but others of the same recipe are" if model.checkpoint in known else ""
+            found.skip(f"What {model.recipe.name} answers: its weights are not here{others}.")
+    trained = {(each.checkpoint, each.weights) for each in stored.trainings.values()}
+    data = {each.checkpoint: each.data.digest for each in stored.trainings.values()}
+    for model in models:
+        recipe = model.recipe
+        if isinstance(recipe, ExternalModel):
+            if not found.digest and recipe.folder and not _has_its_code(recipe):
+                found.skip(f"{recipe.name} by its code, which is gone or has changed since.")
+            continue
+        if model.checkpoint in data and (model.checkpoint, model.weights) not in trained:
+            found.skip(f"How {recipe.name} got its weights: the record is of other weights.")
+        start = recipe.start
+        if start and model.checkpoint in data and start.id(data[model.checkpoint]) not in known:
+            found.skip(f"What {recipe.name} was trained from: {start.name} is not here.")
+    _check_images(found, stored)
+    if stored.embeddings:
+        found.skip("Where points of embeddings lie, but for their digests.")
+    if stored.trainings:
+        found.skip("How trainings went, but for their records' digests: that takes training again.")
+    if stored.unsealed:
+        found.skip(
+            f"Seconds, passes and dates of {stored.unsealed} records: they were made before "
+            "records had digests."
+        )
+
+
+def _has_its_code(model: ExternalModel) -> bool:
+    """Whether the code that an external model was brought in with lies where it was; not run."""
+    return sources.code_digest(Path(model.folder), model.files) == model.code
+
+
+def _check_images(found: Verification, stored: Stored) -> None:
+    """Say where the images of this machine are others than those that a number rests on."""
+    for record in stored.judged.values():
+        made_elsewhere = isinstance(record, Measurement) and record.attack and not record.source
+        data = record.data
+        if data.dataset in stored.datasets and not stored.dataset_of(data) and not made_elsewhere:
+            found.skip(
+                f"What rests on images {data.digest} of {data.dataset}: those here are others."
+            )
+    for training in stored.trainings.values():
+        dataset = stored.datasets.get(training.data.dataset)
+        if dataset and dataset.train.digest != training.data.digest:
+            found.skip(
+                f"What {training.recipe.name} was trained on, images {training.data.digest}: those "
+                "here are others."
+            )
+    for embedding in stored.embeddings.values():
+        name = embedding.spec.adversarial_set
+        if name and f"{FOLDERS.adversarial_sets.as_posix()}/{name}.h5" not in stored.sets:
+            found.skip("What embeddings show under attack: their adversarial sets are not here.")
+
+
+def check_versions(found: Verification, stored: Stored) -> None:
+    """Say how much was made by other versions of pclbench."""
+    records = (*stored.judged.values(), *stored.trainings.values())
+    environments = [each.environment for each in records]
+    environments += [each.record.environment for each in stored.embeddings.values()]
+    environments += [each.images.summary.environment for each in stored.sets.values()]
+    for version, count in sorted(Counter(each.pclbench for each in environments).items()):
+        if version != __version__:
+            found.skip(
+                f"Whether pclbench {__version__} would make the same: {count} of "
+                f"{len(environments)} artefacts were made by {version}."
+            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
@@ -102,6 +102,47 @@ def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[A
     if digest is not None and weights_digest(arrays) != digest:
         raise changed(path, "its numbers are not the ones that its header names")
     return arrays
+
+
+def save_state(
+    path: Path, identity: str, arrays: Arrays, history: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the state of a training between two epochs, with the digest of its arrays.
+
+    Args:
+        path: the file.
+        identity: id of the checkpoint that it becomes.
+        arrays: weights and momentum.
+        history: one entry for each epoch that is done.
+    """
+    description = {"checkpoint": identity, "history": history}
+    save_arrays(path, arrays, {**description, "content_digest": weights_digest(arrays)})
+
+
+def load_state(
+    path: Path, identity: str
+) -> tuple[dict[str, np.ndarray[Any, Any]], list[dict[str, Any]]]:
+    """The arrays and the history of a training between two epochs.
+
+    States that were saved before there were digests name no checkpoint and are believed.
+
+    Raises:
+        UserError: the file is damaged, or not the state of that training.
+    """
+    description = load_description(path)
+    arrays = load_arrays(path, description.get("content_digest"))
+    history = description.get("history")
+    if not isinstance(history, list) or description.get("checkpoint", identity) != identity:
+        raise other_training(path)
+    return arrays, history
+
+
+def other_training(path: Path) -> UserError:
+    """The error for a file that is not the state of the training that is to go on."""
+    return UserError(
+        f"{path} is not the state of this interrupted training.",
+        "Move it away and run the command again: the training starts anew.",
+    )
 
 
 def changed(path: Path, how: str) -> UserError:

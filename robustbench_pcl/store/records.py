@@ -7,7 +7,7 @@ import os
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,6 +21,7 @@ from robustbench_pcl.store.formats import FORMAT, LARGEST_RECORD, other_format
 from robustbench_pcl.store.reading import PassedOver, load_each, parse_json, read_bounded
 from robustbench_pcl.store.rules import (
     REPAIR,
+    SEAL,
     Fault,
     Faults,
     measurement_faults,
@@ -332,20 +333,34 @@ def load_records(
     return sorted(found, key=lambda record: record.created)
 
 
+class Examined(NamedTuple, Generic[Record]):
+    """What a file holds, and what is wrong with it.
+
+    Attributes:
+        record: it.
+        faults: what contradicts the rest of it, the plainest first.
+        sealed: whether the file keeps a digest of all that it says; older ones have none.
+    """
+
+    record: Record
+    faults: tuple[Fault, ...]
+    sealed: bool
+
+
 def read_record(path: Path, kind: type[Record]) -> Record:
     """The record of one file, which may come from anywhere.
 
     Raises:
         UserError: as :func:`examine_record`, or a number contradicts the rest of the record.
     """
-    record, faults = examine_record(path, kind)
-    for fault in faults:
+    examined = examine_record(path, kind)
+    for fault in examined.faults:
         raise UserError(f"{path} is not as it was measured: {fault}.", REPAIR)
-    return record
+    return examined.record
 
 
-def examine_record(path: Path, kind: type[Record]) -> tuple[Record, list[Fault]]:
-    """The record of one file, and what is wrong with what it says: the plainest first.
+def examine_record(path: Path, kind: type[Record]) -> Examined[Record]:
+    """The record of one file, and what is wrong with what it says.
 
     Raises:
         UserError: it is no such record, of another format, no regular file of at most
@@ -356,6 +371,7 @@ def examine_record(path: Path, kind: type[Record]) -> tuple[Record, list[Fault]]
     content = parse_json(file, what, REPAIR)
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise other_format(path, content.get("format"))
+    is_sealed = isinstance(content, dict) and SEAL in content
     broken = list(unsealed(content))
     try:
         record = kind.model_validate(content)
@@ -363,4 +379,4 @@ def examine_record(path: Path, kind: type[Record]) -> tuple[Record, list[Fault]]
         unknown = error.errors()[0]["type"] == "extra_forbidden"
         raise explained(error, what, _NEWER if unknown else REPAIR) from error
     name = unequal("the file's name", record.file_name, path.stem)
-    return record, [*record.faults(), *name, *broken]
+    return Examined(record, (*record.faults(), *name, *broken), is_sealed)

@@ -13,19 +13,10 @@ from torch import Tensor
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.defenses.adversarial import with_adversarial_images
 from robustbench_pcl.environment import computes_bfloat16
-from robustbench_pcl.errors import UserError
 from robustbench_pcl.models.supervised import Step, SupervisedModel
 from robustbench_pcl.recipe import Recipe, Schedule
-from robustbench_pcl.store.checkpoints import (
-    load_arrays,
-    load_description,
-    save_arrays,
-    weights_digest,
-)
+from robustbench_pcl.store.checkpoints import load_state, other_training, save_state
 from robustbench_pcl.training.build import arrays_of, other_model
-
-DIGEST = "content_digest"
-"""In a saved state: of its arrays. States that were saved before it was kept have none."""
 
 
 @dataclass
@@ -61,8 +52,7 @@ class RunState:
             buffer = self.momentum.state[parameter].get("momentum_buffer")
             if buffer is not None:
                 arrays[f"momentum.{index}"] = buffer.cpu().numpy()
-        description = {"checkpoint": self.identity, "history": self.history}
-        save_arrays(path, arrays, {**description, DIGEST: weights_digest(arrays)})
+        save_state(path, self.identity, arrays, self.history)
 
     def load(self, path: Path) -> None:
         """Go back to a saved state; where that fails, the model is no longer of use.
@@ -70,11 +60,7 @@ class RunState:
         Raises:
             UserError: the file is damaged, or the state of another training.
         """
-        description = load_description(path)
-        arrays = load_arrays(path, description.get(DIGEST))
-        history = description.get("history")
-        if history is None or description.get("checkpoint", self.identity) != self.identity:
-            raise _other_run(path)
+        arrays, history = load_state(path, self.identity)
         weights = {
             name.removeprefix("model."): array
             for name, array in arrays.items()
@@ -88,7 +74,7 @@ class RunState:
             if f"momentum.{index}" in arrays:
                 buffer = torch.from_numpy(arrays[f"momentum.{index}"])
                 if buffer.shape != parameter.shape:
-                    raise _other_run(path)
+                    raise other_training(path)
                 # Laid out as the parameter is: the order of sums decides the last bits.
                 kept = torch.empty_like(parameter, requires_grad=False).copy_(buffer)
                 self.momentum.state[parameter] = {"momentum_buffer": kept}
@@ -96,13 +82,6 @@ class RunState:
 
     def _parameters(self) -> list[torch.nn.Parameter]:
         return [value for group in self.momentum.param_groups for value in group["params"]]
-
-
-def _other_run(path: Path) -> UserError:
-    return UserError(
-        f"{path} is not the state of this interrupted training.",
-        "Move it away and run the command again: the training starts anew.",
-    )
 
 
 def optimisers(
