@@ -73,11 +73,18 @@ class Verifier:
         Raises:
             UserError: there is no such folder.
         """
+        return self.look_into(folder)[0]
+
+    def look_into(self, folder: Path) -> tuple[Verification, Stored]:
+        """Verify a workspace; what was found, and what could be read.
+
+        Raises:
+            UserError: there is no such folder.
+        """
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}.", "Check --home.")
         found = Verification(folder)
-        self._verify(found, _stored_files(found))
-        return found
+        return found, self._verify(found, _stored_files(found))
 
     def _verify(self, found: Verification, files: Files) -> Stored:
         """Records, weights, sets, and what the weights say of the images."""

@@ -214,16 +214,23 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, recipe: AnyModel, identity: str, arrays: Arrays) -> Checkpoint:
-    """Store a model.
-
-    People read the first part of the file's name; programs read the id and the digest of the
-    weights, so that a recipe that was trained to two sets of weights has two files.
-    """
+    """Store a model."""
     weights = weights_digest(arrays)
     record = ModelRecord(checkpoint=identity, weights=weights, recipe=recipe)
-    name = f"{recipe.dataset}-{recipe.name}-{recipe.scale}-{identity}-{weights}.safetensors"
+    name = checkpoint_name(record)
     save_arrays(folder / name, arrays, record.content())
     return Checkpoint(folder / name, record)
+
+
+def checkpoint_name(model: ModelRecord) -> str:
+    """The name of a model's file.
+
+    People read its first part; programs read the id and the digest of the weights, so that a recipe
+    that was trained to two sets of weights has two files.
+    """
+    recipe = model.recipe
+    first = f"{recipe.dataset}-{recipe.name}-{recipe.scale}"
+    return f"{first}-{model.checkpoint}-{model.weights}.safetensors"
 
 
 def find_checkpoint(folder: Path, identity: str) -> Checkpoint | None:

@@ -16,7 +16,11 @@ from robustbench_pcl.store.rules import wilson
 
 N = 12
 EPS = 0.1
-ALWAYS = ["What attacks leave in diagnoses: pclbench diagnose makes them again."]
+ALWAYS = [
+    "Where points of embeddings lie, but for their digests.",
+    "How trainings went, but for their records' digests: that takes training again.",
+    "What attacks leave in diagnoses: pclbench diagnose makes them again.",
+]
 """What is never checked."""
 
 
