@@ -13,12 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.recipe import Recipe, Schedule
-from robustbench_pcl.store.adversarial_sets import (
-    Draft,
-    SetSpecification,
-    find_set,
-    finish_set,
-)
+from robustbench_pcl.store.adversarial_sets import SetSpecification, find_set
 from robustbench_pcl.store.checkpoints import find_checkpoint, save_checkpoint
 from robustbench_pcl.store.embeddings import (
     EmbeddingSpecification,
@@ -27,7 +22,7 @@ from robustbench_pcl.store.embeddings import (
     load_embeddings,
     save_embedding,
 )
-from robustbench_pcl.store.parts import Part, save_part
+from robustbench_pcl.store.parts import Draft, Part, finish_set, save_part
 from robustbench_pcl.store.records import (
     DataRecord,
     Measurement,
@@ -40,6 +35,7 @@ from robustbench_pcl.store.records import (
     save_measurement,
     save_training,
 )
+from robustbench_pcl.store.rules import measurement_id, wilson
 
 HERE = Environment(
     pclbench="0.2.0",
@@ -77,7 +73,7 @@ EMBEDDING = EmbeddingSpecification(
     seed=0,
 )
 MEASUREMENT = Measurement(
-    id="cccccccccccc",
+    id=measurement_id(MODEL, set=SET.id),
     data=DATA,
     target=MODEL,
     source=MODEL,
@@ -85,11 +81,11 @@ MEASUREMENT = Measurement(
     adversarial_set=SET.id,
     largest_linf=0.1,
     mean_l2=0.4,
-    n=10,
+    n=50,
     correct=3,
     correct_8bit=4,
-    interval=(0.1, 0.6),
-    verdicts="e000",
+    interval=wilson(3, 50),
+    verdicts="e0000000000000",
     seconds=1.5,
     forward_passes=100,
     backward_passes=100,
@@ -98,12 +94,14 @@ MEASUREMENT = Measurement(
     created=now(),
 )
 TRAINING = TrainingRecord(
-    checkpoint=MODEL.checkpoint,
+    checkpoint=OURS.id(DATA.digest),
     weights=MODEL.weights,
     recipe=OURS,
     data=DATA,
     seconds_per_epoch=0.5,
-    history=[{"epoch": 1, "loss": 0.25, "warnings": ["it may run away"]}],
+    history=[
+        {"epoch": epoch, "loss": 0.25, "warnings": ["it may run away"]} for epoch in range(1, 5)
+    ],
     environment=HERE,
     created=now(),
 )

@@ -22,14 +22,12 @@ from robustbench_pcl.store import adversarial_sets
 from robustbench_pcl.store.adversarial_sets import (
     FIELDS,
     TEXTS,
-    Draft,
     SetSpecification,
     copy_set,
     find_set,
-    finish_set,
     open_set,
 )
-from robustbench_pcl.store.parts import load_parts, save_part
+from robustbench_pcl.store.parts import Draft, finish_set, load_parts, save_part
 from robustbench_pcl.store.records import Paths
 
 N = SET.n
@@ -280,11 +278,11 @@ def test_ten_and_10_0_are_one_set(c):
 def test_the_id_is_computed_once(monkeypatch):
     asked, computed = SET.changed(seed=7), []
 
-    def counted(content):
+    def counted(*content, **more):
         computed.append(content)
         return f"id {len(computed)}"
 
-    monkeypatch.setattr(adversarial_sets, "digest", counted)
+    monkeypatch.setattr(adversarial_sets, "set_id", counted)
     assert [asked.id, asked.id, asked.id] == ["id 1"] * 3
 
 
