@@ -22,11 +22,11 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.evidence.bundle import choose
 from robustbench_pcl.evidence.manifest import Selection
 from robustbench_pcl.report.results import load_evidence, results
+from robustbench_pcl.store.certificates import certificate_id
 from robustbench_pcl.store.embeddings import save_embedding
 from robustbench_pcl.store.formats import check_format
-from robustbench_pcl.store.records import Paths, now, save_record, save_training
+from robustbench_pcl.store.records import Paths, now, save_measurement, save_record, save_training
 
-MEASURED = "results/measurements"
 KINDS = {
     "measurements": OF_RECORDS,
     "trainings": OF_RECORDS,
@@ -46,31 +46,35 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Of each kind one file that is named ``bad`` and may be spoilt, and others."""
+    """A folder with some of each kind, and by kind one file in it that may be spoilt."""
     home = tmp_path_factory.mktemp("home")
     paths, ours = Paths(home), make_model("ours")
     pgd, stronger = make_attack("pgd"), make_attack("pgd", steps=40)
-    for name, measurement in (
-        ("good", make_measurement(ours)),
-        ("better", make_measurement(ours, ours, pgd)),
-        ("bad", make_measurement(ours, ours, stronger, correct=300)),
-    ):
-        save_record(paths.measurements, name, measurement)
+    save_measurement(paths, make_measurement(ours))
+    save_measurement(paths, make_measurement(ours, ours, pgd))
     save_training(paths, make_training())
-    save_record(paths.trainings, "bad", make_training(make_recipe(seed=1)))
-    save_record(paths.diagnoses, "bad", make_diagnosis(ours, stronger))
-    save_record(paths.certificates, "bad", make_certificate(ours, [(0.04, None)] * 10))
-    stored = save_embedding(paths.embeddings, EMBEDDING, layout(), HERE, now())
-    stored.path.rename(stored.path.with_name("bad.safetensors"))
-    return home
+    worse = make_measurement(ours, ours, stronger, correct=300)
+    doubted = make_diagnosis(ours, stronger)
+    made = make_certificate(ours, [(0.04, None)] * 10)
+    asked = {"n": made.n, "largest_eps": made.largest_eps}
+    certificate = made.changed(id=certificate_id(ours, made.data.digest, **asked))
+    found = {
+        "measurements": save_measurement(paths, worse),
+        "trainings": save_training(paths, make_training(make_recipe(seed=1))),
+        "diagnoses": save_record(paths.diagnoses, doubted.id, doubted),
+        "certificates": save_record(paths.certificates, certificate.id, certificate),
+        "embeddings": save_embedding(paths.embeddings, EMBEDDING, layout(), HERE, now()).path,
+    }
+    return home, {kind: path.relative_to(home) for kind, path in found.items()}
 
 
 def spoil(whole, folder, kind, name):
-    """A copy of it with one file spoilt, and one without that file."""
+    """A copy of it with one file spoilt, one without that file, and the file."""
+    home, found = whole
     for copy in ("spoilt", "without"):
-        shutil.copytree(whole, folder / copy)
-    (path,) = (folder / "spoilt" / "results" / kind).glob("bad.*")
-    (folder / "without" / path.relative_to(folder / "spoilt")).unlink()
+        shutil.copytree(home, folder / copy)
+    (folder / "without" / found[kind]).unlink()
+    path = folder / "spoilt" / found[kind]
     KINDS[kind][name](path)
     return folder / "spoilt", folder / "without", path
 
