@@ -11,14 +11,16 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from robustbench_pcl.configuration import Description
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.configuration import Description, explained
+from robustbench_pcl.errors import UserError, in_one_line
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.planner import KINDS
 from robustbench_pcl.pipeline.workspace import Workspace
 from robustbench_pcl.plugins import LOADED, load, load_installed
 from robustbench_pcl.progress import Progress, TerminalProgress
 from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.formats import LARGEST_RECORD
+from robustbench_pcl.store.reading import parse_json, read_bounded
 
 
 class TaskFile(Description):
@@ -63,13 +65,12 @@ class TaskFile(Description):
         Raises:
             UserError: there is none, or it is damaged.
         """
+        what, cure = f"Cannot read the task {path}", "Give the command that sent it again."
+        content = parse_json(read_bounded(path, LARGEST_RECORD, "task"), what, cure)
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise UserError(
-                f"Cannot read the task {path} ({str(error).splitlines()[0]}).",
-                "Give the command that sent it again.",
-            ) from error
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise explained(error, what, cure) from error
 
     def write(self, path: Path) -> None:
         """Store it."""
@@ -83,7 +84,13 @@ class TaskFile(Description):
         """
         for module, folder in self.plugins:
             load(module, folder)
-        task = TypeAdapter(KINDS[self.kind]).validate_python(self.task)
+        try:
+            task = TypeAdapter(KINDS[self.kind]).validate_python(self.task)
+        except (KeyError, ValidationError) as error:
+            raise UserError(
+                f"The task is none that this pclbench knows: {in_one_line(error)}.",
+                "Give the command that sent it again.",
+            ) from error
         workspace = Workspace(
             self.folder, device=self.device, data_root=self.data_root, progress=progress
         )

@@ -17,6 +17,7 @@ from robustbench_pcl.attacks import ATTACKS
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.report.worst_case import WORST_CASE
 from robustbench_pcl.store.diagnoses import Verdict
+from robustbench_pcl.store.reading import LARGEST_TOML, read_bounded
 
 Part = Literal["", "low", "high", "n", "verdict"]
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -158,10 +159,9 @@ def read_requirements(path: Path, model: str = "") -> Iterator[Requirement]:
     Raises:
         UserError: it cannot be read, has none, or a line is none.
     """
+    content = read_bounded(path, LARGEST_TOML, "file of requirements")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text: {error}.", "Write it in UTF-8.") from error
     found = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, 1)]
