@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from robustbench_pcl.data import hdf5_worker
 from robustbench_pcl.data.archives import open_zip
 from robustbench_pcl.data.hdf5_worker import MOST_NAMES
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, shortened
 from robustbench_pcl.lazy import torch
 from robustbench_pcl.store.reading import check_file
 
@@ -87,7 +87,7 @@ def open_arrays(path: Path, limit: int) -> Iterator[dict[str, StoredArray]]:
         with reader(path, limit) as arrays:
             yield arrays
     except UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = shortened((str(error).splitlines() or [type(error).__name__])[0], 200)
         raise UserError(f"{path} cannot be read: {reason}.", cure) from error
 
 

@@ -188,7 +188,7 @@ def check_split(
 
 READ_FAILURES = (
     *(OSError, EOFError, ValueError, UserError),
-    *(SyntaxError, RecursionError, MemoryError, tokenize.TokenError),
+    *(SyntaxError, RecursionError, MemoryError, OverflowError, tokenize.TokenError),
 )
 """What reading a damaged cache raises; pydantic's ValidationError is a ValueError."""
 

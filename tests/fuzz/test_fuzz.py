@@ -82,7 +82,7 @@ def test_harm_would_be_noticed(driver, name):
 def test_a_hang_would_be_noticed(tmp_path):
     with Driver(tmp_path, longest=2) as driver:
         assert driver.outcome({"reader": "raises", "seed": ""}) != ""
-        assert driver.outcome({"reader": "sleeps", "seed": ""}) == "no answer in 2 s"
+        assert driver.outcome({"reader": "sleeps", "seed": ""}) == "no answer"
         assert driver.outcome({"reader": "measurement", "seed": ""}) == "data"
 
 
