@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from robustbench_pcl.configuration import Description, explained
-from robustbench_pcl.errors import UserError, in_one_line
+from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.planner import KINDS
 from robustbench_pcl.pipeline.workspace import Workspace
@@ -86,11 +86,11 @@ class TaskFile(Description):
             load(module, folder)
         try:
             task = TypeAdapter(KINDS[self.kind]).validate_python(self.task)
-        except (KeyError, ValidationError) as error:
-            raise UserError(
-                f"The task is none that this pclbench knows: {in_one_line(error)}.",
-                "Give the command that sent it again.",
-            ) from error
+        except KeyError as error:
+            raise unknown_name("kind of task", self.kind, KINDS) from error
+        except ValidationError as error:
+            cure = "Give the command that sent it again."
+            raise explained(error, "The task is none that this pclbench knows", cure) from error
         workspace = Workspace(
             self.folder, device=self.device, data_root=self.data_root, progress=progress
         )

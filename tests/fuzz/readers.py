@@ -178,7 +178,7 @@ datasets = ["digits"]
 base = "ours"
 schedule = { epochs = 3, milestones = [2] }
 at.demo = { width = 0.2 }
-adversarial_training = { attack = "pgd", high = "8/255" }
+adversarial_training = { attack = "pgd", high = "16/255" }
 
 [trajectories.long]
 base = "softmax"
