@@ -127,7 +127,7 @@ def assert_complaint(code, out, err, *expected):
         (ATTACK.replace("cpu", "banana"), "no device 'banana' here"),
         (ATTACK.replace("cpu", "cuda:99"), "no device 'cuda:99' here"),
         ("attack ./missing.safetensors --dataset digits", "Cannot read missing.safetensors"),
-        ("attack model.pt --dataset digits", "Cannot read model.pt: No such file"),
+        ("attack model.pt --dataset digits", "Cannot read model.pt: there is no such file"),
         ("data add digits missing.zip", "missing.zip"),
         ("data verify cifar10", "data add cifar10"),
         ("report --output table.txt", "There is no table to write"),
