@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from robustbench_pcl.attacks.passes import decided
 from robustbench_pcl.attacks.stages import in_hexadecimal
+from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.evaluation.generate import BATCH, judging
@@ -130,7 +131,7 @@ def judge(model: nn.Module, batches: Iterable[Batch]) -> Array:
 def in_8_bits(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same images rounded to 8 bits per channel."""
     for images, labels in batches:
-        yield (images * 255).round() / 255, labels
+        yield pixels((images * 255).round()), labels
 
 
 def _stored(images: AdversarialSet, device: torch.device) -> Iterator[Batch]:
