@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from robustbench_pcl.errors import visible
+
 T = TypeVar("T")
 Advance = Callable[[float, str], None]
 """(units done since the last call, what to show beside the bar) -> None."""
@@ -51,11 +53,12 @@ class TerminalProgress(Progress):
         """A bar that vanishes when done; the outermost one starts and stops the display."""
         note, start = "", time.monotonic()
         outermost = not self._bars.tasks
+        title = visible(title)
         row = self._bars.add_task(title, total=total, note="")
 
         def advance(done: float, words: str) -> None:
             nonlocal note
-            note = words or note
+            note = visible(words) or note
             self._bars.update(row, advance=done, note=note)
 
         try:
@@ -72,7 +75,7 @@ class TerminalProgress(Progress):
 
     def say(self, message: str) -> None:
         """Print the line above any bar."""
-        self._console.print(message, markup=False, soft_wrap=True)
+        self._console.print(visible(message), markup=False, soft_wrap=True)
 
 
 def tracked(items: Iterable[T], title: str, total: int, progress: Progress) -> Iterator[T]:

@@ -68,7 +68,8 @@ FilesOption = Annotated[
     typer.Option(
         "--file",
         "-o",
-        help="Also draw it (.svg, .png), or write a page (.html); may be repeated.",
+        help="Also draw it (.svg, .png, .pdf), or write it (.html, .md, .tex, .csv, .json); may be "
+        "repeated.",
         show_default=False,
     ),
 ]
