@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from robustbench_pcl.configuration import Description
 from robustbench_pcl.environment import has_accelerator
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.interruption import raising
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.planner import KINDS
 from robustbench_pcl.pipeline.runs import write_where
@@ -147,13 +148,12 @@ def serve(folder: Path) -> int:
 
     What one prints goes to its log; when it ended, there is a file that ends in ``.ended``. What is
     no :class:`UserError` ends the process, and so does the end of standard input, whatever is being
-    done: then the process that sent the tasks is gone.
+    done: then the process that sent the tasks is gone. An interrupted training is kept.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # temporary files are removed
     files: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(files,), daemon=True).start()
     opened: Workspaces = {}
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), raising():
         while True:
             path = folder / files.get()
             with path.with_suffix(".log").open("ab") as log:
