@@ -209,6 +209,11 @@ class AdversarialSet:
             raise damaged(self.path, "its pixels do not match their digest")
 
 
+def has_set(folder: Path, identity: str) -> bool:
+    """Whether there is a file of the set with that id; it is not opened."""
+    return (folder / f"{identity}.h5").exists()
+
+
 def find_set(folder: Path, identity: str) -> AdversarialSet | None:
     """The finished set with that id, or None.
 
