@@ -7,14 +7,16 @@ into place. It holds images that have been through one stage of an attack, in an
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, refused
 from robustbench_pcl.store.atomic import replacing
 
 Array = np.ndarray[Any, Any]
@@ -78,10 +80,11 @@ def save_part(folder: Path, identity: str, part: Part) -> Part:
     Raises:
         UserError: the disk does not take it.
     """
-    parts = folder / f"{identity}.parts"
-    number = max((int(path.stem[5:]) for path in _files(parts)), default=-1) + 1
-    path = parts / f"part-{number:06d}.h5"
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with (
+        _reserved(folder / f"{identity}.parts") as path,
+        replacing(path) as temporary,
+        h5py.File(temporary, "w") as file,
+    ):
         for name in (*ROWS, "images"):
             file[name] = getattr(part, name)
         file.attrs["stage"] = part.stage
@@ -115,11 +118,37 @@ def load_parts(folder: Path, identity: str) -> list[Part]:
 
 def damaged(path: Path, why: Exception | str) -> UserError:
     """The error for a set, or a part of one, that cannot be read."""
+    if isinstance(why, OSError) and (error := refused(why, path, "read")):
+        return error  # as its owner left it, who reads it now may not
     reason = (str(why).splitlines() or [type(why).__name__])[0]
     return UserError(
         f"{path} is not a whole adversarial set: {reason}.",
         f"Move it away (mv {path.name} {path.name}.bad) and run the command again to make it.",
     )
+
+
+@contextlib.contextmanager
+def _reserved(parts: Path) -> Iterator[Path]:
+    """The next part's file, empty as yet: another process on the same set takes the one after.
+
+    Raises:
+        UserError: the disk does not take it.
+    """
+    path = parts
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+        for number in count(max((int(file.stem[5:]) for file in _files(parts)), default=-1) + 1):
+            path = parts / f"part-{number:06d}.h5"
+            with contextlib.suppress(FileExistsError):
+                path.touch(exist_ok=False)
+                break
+    except OSError as error:
+        raise refused(error, path, "write") or error from error
+    try:
+        yield path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _files(parts: Path) -> list[Path]:
