@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from robustbench_pcl.configuration import Description
 from robustbench_pcl.environment import has_accelerator
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.interruption import exit_code, raising, said
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.planner import KINDS
 from robustbench_pcl.pipeline.runs import write_where
@@ -142,6 +143,20 @@ def _device(name: str) -> str:
     return "cpu"
 
 
+def alone(path: str) -> int:
+    """Do the task in a file; on SIGTERM, which comes before a time limit, keep what was done.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        with raising():
+            return main(path)
+    except KeyboardInterrupt as interrupt:
+        print(f"pclbench: {said(interrupt)}", file=sys.stderr)
+        return exit_code(interrupt)
+
+
 def serve(folder: Path) -> int:
     """Do the tasks whose files in a folder standard input names, one by one, until it ends.
 
@@ -175,4 +190,4 @@ def _listen(files: queue.SimpleQueue[str]) -> None:
 
 if __name__ == "__main__":
     place = sys.argv[1]
-    sys.exit(serve(Path(place)) if Path(place).is_dir() else main(place))
+    sys.exit(serve(Path(place)) if Path(place).is_dir() else alone(place))

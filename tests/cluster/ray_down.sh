@@ -7,7 +7,7 @@ folder=${1:-${TMPDIR:-/tmp}/pclbench-ray}
 for node in ${2:-second head}; do
     [ -s "$folder/$node.pid" ] || continue
     group=$(cat "$folder/$node.pid")
-    kill -9 -- "-$group" 2>/dev/null || true
+    kill -s KILL -- "-$group" 2>/dev/null || true
     rm -f "$folder/$node.pid"
 done
 [ $# -eq 2 ] || rm -rf "$folder"

@@ -4,7 +4,7 @@
 #   eval "$(tests/cluster/ray_up.sh [FOLDER])"    sets RAY_ADDRESS
 #   tests/cluster/ray_down.sh [FOLDER]
 #
-# Each node writes its process id to FOLDER/head.pid and FOLDER/second.pid. What runs already is left
+# FOLDER has a short name, at most 40 letters: sockets are in it. Each node writes its process id to FOLDER/head.pid and FOLDER/second.pid. What runs already is left
 # alone, so that it can be given again after a node was killed. `ray stop` would stop every Ray of
 # the machine; these scripts stop their own.
 set -eu
@@ -33,6 +33,8 @@ start() { # NODE OPTIONS...: a process group of its own, which its end takes alo
     exit 1
 }
 
-start head --head --port "$port" --include-dashboard false
-start second --address "127.0.0.1:$port"
+# Two addresses, so that who connects is never on the second node, which may be taken away.
+start head --head --port "$port" --node-ip-address 127.0.0.1 --temp-dir "$folder" \
+    --include-dashboard false
+start second --address "127.0.0.1:$port" --node-ip-address 127.0.0.2
 echo "export RAY_ADDRESS=127.0.0.1:$port"
