@@ -142,7 +142,11 @@ def smallest_fooling(
     record, dataset = checkpoint.record, artefacts.dataset(checkpoint.record.recipe.dataset)
     smallest, sets = np.full(n, np.nan), 0
     for images in _stored_sets(artefacts, dataset.test.digest):
-        measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
+        try:
+            measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
+        except UserError as error:
+            artefacts.pass_over(error)
+            continue
         if measured is None:
             continue
         withstood, start = measured.withstood(), 0
@@ -164,7 +168,7 @@ def _stored_sets(artefacts: Artefacts, data: str) -> Iterator[AdversarialSet]:
         try:
             images = open_set(path)
         except UserError as error:
-            artefacts.progress.say(f"Passed over: {error.cause}")
+            artefacts.pass_over(error)
             continue
         if images.spec.data.digest == data:
             yield images
@@ -179,11 +183,10 @@ def _size(images: AdversarialSet, norm: Norm) -> float:
 
 def _is_whole(artefacts: Artefacts, target: ModelRecord, images: AdversarialSet) -> bool:
     """Whether a set's pixels are those that were stored, as far as the model is to see them."""
-    if find_measurement(artefacts.paths, measurement_id(target, set=images.spec.id)):
-        return True
     try:
-        images.verify()
+        if find_measurement(artefacts.paths, measurement_id(target, set=images.spec.id)) is None:
+            images.verify()
     except UserError as error:
-        artefacts.progress.say(f"Passed over: {error.cause}")
+        artefacts.pass_over(error)
         return False
     return True

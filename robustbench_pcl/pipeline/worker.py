@@ -147,7 +147,7 @@ def serve(folder: Path) -> NoReturn:
 
     What one prints goes to its log; when it ended, there is a file that ends in ``.ended``. What is
     no :class:`UserError` ends the process, and so does the end of standard input, whatever is being
-    done: then the process that sent the tasks is gone.
+    done: then the process that sent the tasks is gone. An interrupted training is kept.
     """
     files: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(files,), daemon=True).start()

@@ -21,8 +21,9 @@ import numpy as np
 from robustbench_pcl.configuration import ID_LENGTH, Count, Description, Dump, Mode, digest
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.store.atomic import replacing
+from robustbench_pcl.store.formats import FORMAT, other_format
 from robustbench_pcl.store.parts import UNREADABLE, Part, damaged
-from robustbench_pcl.store.records import FORMAT, DataRecord, ModelRecord, other_format
+from robustbench_pcl.store.records import DataRecord, ModelRecord
 
 Array = np.ndarray[Any, Any]
 CHUNK = 32
