@@ -149,6 +149,7 @@ def carry_out(
     if options and options.dry_run:
         _show_plan(tasks, workspace, options.form)
         return False
+    workspace.clean()
     lacking = missing(tasks, workspace)
     if lacking:
         where = "" if executor.elsewhere else f" on {workspace.device}"  # refused if there is none

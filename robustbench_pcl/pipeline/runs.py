@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
-import platform
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from robustbench_pcl.configuration import explained
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import AnyTask
 from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.claims import Process
+from robustbench_pcl.store.reading import parse_json, read_bounded
 
 State = Literal["waiting", "sent", "running", "done", "failed", "cancelled", "left"]
 FILE, REQUEST = "run.json", "cancel.json"
@@ -30,6 +32,8 @@ EVERYTHING = "*"
 """What a request names that is about the whole run."""
 KEPT = 20
 """Runs whose folders are kept; older ones are removed when a new one begins."""
+LARGEST = 64 * 2**20
+"""Bytes of a record: of 100,000 tasks."""
 WRITE_SECONDS = 1.0
 """The file is at most this old while tasks change, or some times what writing it takes."""
 WRITE_SHARE = 20
@@ -98,9 +102,7 @@ class RunRecord:
         executor: name of it.
         settings: its options.
         command: what was typed, or "".
-        host: the machine that sends the tasks.
-        pid: its process there.
-        born: when that process began, as the system counts; 0 where it does not tell.
+        process: that sends the tasks.
         began: in seconds since 1970.
         ended: the same; None while it runs, and where its process was killed.
         tasks: in the order of the plan.
@@ -109,9 +111,7 @@ class RunRecord:
     executor: str
     settings: dict[str, Any]
     command: str
-    host: str
-    pid: int
-    born: int
+    process: Process
     began: float
     ended: float | None = None
     tasks: list[TaskState] = field(default_factory=list)
@@ -119,11 +119,9 @@ class RunRecord:
     @property
     def alive(self) -> bool | None:
         """Whether its process runs; None if it is another machine's."""
-        if self.ended is not None:
+        if self.ended is not None or self.process.dead:
             return False
-        if self.host != platform.node():
-            return None
-        return is_alive(self.pid) and born(self.pid) == self.born
+        return True if self.process.machine == Process.own().machine else None
 
     def of(self, *states: State) -> list[TaskState]:
         """The tasks in some states."""
@@ -166,9 +164,7 @@ class Run:
             executor=executor,
             settings=dict(settings),
             command=command,
-            host=platform.node(),
-            pid=os.getpid(),
-            born=born(os.getpid()),
+            process=Process.own(),
             began=time.time(),
             tasks=[TaskState(task.key, task.title, since=time.time()) for task in tasks],
         )
@@ -200,7 +196,11 @@ class Run:
     def write(self) -> None:
         """Write the record."""
         start = time.monotonic()
-        content = {**vars(self.record), "tasks": [vars(task) for task in self.record.tasks]}
+        content = {
+            **vars(self.record),
+            "process": vars(self.record.process),
+            "tasks": [vars(task) for task in self.record.tasks],
+        }
         write_bytes(self.folder / FILE, json.dumps(content, indent=1).encode())
         end = time.monotonic()
         self._changed, self._due = False, end + max(WRITE_SECONDS, WRITE_SHARE * (end - start))
@@ -256,12 +256,15 @@ def read_run(folder: Path) -> RunRecord:
         UserError: there is none, or it is damaged.
     """
     path = folder / FILE
+    what, cure = (
+        f"{path} is not a run",
+        f"It only says what ran, and may be removed: rm -r {folder}",
+    )
+    content = parse_json(read_bounded(path, LARGEST, "run", folder), what, cure)
     try:
-        return TypeAdapter(RunRecord).validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        cure = f"It only says what ran; it may be removed: rm -r {folder}"
-        raise UserError(f"Cannot read {path}: {reason}.", cure) from error
+        return TypeAdapter(RunRecord).validate_python(content)
+    except ValidationError as error:
+        raise explained(error, what, cure) from error
 
 
 def stored_runs(runs: Path) -> list[Path]:
@@ -271,8 +274,8 @@ def stored_runs(runs: Path) -> list[Path]:
 
 def read_where(path: Path) -> dict[str, Any]:
     """Where a task runs and since when, as its process wrote it; empty before it did."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_bytes())
+    with contextlib.suppress(UserError):
+        found = parse_json(read_bounded(path, LARGEST, "place"), str(path))
         if isinstance(found, dict):
             return found
     return {}
@@ -280,14 +283,19 @@ def read_where(path: Path) -> dict[str, Any]:
 
 def write_where(path: Path, device: str) -> None:
     """Say which machine does a task, on what, and since when."""
-    content = {"host": platform.node(), "device": device, "began": time.time()}
+    content = {"host": socket.gethostname(), "device": device, "began": time.time()}
     write_bytes(path, json.dumps(content).encode())
 
 
 def read_requests(folder: Path) -> set[str]:
     """The keys of tasks that are to be cancelled."""
-    with contextlib.suppress(OSError, ValueError):
-        return set(map(str, json.loads((folder / REQUEST).read_bytes())))
+    path = folder / REQUEST
+    if not path.exists():
+        return set()
+    with contextlib.suppress(UserError):
+        found = parse_json(read_bounded(path, LARGEST, "request"), str(path))
+        if isinstance(found, list):
+            return {key for key in found if isinstance(key, str)}
     return set()
 
 
@@ -295,25 +303,6 @@ def request(folder: Path, key: str) -> None:
     """Ask the process of a run to cancel a task, or :data:`EVERYTHING`."""
     keys = sorted({*read_requests(folder), key})
     write_bytes(folder / REQUEST, json.dumps(keys).encode())
-
-
-def is_alive(pid: int) -> bool:
-    """Whether there is a process with that number on this machine."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True
-
-
-def born(pid: int) -> int:
-    """When a process began, in the system's ticks; 0 where the system does not tell."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-        return int(told.rpartition(")")[2].split()[19])
-    return 0
 
 
 def _remove_old(runs: Path) -> None:

@@ -6,14 +6,13 @@ those in it that its standard input names, so that Python and torch start once f
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -143,41 +142,24 @@ def _device(name: str) -> str:
     return "cpu"
 
 
-def alone(path: str) -> int:
-    """Do the task in a file; on SIGTERM, which comes before a time limit, keep what was done.
-
-    Returns:
-        The exit code.
-    """
-    try:
-        with raising():
-            return main(path)
-    except KeyboardInterrupt as interrupt:
-        print(f"pclbench: {said(interrupt)}", file=sys.stderr)
-        return exit_code(interrupt)
-
-
-def serve(folder: Path) -> int:
+def serve(folder: Path) -> NoReturn:
     """Do the tasks whose files in a folder standard input names, one by one, until it ends.
 
     What one prints goes to its log; when it ended, there is a file that ends in ``.ended``. What is
     no :class:`UserError` ends the process, and so does the end of standard input, whatever is being
-    done: then the process that sent the tasks is gone.
+    done: then the process that sent the tasks is gone. An interrupted training is kept.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # temporary files are removed
     files: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(files,), daemon=True).start()
     opened: Workspaces = {}
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            path = folder / files.get()
-            with path.with_suffix(".log").open("ab") as log:
-                for stream in (1, 2):
-                    os.dup2(log.fileno(), stream)
-            main(str(path), opened)
-            sys.stdout.flush()
-            path.with_suffix(".ended").touch()
-    return 0
+    while True:
+        path = folder / files.get()
+        with path.with_suffix(".log").open("ab") as log:
+            for stream in (1, 2):
+                os.dup2(log.fileno(), stream)
+        main(str(path), opened)
+        sys.stdout.flush()
+        path.with_suffix(".ended").touch()
 
 
 def _listen(files: queue.SimpleQueue[str]) -> None:
@@ -188,6 +170,20 @@ def _listen(files: queue.SimpleQueue[str]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def begin(place: str) -> int:
+    """Do the task in a file, or those in a folder; the exit code.
+
+    A signal that asks the process to end keeps what was done of the task, as in a command.
+    """
+    try:
+        with raising():
+            if Path(place).is_dir():
+                serve(Path(place))
+            return main(place)
+    except KeyboardInterrupt as interrupt:
+        print(f"pclbench: {said(interrupt)}", file=sys.stderr)
+        return exit_code(interrupt)
+
+
 if __name__ == "__main__":
-    place = sys.argv[1]
-    sys.exit(serve(Path(place)) if Path(place).is_dir() else alone(place))
+    sys.exit(begin(sys.argv[1]))
