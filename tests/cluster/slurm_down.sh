@@ -7,10 +7,6 @@ export SLURM_CONF="$folder/slurm.conf"
 timeout 10 scancel --user="$(id -un)" 2>/dev/null || true
 for daemon in slurmd-one slurmd-two slurmctld slurmdbd mariadb munged; do
     file="$folder/run/$daemon.pid"
-    [ -s "$file" ] || continue
-    process=$(cat "$file")
-    kill "$process" 2>/dev/null || continue
-    for _ in $(seq 40); do kill -0 "$process" 2>/dev/null || break; sleep 0.25; done
-    kill -9 "$process" 2>/dev/null || true
+    [ -s "$file" ] && kill -9 "$(cat "$file")" 2>/dev/null || true # its files are removed, too
 done
 rm -rf "$folder"

@@ -82,7 +82,7 @@ class Slurm(Cluster):
                     f"Slurm did not take a job: {''.join(why)}.",
                     "See docs/cluster.md for what --executor-option sets.",
                 ) from error
-            return _SlurmJob(job, queue)
+            return SlurmJob(job, queue)
 
         yield submit
 
@@ -163,7 +163,7 @@ class Queue:
 
 
 @dataclass
-class _SlurmJob:
+class SlurmJob:
     """A job that sbatch took; without a queue, one of submitit's local ones."""
 
     job: submitit.Job[str]
