@@ -6,9 +6,10 @@ Nothing is imported that the command does not import.
 from __future__ import annotations
 
 import contextlib
-import os
+import io
 import sys
 import time
+from pathlib import Path
 
 from robustbench_pcl.cli.app import app
 
@@ -16,11 +17,10 @@ from robustbench_pcl.cli.app import app
 def main() -> None:
     """Print the seconds and MiB."""
     words = ["run", "--suite", sys.argv[1], "--dry-run", "--device", "cpu", "--home", sys.argv[2]]
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123
-        with contextlib.suppress(SystemExit):
-            app(words)
-    with open("/proc/self/status", encoding="utf-8") as status:  # noqa: PTH123
-        peak = next(line for line in status if line.startswith("VmHWM"))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        app(words)
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    peak = next(line for line in status if line.startswith("VmHWM"))
     print(time.process_time(), int(peak.split()[1]) / 1024)
 
 

@@ -29,6 +29,10 @@ class UserError(Exception):
         return f"{self.cause} {self.cure}"
 
 
+class DamagedSetError(UserError):
+    """An adversarial set, or a part of one, that is not what was once written."""
+
+
 class InvalidInputError(UserError, ValueError):
     """Images, labels or a model that no attack can be made on."""
 
@@ -62,10 +66,6 @@ _SYSTEM = {
         "the file would be larger than this system allows",
         f"Raise the limit (ulimit -f unlimited), or {_ELSEWHERE}",
     ),
-    errno.EACCES: (
-        "this user may not {doing} there",
-        f"Ask its owner for the right (ls -ld shows who that is), or {_ELSEWHERE}",
-    ),
     errno.EISDIR: ("it is a folder", "Name a file."),
     errno.ENOTDIR: ("a part of its path is a file, not a folder", f"Move that, or {_ELSEWHERE}"),
     errno.EEXIST: ("a part of its path is a file, not a folder", f"Move that, or {_ELSEWHERE}"),
@@ -92,14 +92,20 @@ _SYSTEM = {
     errno.ELOOP: ("its links lead in a circle", "Remove the links, or name another file."),
 }
 _SYSTEM |= {
-    errno.EPERM: _SYSTEM[errno.EACCES],
     errno.ENFILE: _SYSTEM[errno.EMFILE],
     errno.EBUSY: _SYSTEM[errno.EAGAIN],
     errno.ETIMEDOUT: _SYSTEM[errno.EIO],
 }
+_MAY_NOT = {
+    "write": (
+        "this user may not write there",
+        f"Ask its owner (ls -ld shows who), or {_ELSEWHERE}",
+    ),
+    "read": ("this user may not read it", "Ask its owner, or make it readable: chmod u+r."),
+}
 _NOT_THERE = {
     "write": ("its folder cannot be made there", f"Check the path, or {_ELSEWHERE}"),
-    "read": ("it is not there", "Check the path."),
+    "read": ("there is no such file", "Check the path."),
 }
 
 
@@ -116,12 +122,13 @@ def refused(
     """
     number = getattr(error, "errno", None)
     known = {**_SYSTEM, errno.ENOENT: _NOT_THERE[doing]}
+    known |= {errno.EACCES: _MAY_NOT[doing], errno.EPERM: _MAY_NOT[doing]}
     if number not in known:
         number = next((each for each in known if os.strerror(each) in str(error)), None)
     if number is None:
         return None
     cause, cure = known[number]
-    return UserError(f"Cannot {doing} {path}: {cause.format(doing=doing)}.", cure)
+    return UserError(f"Cannot {doing} {path}: {cause}.", cure)
 
 
 def in_one_line(error: BaseException) -> str:

@@ -100,18 +100,24 @@ class _Root(_Group):
         try:
             command = super().main(words, **extra)
             with raising():
-                if callable(command):
-                    command = command()
-                if sys.stdout is not None:
-                    sys.stdout.flush()
-        except KeyboardInterrupt as error:
-            print(f"pclbench: {said(error)}\n  Go on: {_typed(words)}", file=sys.stderr)
-            sys.exit(exit_code(error))
+                command = self._carry_out(command, words)
         except (UserError, MISTAKE, OSError) as error:
             sys.exit(_show(error))
         finally:
             gc.set_threshold(*USUAL)
         sys.exit(command if isinstance(command, int) else 0)
+
+    def _carry_out(self, command: Any, words: Sequence[str]) -> Any:
+        """Call a command; one that is interrupted says what is kept, and what to type again."""
+        try:
+            if callable(command):
+                command = command()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            print(f"pclbench: {said(error)}\n  Go on: {_typed(words)}", file=sys.stderr)
+            sys.exit(exit_code(error))
+        return command
 
 
 def _show(error: BaseException) -> int:

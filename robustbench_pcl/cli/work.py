@@ -201,6 +201,7 @@ def carry_out(
     if options and options.dry_run:
         show_plan(chosen, workspace, options.form)
         return None
+    workspace.clean()
     absent = _not_found(chosen, workspace)
     chosen = [task for task in chosen if task.dataset not in absent]
     if options:

@@ -73,7 +73,8 @@ class TaskState:
         title: the task's.
         state: "waiting" for what it needs, "sent", "running", "done", "failed" for good,
             "cancelled", or "left" for another time.
-        attempt: how often it was sent.
+        attempt: how often it was sent, but for its losses.
+        losses: how often the cluster took it away.
         identity: what the executor calls it: a process, a Slurm job, a Ray task.
         host: the machine that it ran on; "" while that is not known.
         device: what computed it.
@@ -86,6 +87,7 @@ class TaskState:
     title: str
     state: State = "waiting"
     attempt: int = 0
+    losses: int = 0
     identity: str = ""
     host: str = ""
     device: str = ""

@@ -6,21 +6,20 @@ those in it that its standard input names, so that Python and torch start once f
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from pydantic import TypeAdapter, ValidationError
 
 from robustbench_pcl.configuration import Description
 from robustbench_pcl.environment import has_accelerator
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.interruption import raising
+from robustbench_pcl.interruption import exit_code, raising, said
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.planner import KINDS
 from robustbench_pcl.pipeline.runs import write_where
@@ -143,7 +142,7 @@ def _device(name: str) -> str:
     return "cpu"
 
 
-def serve(folder: Path) -> int:
+def serve(folder: Path) -> NoReturn:
     """Do the tasks whose files in a folder standard input names, one by one, until it ends.
 
     What one prints goes to its log; when it ended, there is a file that ends in ``.ended``. What is
@@ -153,16 +152,14 @@ def serve(folder: Path) -> int:
     files: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(files,), daemon=True).start()
     opened: Workspaces = {}
-    with contextlib.suppress(KeyboardInterrupt), raising():
-        while True:
-            path = folder / files.get()
-            with path.with_suffix(".log").open("ab") as log:
-                for stream in (1, 2):
-                    os.dup2(log.fileno(), stream)
-            main(str(path), opened)
-            sys.stdout.flush()
-            path.with_suffix(".ended").touch()
-    return 0
+    while True:
+        path = folder / files.get()
+        with path.with_suffix(".log").open("ab") as log:
+            for stream in (1, 2):
+                os.dup2(log.fileno(), stream)
+        main(str(path), opened)
+        sys.stdout.flush()
+        path.with_suffix(".ended").touch()
 
 
 def _listen(files: queue.SimpleQueue[str]) -> None:
@@ -173,6 +170,20 @@ def _listen(files: queue.SimpleQueue[str]) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def begin(place: str) -> int:
+    """Do the task in a file, or those in a folder; the exit code.
+
+    A signal that asks the process to end keeps what was done of the task, as in a command.
+    """
+    try:
+        with raising():
+            if Path(place).is_dir():
+                serve(Path(place))
+            return main(place)
+    except KeyboardInterrupt as interrupt:
+        print(f"pclbench: {said(interrupt)}", file=sys.stderr)
+        return exit_code(interrupt)
+
+
 if __name__ == "__main__":
-    place = sys.argv[1]
-    sys.exit(serve(Path(place)) if Path(place).is_dir() else main(place))
+    sys.exit(begin(sys.argv[1]))

@@ -235,6 +235,8 @@ def _remove(claim: Path, seen: str) -> None:
     """
     content = seen.rpartition("\n")[2]
     aside = claim.with_name(f".{claim.name}-new-{Process.own().token}")
+    if _look(claim).rpartition("\n")[2] != content:
+        return
     with contextlib.suppress(OSError):
         claim.rename(aside)
         if _look(aside).rpartition("\n")[2] != content:

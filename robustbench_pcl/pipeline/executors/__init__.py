@@ -181,8 +181,12 @@ class Cluster(Executor):
         return ["sh", "-c", logged, str(file.with_suffix(".log")), "env", threads, *worker]
 
 
-WORKER = (sys.executable, "-u", "-m", "robustbench_pcl.pipeline.worker")
-"""The command that does the task in a file, or one task after another."""
+WORKER = (sys.executable, "-P", "-u", "-m", "robustbench_pcl.pipeline.worker")
+"""The command that does the task in a file, or one task after another.
+
+``-P``: nothing is imported from the folder where the command was typed, where a ``torch.py`` or a
+``json.py`` may lie.
+"""
 EXECUTORS: Family[type[Executor]] = Family(
     "executor",
     {
