@@ -47,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 raises either of them
         raise refused(error, path, "write") or error from error
     finally:
         if temporary is not None:
