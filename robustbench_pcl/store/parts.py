@@ -132,8 +132,8 @@ def save_part(folder: Path, identity: str, part: Part) -> Part:
     own = parts / f"{Process.own().token}.h5"
     with replacing(own) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
         for name, kind in ROWS.items():
-            file.create_dataset(name, data=getattr(part, name), dtype=kind)
-        file.create_dataset("images", data=part.images, dtype="f4")
+            file[name] = getattr(part, name).astype(kind)
+        file["images"] = part.images.astype("<f4")
         file.attrs["stage"] = part.stage
         file.attrs["precision"] = np.bytes_(part.precision)
         file.attrs["cost"] = [float(getattr(part, name)) for name in COSTS]
