@@ -42,6 +42,7 @@ from robustbench_pcl.store.records import (
     save_measurement,
     save_training,
 )
+from robustbench_pcl.store.rules import measurement_id, wilson
 
 HERE = Environment(
     pclbench="0.2.0",
@@ -79,7 +80,7 @@ EMBEDDING = EmbeddingSpecification(
     seed=0,
 )
 MEASUREMENT = Measurement(
-    id="cccccccccccc",
+    id=measurement_id(MODEL, set=SET.id),
     data=DATA,
     target=MODEL,
     source=MODEL,
@@ -87,11 +88,11 @@ MEASUREMENT = Measurement(
     adversarial_set=SET.id,
     largest_linf=0.1,
     mean_l2=0.4,
-    n=10,
+    n=50,
     correct=3,
     correct_8bit=4,
-    interval=(0.1, 0.6),
-    verdicts="e000",
+    interval=wilson(3, 50),
+    verdicts="e0000000000000",
     seconds=1.5,
     forward_passes=100,
     backward_passes=100,
@@ -100,12 +101,14 @@ MEASUREMENT = Measurement(
     created=now(),
 )
 TRAINING = TrainingRecord(
-    checkpoint=MODEL.checkpoint,
+    checkpoint=OURS.id(DATA.digest),
     weights=MODEL.weights,
     recipe=OURS,
     data=DATA,
     seconds_per_epoch=0.5,
-    history=[{"epoch": 1, "loss": 0.25, "warnings": ["it may run away"]}],
+    history=[
+        {"epoch": epoch, "loss": 0.25, "warnings": ["it may run away"]} for epoch in range(1, 5)
+    ],
     environment=HERE,
     created=now(),
 )

@@ -281,11 +281,11 @@ def test_ten_and_10_0_are_one_set(c):
 def test_the_id_is_computed_once(monkeypatch):
     asked, computed = SET.changed(seed=7), []
 
-    def counted(content):
+    def counted(*content, **more):
         computed.append(content)
         return f"id {len(computed)}"
 
-    monkeypatch.setattr(adversarial_sets, "digest", counted)
+    monkeypatch.setattr(adversarial_sets, "set_id", counted)
     assert [asked.id, asked.id, asked.id] == ["id 1"] * 3
 
 
