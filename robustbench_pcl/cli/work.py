@@ -190,7 +190,7 @@ def carry_out(
     """
     from robustbench_pcl.pipeline.executors import Local
     from robustbench_pcl.pipeline.planner import missing, select
-    from robustbench_pcl.pipeline.runs import Terms
+    from robustbench_pcl.pipeline.runs import Terms, tidy
     from robustbench_pcl.progress import read_duration
     from robustbench_pcl.store.atomic import require_writable
 
@@ -202,6 +202,7 @@ def carry_out(
         show_plan(chosen, workspace, options.form)
         return None
     workspace.clean()
+    tidy(workspace.paths.jobs)
     absent = _not_found(chosen, workspace)
     chosen = [task for task in chosen if task.dataset not in absent]
     if options:

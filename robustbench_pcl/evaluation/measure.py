@@ -19,13 +19,8 @@ from robustbench_pcl.evaluation.checked import check_set, checked_batches
 from robustbench_pcl.evaluation.generate import BATCH, judging
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.reading import damaged
-from robustbench_pcl.store.records import (
-    MARGIN_PERCENTILES,
-    Measurement,
-    ModelRecord,
-    now,
-    wilson,
-)
+from robustbench_pcl.store.records import Measurement, ModelRecord, now
+from robustbench_pcl.store.rules import MARGIN_PERCENTILES, wilson
 
 Array = np.ndarray[Any, Any]
 

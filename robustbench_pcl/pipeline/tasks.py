@@ -42,9 +42,9 @@ from robustbench_pcl.store.records import (
     Measurement,
     find_measurement,
     has_measurement,
-    measurement_id,
     save_measurement,
 )
+from robustbench_pcl.store.rules import measurement_id
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import generate, measure
