@@ -2,7 +2,6 @@
 
 import gc
 import math
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ import typer
 from robustbench_pcl.cli.choices import Format, executor_names, offered
 from robustbench_pcl.cli.jobs import summarise
 from robustbench_pcl.cli.options import FormatOption, Place, read_settings
-from robustbench_pcl.cli.output import say
+from robustbench_pcl.cli.output import say, typed
 from robustbench_pcl.cli.plan import announced, show_plan
 from robustbench_pcl.errors import UserError, unknown_name
 
@@ -214,7 +213,7 @@ def carry_out(
         work = announced(lacking, chosen, workspace, executor, where)
         _keep_what_is_imported()
         terms = Terms(
-            command=shlex.join(["pclbench", *sys.argv[1:]]),
+            command=typed(sys.argv[1:]),
             keep_going=bool(options and options.keep_going),
             until=time.monotonic() + limit,
             ended=lambda run: summarise(run, workspace, limited),
