@@ -18,16 +18,14 @@ from robustbench_pcl.cli.exchange import measure_imported
 from robustbench_pcl.cli.options import (
     Attacks,
     DatasetArgument,
-    FormatOption,
     Models,
-    Place,
     Seeds,
     SetOption,
     read_layers,
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
-from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
+from robustbench_pcl.cli.work import Shortcuts, Tasks, Work, carry_out
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
@@ -40,7 +38,7 @@ STRONGEST = "strongest"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Place, Seeds):
+class Train(Tasks, Seeds):
     """Train one recipe; what it starts from is trained first.
 
     A training that was interrupted goes on where it was, a finished one is found and not repeated.
@@ -87,7 +85,6 @@ class Train(Place, Seeds):
         Precision | None,
         typer.Option(help="How it computes.", show_default="the scale's"),
     ] = None
-    form: FormatOption = Format.text
 
     def __call__(self) -> None:
         """Train it with each seed, and print its clean accuracy and where it lies."""
@@ -95,12 +92,17 @@ class Train(Place, Seeds):
 
         recipes = [self._recipe(seed) for seed in self.seeds]
         workspace = self.workspace()
-        if any(workspace.find(tasks.Train(recipe)) is None for recipe in recipes):
+        if not self.dry_run and any(
+            workspace.find(tasks.Train(recipe)) is None for recipe in recipes
+        ):
             from robustbench_pcl.training.build import build_model
 
             build_model(recipes[0])  # layers that it lacks are refused before hours of work
         wanted = [task(recipe) for recipe in recipes for task in (tasks.Train, tasks.Measure)]
-        carry_out(wanted, workspace)
+        done = carry_out(wanted, workspace, self)
+        if done is None:
+            return
+        recipes = [recipe for recipe in recipes if done.of([tasks.Measure(recipe)])]
         rows: list[dict[str, object]] = []
         for recipe in recipes:
             checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
@@ -120,6 +122,7 @@ class Train(Place, Seeds):
         print_rows(rows, self.form)
         for recipe in recipes:
             say(f"Stored in {workspace.train(recipe).path}")
+        done.settle()
 
     def _recipe(self, seed: int) -> "Recipe":
         from robustbench_pcl.recipes.load import trained_with
@@ -187,19 +190,24 @@ class Attack(Work, Shortcuts, Models, Attacks):
                 for recipe, attack in attacks
                 if recipe is model
             ]
-        check_external(tasks, workspace, self)
-        if carry_out(tasks, workspace, self):
-            cases = [
-                workspace.worst_case(recipe, attack.dump()["eps"], attack.norm, images=self.images)
-                for recipe, attack in attacks
-                if attack.name == STRONGEST
-            ]
-            print_measurements([workspace.make(task) for task in tasks], self.form, cases)
-            said: dict[str, list[str]] = {}
-            for recipe, attack in attacks:
+        done = carry_out(tasks, workspace, self)
+        if done is None:
+            return
+        measured = done.of(tasks)
+        known = [(task.target, task.attack) for task in measured]
+        cases = [
+            workspace.worst_case(recipe, attack.dump()["eps"], attack.norm, images=self.images)
+            for recipe, attack in known
+            if attack is not None and attack.name == STRONGEST and (recipe, None) in known
+        ]
+        print_measurements([workspace.make(task) for task in measured], self.form, cases)
+        said: dict[str, list[str]] = {}
+        for recipe, attack in known:
+            if attack is not None:
                 said.setdefault(_where_it_counts(recipe, attack), []).append(attack.label)
-            for where, labels in said.items():
-                say(f"{'; '.join(labels)}: {where}")
+        for where, labels in said.items():
+            say(f"{'; '.join(labels)}: {where}")
+        done.settle()
 
 
 def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
@@ -269,11 +277,12 @@ class Transfer(Work, Shortcuts, Models, Attacks):
                 for source, attack in self.attacks(sources)
                 for target in targets
             ]
-        check_external(tasks, workspace, self)
-        if not carry_out(tasks, workspace, self):
+        done = carry_out(tasks, workspace, self)
+        if done is None:
             return
-        measurements = [workspace.make(task) for task in tasks]
-        if self.form is Format.text and len(tasks) > 1:
+        measurements = [workspace.make(task) for task in done.of(tasks)]
+        if self.form is Format.text and len(measurements) > 1:
             print_matrices(measurements)
         else:
             print_measurements(measurements, self.form)
+        done.settle()

@@ -19,22 +19,19 @@ from robustbench_pcl.certificates.network import NotSupportedError
 from robustbench_pcl.certificates.radii import CHUNK, Certifier
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.checked import Array, CheckedSet
 from robustbench_pcl.evaluation.generate import BATCH, judging
-from robustbench_pcl.evaluation.measure import in_8_bits
+from robustbench_pcl.evaluation.measure import NEAR, in_8_bits, too_near
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.stored import Stored
-from robustbench_pcl.evidence.strangers import Array, CheckedSet
 from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import MARGIN_PERCENTILES, Measurement, ModelRecord
+from robustbench_pcl.store.records import Measurement, ModelRecord
+from robustbench_pcl.store.rules import MARGIN_PERCENTILES
 from robustbench_pcl.training import build
-
-NEAR = 1e-3
-"""Two largest logits so near to each other, as a share of the range of an image's logits, may
-change places on another device: convolutions in TF32 have errors of that size."""
 
 ROUNDING = 1e-6
 """Share of a certified radius that another processor's rounding may cost."""
@@ -97,8 +94,7 @@ class Models:
     def _restored(self, record: ModelRecord) -> nn.Module | None:
         name, checkpoint = self._files.get((record.checkpoint, record.weights), ("", None))
         recipe = record.recipe
-        if checkpoint is None:
-            self.found.skip(f"What {recipe.name} answers: its weights are not here.")
+        if checkpoint is None:  # said with the lineage
             return None
         if not isinstance(recipe, Recipe):
             self.found.skip(f"What {recipe.name} answers: it needs code of its own, not run here.")
@@ -156,7 +152,7 @@ class Again:
         if model is None:
             return
         if self.sample.share < 1:
-            self.found.skip("Clean accuracies in diagnoses, which take all images: --sample 100%.")
+            self.found.skip("Clean accuracies in diagnoses, which take all images: --data 100%.")
             return
         pixels, labels = _clean(dataset, np.arange(diagnosis.n))
         again = self._answers(model, pixels, labels)
@@ -195,7 +191,7 @@ class Again:
         if again is None or not measurement.margins:
             return
         if len(rows) < measurement.n:
-            self.found.skip("Percentiles of margins, which take all images: --sample 100%.")
+            self.found.skip("Percentiles of margins, which take all images: --data 100%.")
             return
         margins = np.percentile(again.margins, MARGIN_PERCENTILES)
         differ = np.abs(margins - measurement.margins).max()
@@ -217,9 +213,7 @@ class Again:
         if measurement.correct_8bit is None:
             return
         if len(rows) < measurement.n:
-            self.found.skip(
-                "Counts after rounding to 8 bits: that takes all images, --sample 100%."
-            )
+            self.found.skip("Counts after rounding to 8 bits: that takes all images, --data 100%.")
             return
         rounded, _ = next(in_8_bits([(torch.from_numpy(pixels), torch.from_numpy(labels))]))
         again = self._answers(model, rounded.numpy(), labels)
@@ -254,10 +248,8 @@ class Again:
                 found.append(target.logits(batch.to(self.device)).cpu())
         self.found.checked["images classified again"] += len(images)
         logits = torch.cat(found)
-        best, widths = logits.topk(2, dim=1).values, spread(logits)
-        near = best[:, 0] - best[:, 1] <= NEAR * widths
         margins = -logit_margin(logits.double(), expected)
-        answers = (decided(logits), near, margins, widths.double())
+        answers = (decided(logits), too_near(logits), margins, spread(logits).double())
         return Answers(*(each.numpy() for each in answers))
 
     def _note(self, name: str, what: str, rows: Array, differ: Array, again: Answers) -> None:

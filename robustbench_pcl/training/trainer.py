@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.models.supervised import SupervisedModel
 from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.store.atomic import set_aside
 from robustbench_pcl.training.build import build_model
 from robustbench_pcl.training.step import (
     RunState,
@@ -68,7 +70,7 @@ class Run:
             The final state; its model is on the device, in eval mode.
 
         Raises:
-            UserError: the loss became infinite, or the saved state is damaged.
+            UserError: the loss became infinite.
         """
         split = DeviceSplit(self.dataset.train, self.device, self.recipe.train_images)
         state = self._begin(split, start)
@@ -77,16 +79,15 @@ class Run:
         title = f"train {self.recipe.name} on {self.recipe.dataset}"
         with self.progress.task(title, epochs * len(split)) as advance:
             advance(state.epochs * len(split), "")
-            saved = time.monotonic()
-            while state.epochs < epochs:
-                entry = self._epoch(state, split, update, advance)
-                for words in entry["warnings"]:
-                    self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
-                state.history.append(entry)
-                self._show(state.model.eval(), state.epochs)
-                if time.monotonic() - saved > self.save_seconds and state.epochs < epochs:
-                    state.save(self.partial)
-                    saved = time.monotonic()
+            with self._keeping(state) as save:
+                while state.epochs < epochs:
+                    entry = self._epoch(state, split, update, advance)
+                    for words in entry["warnings"]:
+                        self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
+                    state.history.append(entry)
+                    self._show(state.model.eval(), state.epochs)
+                    if state.epochs < epochs:
+                        save()
             if state.model.criterion.calibrates:
                 state.model.criterion.calibrate(*features_of(state.model, split, len(split)))
         state.model.trained.fill_(1)
@@ -94,12 +95,20 @@ class Run:
 
     def _begin(self, split: DeviceSplit, start: SupervisedModel | None) -> RunState:
         """The saved state, or one before the first epoch."""
-        model = build_model(self.recipe, self.dataset.mean, self.dataset.std, self.device)
-        state = RunState(model, *optimisers(model, self.recipe.schedule))
         if self.partial.exists():
-            state.load(self.partial)
-            self.progress.say(f"resuming {self.recipe.name} after epoch {state.epochs}")
-            return state
+            state = self._fresh()
+            try:
+                state.load(self.partial)
+            except UserError as error:
+                aside = set_aside(self.partial)
+                self.progress.say(
+                    f"{error.cause} {self.recipe.name} is trained anew; the file is now {aside}."
+                )
+            else:
+                self.progress.say(f"resuming {self.recipe.name} after epoch {state.epochs}")
+                return state
+        state = self._fresh()
+        model = state.model
         if start is not None:
             # Auxiliary branches are new; everything else continues.
             model.classifier.load_state_dict(start.classifier.state_dict(), strict=False)
@@ -109,6 +118,37 @@ class Run:
             model.criterion.initialise(*features_of(model, split, INITIAL_FEATURES))
         self._show(model, 0)
         return state
+
+    @contextlib.contextmanager
+    def _keeping(self, state: RunState) -> Iterator[Callable[[], None]]:
+        """Gives what is to be called after an epoch; an interruption keeps what was done by then.
+
+        An epoch that is interrupted is begun anew: where it was in the data is not kept.
+        """
+        saved, unsaved, epochs = time.monotonic(), None, state.epochs
+
+        def save() -> None:
+            nonlocal saved, unsaved, epochs
+            unsaved, epochs = state.kept(), state.epochs
+            if time.monotonic() - saved > self.save_seconds:
+                unsaved(self.partial)
+                saved, unsaved = time.monotonic(), None
+
+        try:
+            yield save
+        except KeyboardInterrupt as interrupt:
+            if unsaved is not None:
+                unsaved(self.partial)
+            of = f"{epochs} of {self.recipe.schedule.epochs}"
+            kept = f"is kept after epoch {of}" if epochs else "begins anew, with its first epoch"
+            interrupt.add_note(f"{self.recipe.name} {kept}")
+            raise
+
+    def _fresh(self) -> RunState:
+        """A state whose weights are those of the recipe's seed."""
+        model = build_model(self.recipe, self.dataset.mean, self.dataset.std, self.device)
+        identity = self.recipe.id(self.dataset.train.digest)
+        return RunState(model, *optimisers(model, self.recipe.schedule), identity=identity)
 
     def _show(self, model: SupervisedModel, epochs: int) -> None:
         if self.after_epoch is not None:

@@ -11,7 +11,8 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation import generate, measure
 from robustbench_pcl.evaluation.generate import clean_answers
 from robustbench_pcl.evaluation.measure import in_8_bits, judge
-from robustbench_pcl.store.records import MARGIN_PERCENTILES, load_measurements, wilson
+from robustbench_pcl.store.records import load_measurements
+from robustbench_pcl.store.rules import MARGIN_PERCENTILES, wilson
 
 N = 45
 PGD_01 = PGD(eps=0.1)
