@@ -58,9 +58,19 @@ def current_environment(device: Device) -> Environment:
 def pick_device(name: str = "auto") -> Device:
     """The device with that name; "auto" takes the accelerator if there is one.
 
+    Verdicts are float32's on every device: cuDNN is told to keep all of its bits, of which it
+    would drop 13 of 23 in convolutions.
+
     Raises:
         UserError: there is no such device here.
     """
+    device = _find_device(name)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def _find_device(name: str) -> Device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

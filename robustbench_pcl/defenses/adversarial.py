@@ -189,7 +189,7 @@ def adversarial_images(
         model: in train mode; left in it.
         images: float (N, C, H, W) in [0, 1].
         goal: what to do to each.
-        eps: (N, 1, 1, 1), budgets in pixels of [0, 1].
+        eps: (N, 1, 1, 1), budgets in pixels of [0, 1], on any device.
         generator: on the CPU, for random starts.
     """
     # The fast model computes as the model itself is being trained.
@@ -200,7 +200,8 @@ def adversarial_images(
     seeds = draw_seeds(len(images), generator).to(images.device)
     copies = _COPIES.setdefault(model, {})
     with TargetModel(model, shortcuts, copies=copies) as target:
-        return attack.perturb(target, images, replace(goal, eps=eps.flatten()), seeds)
+        budgets = eps.flatten().to(images.device)
+        return attack.perturb(target, images, replace(goal, eps=budgets), seeds)
 
 
 def answers(model: SupervisedModel, images: Tensor) -> Tensor:

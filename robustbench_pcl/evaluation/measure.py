@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robustbench_pcl.attacks.checks import spread
 from robustbench_pcl.attacks.passes import decided
 from robustbench_pcl.attacks.stages import in_hexadecimal
+from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.evaluation.checked import check_set, checked_batches
@@ -175,7 +176,7 @@ def too_near(logits: Tensor) -> Tensor:
 def in_8_bits(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same images rounded to 8 bits per channel."""
     for images, labels in batches:
-        yield (images * 255).round() / 255, labels
+        yield pixels((images * 255).round()), labels
 
 
 def _on(device: torch.device, batches: Iterable[tuple[Array, Array]]) -> Iterator[Batch]:

@@ -149,7 +149,11 @@ def smallest_fooling(
     record, dataset = checkpoint.record, artefacts.dataset(checkpoint.record.recipe.dataset)
     smallest, sets = np.full(n, np.nan), 0
     for images in _stored_sets(artefacts, dataset.test.digest):
-        measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
+        try:
+            measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
+        except UserError as error:
+            artefacts.pass_over(error)
+            continue
         if measured is None:
             continue
         with _passed_over(artefacts):
@@ -193,4 +197,4 @@ def _passed_over(artefacts: Artefacts, kind: type[UserError] = DamagedSetError) 
     try:
         yield
     except kind as error:
-        artefacts.progress.say(f"Passed over: {error.cause}")
+        artefacts.pass_over(error)

@@ -13,6 +13,7 @@ import math
 import os
 import stat
 import tomllib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -105,6 +106,11 @@ def load_each(
                 raise
             passed_over(error)
     return found
+
+
+def warn(error: UserError) -> None:
+    """Say as a warning why a file is left out: for notebooks."""
+    warnings.warn(f"Left out: {error}", stacklevel=2)
 
 
 def check_file(path: Path, most_bytes: int, what: str, within: Path | None = None) -> None:
