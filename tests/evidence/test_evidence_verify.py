@@ -41,6 +41,8 @@ def test_a_workspace_is_verified_by_the_same_code(evidence_home, verifier):
     assert found.findings == []
     assert found.unchecked == ALWAYS
     assert found.checked["adversarial sets"] == 4
+    assert found.checked["interrupted trainings"] == 1
+    assert found.checked["parts of adversarial sets"] == 1
     assert found.checked["files"] == 0
     with pytest.raises(UserError, match="no folder"):
         verifier.workspace(evidence_home / "nowhere")
