@@ -157,6 +157,24 @@ def bring_back(folder: Path) -> None:
             raise
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; a part of a folder is never seen.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path.rename(path.with_name(f".{path.name}-old-{uuid.uuid4().hex}")))
+        else:
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # another process removed it first
+    except OSError as error:
+        cure = "Check who owns it and its disk; what is left is whole."
+        raise UserError(f"Cannot remove {path}: {error.strerror}.", cure) from error
+
+
 def _remove_if_stale(path: Path) -> None:
     """Remove what a killed process left of an earlier write."""
     with contextlib.suppress(OSError):  # another process may be doing the same
