@@ -26,6 +26,10 @@ class UserError(Exception):
         return f"{self.cause} {self.cure}"
 
 
+class DamagedSetError(UserError):
+    """An adversarial set, or a part of one, that is not what was once written."""
+
+
 class InvalidInputError(UserError, ValueError):
     """Images, labels or a model that no attack can be made on."""
 

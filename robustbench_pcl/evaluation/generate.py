@@ -24,14 +24,9 @@ from robustbench_pcl.data.dataset import Dataset, Split
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.errors import RandomisedModelError
 from robustbench_pcl.progress import Advance, Progress
-from robustbench_pcl.store.adversarial_sets import (
-    AdversarialSet,
-    Draft,
-    SetSpecification,
-    finish_set,
-)
+from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification
 from robustbench_pcl.store.atomic import require_writable
-from robustbench_pcl.store.parts import Part, load_parts, save_part
+from robustbench_pcl.store.parts import Draft, Part, finish_set, load_parts, save_part
 
 PART = 128
 """Images in a part: what a crash can lose, beside those that are being attacked."""
@@ -228,7 +223,7 @@ class Journal:
         self.part, self.position = np.full((2, len(self.predictions)), -1)
         self.blind = np.zeros(len(self.predictions), dtype=bool)
         self.spent = (time.perf_counter(), 0, 0)
-        self.stored = load_parts(self.folder, self.identity)
+        self.stored = load_parts(self.folder, self.identity, self.target.say)
 
     def begin(self, number: int, stage: Stage) -> None:
         """Begin a stage, or take it up where an interrupted run left it."""

@@ -7,10 +7,10 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import h5py
 from safetensors import SafetensorError, safe_open
 
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.store.hdf5 import open_hdf5
 from robustbench_pcl.store.reading import check_file, parse_json, read_bounded, shortened
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def _format_of(path: Path) -> object:
         if path.suffix == ".json":
             return parse_json(read_bounded(path, LARGEST_RECORD, "record"), "").get("format")
         if path.suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                return int(file.attrs["format"]) if "format" in file.attrs else None
+            with open_hdf5(path) as contents:
+                return contents.attributes.get("format")
         with safe_open(path, framework="numpy") as file:
             return parse_json(file.metadata()["pclbench"], "").get("format")
     except (UserError, *DAMAGE):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import DamagedSetError, UserError
 
 MOST_DEPTH = 100
 """Levels of lists and tables within each other."""
@@ -131,6 +131,22 @@ def cannot_read(path: Path, error: Exception) -> UserError:
     words = (isinstance(error, OSError) and error.strerror) or str(error)
     cause, cure = _REFUSED.get(number or 0, (words, "Check the path and its disk."))
     return UserError(f"Cannot read {path}: {cause}.", cure)
+
+
+def damaged(path: Path, why: Exception | str) -> UserError:
+    """The error for an adversarial set, or a part of one, that is not what was once written.
+
+    Args:
+        path: its file.
+        why: what is wrong; an error of the system is no damage, and has its own cause.
+    """
+    if isinstance(why, OSError):
+        return cannot_read(path, why)
+    reason = shortened((str(why).splitlines() or [type(why).__name__])[0], 200)
+    return DamagedSetError(
+        f"{path} is not a whole adversarial set: {reason}.",
+        f"Move it away (mv {path.name} {path.name}.bad) and run the command again to make it.",
+    )
 
 
 def _check_link(path: Path, within: Path) -> None:
