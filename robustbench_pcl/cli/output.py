@@ -69,13 +69,16 @@ def print_rows(rows: Rows, form: Format = Format.text, title: str = "") -> None:
         collapse_padding=True,
     )
     for column in rows[0] if rows else ():
-        words = [word for row in rows for word in str(row[column]).split()]
+        words = [str(row[column]).split() for row in rows]
         name = column.replace("_", " ")
-        table.add_column(name, min_width=max(map(len, [*name.split(), *words])))
+        longest = max(len(word) for each in (name.split(), *words) for word in each)
+        whole = all(len(each) < 2 for each in words)  # other columns are made narrower first
+        table.add_column(name, min_width=longest, no_wrap=whole)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     console = Console(highlight=False, markup=False)
-    console.width = max(console.width, console.measure(table).minimum)
+    wide = console.options.update(max_width=10_000)  # else no more than the terminal is measured
+    console.width = max(console.width, console.measure(table, options=wide).minimum)
     with console.capture() as printed:  # rich would end the process where nobody reads
         console.print(table)
     write(printed.get())

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -15,11 +15,11 @@ import typer
 
 from robustbench_pcl.cli.choices import Format, Readers, Scale, dataset_names, offered, read_scale
 from robustbench_pcl.cli.options import FormatOption, Home
-from robustbench_pcl.cli.output import print_rows, say, write
+from robustbench_pcl.cli.output import Rows, print_rows, say, write
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
-    from robustbench_pcl.evidence.inventory import Inventory, Item
+    from robustbench_pcl.evidence.inventory import Inventory
     from robustbench_pcl.evidence.needs import Unneeded
     from robustbench_pcl.evidence.travel import Taken
 
@@ -28,14 +28,11 @@ LONGEST = 60
 """Characters of a value that are shown to people."""
 MOST_SHOWN = 6
 """Positions and artefacts that are named; more are counted."""
-
-
 LISTS = ("made_from", "not_here", "made_of_it", "needed_by")
 WHOLE = ("file", "damage", "sha256", "made_again_by")
 """What is never shortened."""
-AS_ELSEWHERE = ("path", "others", "format", "id", "created", "n", "attack")
+AS_ELSEWHERE = ("path", "others", "format", "id", "created", "n")
 """What an artefact says of itself and a row has already."""
-UNITS = ("kB", "MB", "GB", "TB")
 
 
 Kind = StrEnum(
@@ -47,13 +44,6 @@ Kind = StrEnum(
 KindsOption = Annotated[
     list[Kind] | None,
     typer.Option("--kind", help="Only this kind; may be repeated.", show_default="all"),
-]
-KeepMineOption = Annotated[
-    bool,
-    typer.Option(
-        "--keep-mine",
-        help="Leave out what is here with other content, and all that rests on it.",
-    ),
 ]
 
 
@@ -83,19 +73,44 @@ class ListStore(_Store):
     def __call__(self) -> None:
         """Print a row per artefact; for people, kind by kind with its total."""
         from robustbench_pcl.evidence.inventory import TITLES
+        from robustbench_pcl.evidence.needs import row_of
+        from robustbench_pcl.report.formatting import show_bytes
 
         inventory = self.inventory()
         kinds = [each.value for each in self.kind or Kind]
         items = [item for item in inventory.items if item.kind in kinds]
         if self.form is not Format.text:
-            print_rows([_row(item, inventory) for item in items], self.form)
+            print_rows([row_of(item, inventory) for item in items], self.form)
             return
         for kind, group in groupby(items, key=lambda item: item.kind):
-            some = list(group)
-            total = f"{TITLES[kind]}: {len(some):,}, {shown_size(sum(each.size for each in some))}"
-            print(total)
-            print_rows(_for_people(some, inventory))
-        say(f"{len(items):,} in all, {shown_size(sum(item.size for item in items))}.")
+            rows = [row_of(item, inventory) for item in group]
+            makers = sorted({row["pclbench"] for row in rows if row["pclbench"]})
+            by = f", made by pclbench {' and '.join(makers)}" if makers else ""
+            print(f"{TITLES[kind]}: {len(rows):,}, {show_bytes(_total(rows))}{by}")
+            print_rows(_for_people(rows))
+        say(f"{len(items):,} in all, {show_bytes(sum(item.size for item in items))}.")
+
+
+def _total(rows: Rows) -> int:
+    return sum(row["bytes"] for row in rows)
+
+
+def _for_people(rows: Rows) -> Rows:
+    """Rows of one kind, with the columns that say something of it."""
+    from robustbench_pcl.report.formatting import show_bytes
+
+    shown = [
+        {
+            **row,
+            "size": show_bytes(row["bytes"]),
+            "made": row["created"][:10],
+            "damage": row["damage"] and "damaged: see pclbench store show",
+        }
+        for row in rows
+    ]
+    columns = ("id", "weights", "model", "dataset", "attack", "n", "size", "made", "damage")
+    used = [name for name in columns if any(row[name] not in (None, "") for row in shown)]
+    return [{name: row[name] for name in used} for row in shown]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +130,13 @@ class ShowStored(_Store):
         from pydantic import TypeAdapter
 
         from robustbench_pcl.evidence.manifest import record_of
-        from robustbench_pcl.evidence.needs import command_for, uses_of
+        from robustbench_pcl.evidence.needs import command_for, row_of, uses_of
 
         inventory = self.inventory()
         item = inventory.one(self.what)
         uses = uses_of(item, inventory)
         said = {
-            **_row(item, inventory),
+            **row_of(item, inventory),
             "sha256": record_of(item.path).sha256 if item.path.is_file() else None,
             "says": TypeAdapter(type(item.about)).dump_python(item.about, mode="json"),
             "made_from": [each.name for each in inventory.with_all_above([item]) if each != item],
@@ -172,6 +187,7 @@ class PruneStore(_Store):
     def __call__(self) -> None:
         """Print what goes, and remove it with --yes."""
         from robustbench_pcl.evidence.needs import remove_all
+        from robustbench_pcl.report.formatting import show_bytes
 
         if self.keep_tables and not self.sets:
             raise UserError("--keep-tables is about sets.", "Write --sets --keep-tables.")
@@ -182,7 +198,7 @@ class PruneStore(_Store):
             {
                 "what": each.why,
                 "files": len(each.items),
-                "size": shown_size(sum(item.size for item in each.items)),
+                "size": show_bytes(sum(item.size for item in each.items)),
                 "goes": "yes" if given[each.option] else f"with {each.option}",
             }
             for each in reasons
@@ -200,10 +216,10 @@ class PruneStore(_Store):
         freed = remove_all(going) if self.yes else sum(item.size for item in going)
         count = f"{len(going):,} file{'' if len(going) == 1 else 's'}"
         if self.yes:
-            say(f"Removed {count}, {shown_size(freed)}.")
+            say(f"Removed {count}, {show_bytes(freed)}.")
         else:
             more = " Remove it with --yes." if going else ""
-            say(f"{count}, {shown_size(freed)} ({freed:,} bytes) would go.{more}")
+            say(f"{count}, {show_bytes(freed)} ({freed:,} bytes) would go.{more}")
 
     def _reasons(self, inventory: "Inventory") -> "list[Unneeded]":
         """What may go, by reason, as far as age and kind allow."""
@@ -275,6 +291,7 @@ class ExportStore(_Store):
         from robustbench_pcl.evidence.manifest import Selection
         from robustbench_pcl.evidence.travel import chosen, export_archive
         from robustbench_pcl.progress import TerminalProgress
+        from robustbench_pcl.report.formatting import show_bytes
 
         if self.archive.exists() and not (self.force and self.archive.is_file()):
             what = "is there already" if self.archive.is_file() else "is no file"
@@ -288,13 +305,37 @@ class ExportStore(_Store):
         )
         items = chosen(self.inventory(), selection, self.ids or (), sets=not self.without_sets)
         export_archive(items, self.archive, selection, TerminalProgress())
-        size = shown_size(self.archive.stat().st_size)
+        size = show_bytes(self.archive.stat().st_size)
         say(f"Wrote {self.archive}, {size}: {_counted(item.kind for item in items)}.")
         say(f"Take it in elsewhere: pclbench store import {self.archive.name} --home DIR")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportStore(Home):
+class _Taking(Home):
+    """A command that takes artefacts in."""
+
+    keep_mine: Annotated[
+        bool,
+        typer.Option(
+            "--keep-mine",
+            help="Leave out what is here with other content, and all that rests on it.",
+        ),
+    ] = False
+
+    def take(self, source: Path, way: "Callable[..., Taken]", what: type = Path) -> None:
+        """Take in what lies somewhere, and say what is new."""
+        from robustbench_pcl.progress import TerminalProgress
+        from robustbench_pcl.store.records import Paths
+
+        taken = way(what(source), Paths(self.home), TerminalProgress(), keep_mine=self.keep_mine)
+        new = _counted(taken.added.elements()) if taken.added else "nothing new"
+        say(f"Took in {new}; {taken.known:,} were here already.")
+        for why in taken.left_out:
+            say(fill(f"Left out {why}.", WIDTH, subsequent_indent="  ", break_long_words=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportStore(_Taking):
     """Take in an archive that pclbench store export wrote.
 
     Nothing of it is seen before all of it is verified: names, digests, and each record against
@@ -302,22 +343,16 @@ class ImportStore(Home):
     """
 
     archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="A .tar, .tar.gz or .zip.")]
-    keep_mine: KeepMineOption = False
 
     def __call__(self) -> None:
         """Take it in, and say what is new."""
         from robustbench_pcl.evidence.travel import import_archive
-        from robustbench_pcl.progress import TerminalProgress
-        from robustbench_pcl.store.records import Paths
 
-        progress = TerminalProgress()
-        _say_taken(
-            import_archive(self.archive, Paths(self.home), progress, keep_mine=self.keep_mine)
-        )
+        self.take(self.archive, import_archive)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergeStore(Home):
+class MergeStore(_Taking):
     """Take in all of another workspace, which stays as it is.
 
     One recipe that was trained to different weights in the two is two models afterwards, each with
@@ -325,23 +360,13 @@ class MergeStore(Home):
     """
 
     other: Annotated[Path, typer.Argument(metavar="DIR", help="The other workspace.")]
-    keep_mine: KeepMineOption = False
 
     def __call__(self) -> None:
         """Take it in, and say what is new."""
         from robustbench_pcl.evidence.travel import merge
-        from robustbench_pcl.progress import TerminalProgress
         from robustbench_pcl.store.records import Paths
 
-        progress = TerminalProgress()
-        _say_taken(merge(Paths(self.other), Paths(self.home), progress, keep_mine=self.keep_mine))
-
-
-def _say_taken(taken: "Taken") -> None:
-    new = _counted(taken.added.elements()) if taken.added else "nothing new"
-    say(f"Took in {new}; {taken.known:,} were here already.")
-    for sentence in taken.left_out:
-        say(fill(f"Left out {sentence}.", WIDTH, subsequent_indent="  ", break_long_words=False))
+        self.take(self.other, merge, Paths)
 
 
 def _counted(kinds: Iterable[str]) -> str:
@@ -351,54 +376,6 @@ def _counted(kinds: Iterable[str]) -> str:
         f"{count:,} {kind if count == 1 else plural.get(kind, f'{kind}s')}"
         for kind, count in Counter(kinds).items()
     )
-
-
-def shown_size(size: float) -> str:
-    """Bytes for people: "812 B", "4.2 kB", "1.3 GB"."""
-    if size < 1000:
-        return f"{size:.0f} B"
-    power = 1
-    while size >= 1000 ** (power + 1) and power < len(UNITS):
-        power += 1
-    return f"{size / 1000**power:.1f} {UNITS[power - 1]}"
-
-
-def _row(item: "Item", inventory: "Inventory") -> dict[str, Any]:
-    """What there is to know of an artefact, as a row."""
-    from robustbench_pcl.attacks.base import attack_label
-
-    model = item.models[0] if item.models else None
-    created, environment = item.created, item.environment
-    for training in inventory.known("training", *item.names) if item.kind == "checkpoint" else ():
-        created, environment = training.created, training.environment
-    return {
-        "kind": item.kind,
-        "id": item.id,
-        "weights": item.names[1],
-        "model": model and model.recipe.name,
-        "scale": model and model.recipe.scale,
-        "dataset": item.dataset,
-        "attack": attack_label(item.attack) if item.attack else None,
-        "n": item.images,
-        "bytes": item.size,
-        "created": created,
-        "pclbench": environment and environment.pclbench,
-        "file": item.name,
-        "damage": item.damage,
-    }
-
-
-def _for_people(items: "Sequence[Item]", inventory: "Inventory") -> list[dict[str, Any]]:
-    """Rows of one kind, with the columns that say something of it."""
-    rows = []
-    for item in items:
-        row = _row(item, inventory)
-        row |= {"size": shown_size(item.size), "made": row["created"][:10], "by": row["pclbench"]}
-        row["damage"] = row["damage"] and "damaged: pclbench store show tells more"
-        rows.append(row)
-    columns = ("id", "weights", "model", "dataset", "attack", "n", "size", "made", "by", "damage")
-    used = [name for name in columns if any(row[name] not in (None, "") for row in rows)]
-    return [{name: row[name] for name in used} for row in rows]
 
 
 def _lines(name: str, value: Any) -> Iterable[str]:
@@ -423,8 +400,10 @@ def _lines(name: str, value: Any) -> Iterable[str]:
 
 
 def _shown(name: str, value: object) -> str:
+    from robustbench_pcl.report.formatting import show_bytes
+
     if name == "bytes" and isinstance(value, int):
-        return f"{value:,} ({shown_size(value)})"
+        return f"{value:,} ({show_bytes(value)})"
     text = str(value)
     whole = len(text) <= LONGEST or name in (*LISTS, *WHOLE)
     return text if whole else f"{text[: LONGEST - 3]}..."

@@ -58,7 +58,7 @@ Records = TrainingRecord | Measurement | Diagnosis | Certificate
 About = Checkpoint | AdversarialSet | Embedding | Records
 NAMED = re.compile(rf"([0-9a-f]{{{ID_LENGTH}}})(?:-([0-9a-f]{{{ID_LENGTH}}}))?$")
 """How the name of an artefact's file ends: its id, or a checkpoint's id and weights."""
-TEMPORARY = re.compile(r"\..+(\.tmp|-(new|old)-[0-9a-f]+)")
+TEMPORARY = re.compile(r"\..+(\.tmp|-(new|old)-[0-9a-f-]+)")
 """What ``store/atomic.py`` calls files and folders that are being written."""
 
 

@@ -8,8 +8,9 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.configuration import Dump, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
@@ -30,6 +31,29 @@ from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding
 from robustbench_pcl.store.records import Measurement, ModelRecord, TrainingRecord
+
+
+def row_of(item: Item, inventory: Inventory) -> dict[str, Any]:
+    """What there is to know of an item, as a row; all items have the same columns."""
+    model = item.models[0] if item.models else None
+    created, environment = item.created, item.environment
+    for training in inventory.known("training", *item.names) if item.kind == "checkpoint" else ():
+        created, environment = training.created, training.environment
+    return {
+        "kind": item.kind,
+        "id": item.id,
+        "weights": item.names[1],
+        "model": model and model.recipe.name,
+        "scale": model and model.recipe.scale,
+        "dataset": item.dataset,
+        "attack": attack_label(item.attack) if item.attack else None,
+        "n": item.images,
+        "bytes": item.size,
+        "created": created,
+        "pclbench": environment and environment.pclbench,
+        "file": item.name,
+        "damage": item.damage,
+    }
 
 
 class Use(NamedTuple):

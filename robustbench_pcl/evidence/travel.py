@@ -11,7 +11,6 @@ import contextlib
 import filecmp
 import math
 import shutil
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.checked import ACCURACY
 from robustbench_pcl.evidence.archive import pack, refused, unpack
 from robustbench_pcl.evidence.bundle import selector
 from robustbench_pcl.evidence.findings import Verification
@@ -26,11 +26,10 @@ from robustbench_pcl.evidence.inventory import TRAVELLING, About, Inventory, Ite
 from robustbench_pcl.evidence.manifest import Manifest, Selection, record_of
 from robustbench_pcl.evidence.records import check_records
 from robustbench_pcl.evidence.rendered import environments
-from robustbench_pcl.evidence.sets import ACCURACY, check_sets
+from robustbench_pcl.evidence.sets import check_sets
 from robustbench_pcl.evidence.stored import Files, Judged, models_in, read_stored
-from robustbench_pcl.evidence.strangers import has_old_text
 from robustbench_pcl.progress import Progress, tracked
-from robustbench_pcl.store.adversarial_sets import AdversarialSet, copy_set
+from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.atomic import replacing, require_writable
 from robustbench_pcl.store.checkpoints import Checkpoint, load_arrays, weights_digest
 from robustbench_pcl.store.embeddings import Embedding
@@ -99,26 +98,16 @@ def export_archive(
         if item.damage:
             progress.say(f"Left out: {item.damage}.")
     whole = [item for item in items if not item.damage]
-    with tempfile.TemporaryDirectory() as folder:
-        files = {item.name: _with_fixed_text(item, Path(folder)) for item in whole}
-        shown = tracked(files.items(), "computing digests", len(files), progress)
-        about = [item.about for item in whole if isinstance(item.about, StoredRecord)]
-        manifest = Manifest(
-            pclbench=__version__,
-            selection=selection,
-            environments=environments(about),
-            files={name: record_of(path) for name, path in shown},
-        )
-        pack(archive, manifest, files, progress)
-    return len(files)
-
-
-def _with_fixed_text(item: Item, folder: Path) -> Path:
-    """The item's file; of a set of an older pclbench a copy that strangers can open safely."""
-    if not isinstance(item.about, AdversarialSet) or not has_old_text(item.path):
-        return item.path
-    copy_set(item.about, folder / item.path.name)
-    return folder / item.path.name
+    shown = tracked(whole, "computing digests", len(whole), progress)
+    about = [item.about for item in whole if isinstance(item.about, StoredRecord)]
+    manifest = Manifest(
+        pclbench=__version__,
+        selection=selection,
+        environments=environments(about),
+        files={item.name: record_of(item.path) for item in shown},
+    )
+    pack(archive, manifest, {item.name: item.path for item in whole}, progress)
+    return len(whole)
 
 
 @dataclass
@@ -157,7 +146,7 @@ def import_archive(
         wrong = _unsound(Verification(folder, digest), files, progress)
         for name, why in wrong.items():
             raise refused(archive, f"{name}: {why}")
-        theirs = take_stock(Paths(folder), progress)
+        theirs = take_stock(Paths(folder))
         return _take_in(theirs, Taken(), paths, progress, keep_mine=keep_mine)
 
 
@@ -240,10 +229,11 @@ def _take_in(
     here = {item.name: item for item in mine.items}
     coming = [item for item in theirs.of(*TRAVELLING) if item.about is not None]
     known = {item.name for item in coming if item.name in here and _same(here[item.name], item)}
+    sized = {_images_of(item): item for item in reversed(mine.of("set", "measurement"))}
     clashes = {
         item.name: why
         for item in coming
-        if item.name not in known and (why := _clash(item, here.get(item.name), mine))
+        if item.name not in known and (why := _clash(item, here.get(item.name), sized))
     }
     if clashes and not keep_mine:
         first, *others = clashes.items()
@@ -260,28 +250,33 @@ def _take_in(
     taken.known = len(known)
     for item in tracked(new, "putting artefacts in their places", len(new), progress):
         with replacing(paths.root / item.name) as temporary:
-            if isinstance(item.about, AdversarialSet) and has_old_text(item.path):
-                copy_set(item.about, temporary)
-            else:
-                shutil.copyfile(item.path, temporary)
+            shutil.copyfile(item.path, temporary)
         taken.added[item.kind] += 1
     return taken
 
 
-def _clash(theirs: Item, mine: Item | None, workspace: Inventory) -> str:
-    """Why an artefact cannot lie beside what is here; "" if it can."""
+def _images_of(item: Item) -> str | None:
+    """The id of the adversarial set that an item is, or was made from."""
+    return item.id if item.kind == "set" else item.set_id
+
+
+def _clash(theirs: Item, mine: Item | None, sized: Mapping[str | None, Item]) -> str:
+    """Why an artefact cannot lie beside what is here; "" if it can.
+
+    Ids of sets do not cover pixels, so two of one id may be two results, as of two devices.
+
+    Args:
+        theirs: the artefact.
+        mine: what is here in its place.
+        sized: for each set, something here that says how far its images are from the clean ones.
+    """
     if mine is not None:
         return f"here it is damaged ({mine.damage})" if mine.damage else "here it says otherwise"
-    if theirs.set_id is None:
-        return ""
-    for other in (*workspace.known("set", theirs.set_id), *_measured_on(workspace, theirs.set_id)):
-        if not _on_the_same_images(theirs, other):
-            return f"it was measured on other images than {other.name}"
+    images = _images_of(theirs)
+    other = sized.get(images) if images else None
+    if other is not None and not _on_the_same_images(theirs, other):
+        return f"{other.name}, which is here, rests on other images"
     return ""
-
-
-def _measured_on(workspace: Inventory, set_id: str) -> list[Item]:
-    return [item for item in workspace.of("measurement") if item.set_id == set_id]
 
 
 def _on_the_same_images(item: Item, other: Item) -> bool:
@@ -320,9 +315,8 @@ def _content(about: About) -> list[object]:
         return [about.spec.id, weights_digest(load_arrays(about.path))]
     assert isinstance(about, AdversarialSet)
     about.verify()
-    names = ("indices", "labels", "predictions")
-    columns = [about.column(name).tolist() for name in names]
-    return [about.spec.id, about.summary.images_digest, *columns, about.felled_by().tolist()]
+    columns = [column.tolist() for _, column in sorted(about.columns.items())]
+    return [about.spec.id, about.summary.images_digest, about.stages, *columns]
 
 
 def _number(record: Judged) -> dict[str, object]:

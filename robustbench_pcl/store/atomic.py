@@ -69,6 +69,25 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; a part of a folder is never seen.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            aside = path.with_name(f".{path.name}-new-{time.time_ns():032x}")
+            shutil.rmtree(path.rename(aside))
+        else:
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # another process removed it first
+    except OSError as error:
+        cure = "See who owns it (ls -ld), and whether its disk works; what is left is whole."
+        raise UserError(f"Cannot remove {path}: {error.strerror}.", cure) from error
+
+
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder for files that takes the place of ``folder`` when the block ends well.
@@ -155,24 +174,6 @@ def bring_back(folder: Path) -> None:
     except OSError as error:  # another process did the same first, or put its own folder there
         if error.errno not in (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY):
             raise
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; a part of a folder is never seen.
-
-    Raises:
-        UserError: the disk refuses.
-    """
-    try:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path.rename(path.with_name(f".{path.name}-old-{uuid.uuid4().hex}")))
-        else:
-            path.unlink(missing_ok=True)
-    except FileNotFoundError:
-        pass  # another process removed it first
-    except OSError as error:
-        cure = "Check who owns it and its disk; what is left is whole."
-        raise UserError(f"Cannot remove {path}: {error.strerror}.", cure) from error
 
 
 def _remove_if_stale(path: Path) -> None:
