@@ -69,16 +69,13 @@ def print_rows(rows: Rows, form: Format = Format.text, title: str = "") -> None:
         collapse_padding=True,
     )
     for column in rows[0] if rows else ():
-        words = [str(row[column]).split() for row in rows]
+        words = [word for row in rows for word in str(row[column]).split()]
         name = column.replace("_", " ")
-        longest = max(len(word) for each in (name.split(), *words) for word in each)
-        whole = all(len(each) < 2 for each in words)  # other columns are made narrower first
-        table.add_column(name, min_width=longest, no_wrap=whole)
+        table.add_column(name, min_width=max(map(len, [*name.split(), *words])))
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     console = Console(highlight=False, markup=False)
-    wide = console.options.update(max_width=10_000)  # else no more than the terminal is measured
-    console.width = max(console.width, console.measure(table, options=wide).minimum)
+    console.width = max(console.width, console.measure(table).minimum)
     with console.capture() as printed:  # rich would end the process where nobody reads
         console.print(table)
     write(printed.get())

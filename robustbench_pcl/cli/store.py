@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,19 +23,15 @@ if TYPE_CHECKING:
     from robustbench_pcl.evidence.inventory import Inventory
     from robustbench_pcl.evidence.needs import Unneeded
     from robustbench_pcl.evidence.travel import Taken
+    from robustbench_pcl.store.records import Paths
 
-WIDTH = 79
-LONGEST = 60
-"""Characters of a value that are shown to people."""
-MOST_SHOWN = 6
-"""Positions and artefacts that are named; more are counted."""
+WIDTH, LONGEST, MOST_SHOWN = 79, 60, 6
+"""Of what people are shown: characters of a line and of a value, and artefacts that are named."""
 LISTS = ("made_from", "not_here", "made_of_it", "needed_by")
-WHOLE = ("file", "damage", "sha256", "made_again_by")
+WHOLE = (*LISTS, "file", "damage", "sha256", "made_again_by")
 """What is never shortened."""
 AS_ELSEWHERE = ("path", "others", "format", "id", "created", "n")
 """What an artefact says of itself and a row has already."""
-
-
 Kind = StrEnum(
     "Kind",
     "training checkpoint set measurement embedding diagnosis certificate "
@@ -78,21 +75,18 @@ class ListStore(_Store):
 
         inventory = self.inventory()
         kinds = [each.value for each in self.kind or Kind]
-        items = [item for item in inventory.items if item.kind in kinds]
+        found = [row_of(item, inventory) for item in inventory.items if item.kind in kinds]
         if self.form is not Format.text:
-            print_rows([row_of(item, inventory) for item in items], self.form)
+            print_rows(found, self.form)
             return
-        for kind, group in groupby(items, key=lambda item: item.kind):
-            rows = [row_of(item, inventory) for item in group]
+        for kind, group in groupby(found, key=itemgetter("kind")):
+            rows = list(group)
             makers = sorted({row["pclbench"] for row in rows if row["pclbench"]})
             by = f", made by pclbench {' and '.join(makers)}" if makers else ""
-            print(f"{TITLES[kind]}: {len(rows):,}, {show_bytes(_total(rows))}{by}")
+            total = show_bytes(sum(row["bytes"] for row in rows))
+            print(f"{TITLES[kind]}: {len(rows):,}, {total}{by}")
             print_rows(_for_people(rows))
-        say(f"{len(items):,} in all, {show_bytes(sum(item.size for item in items))}.")
-
-
-def _total(rows: Rows) -> int:
-    return sum(row["bytes"] for row in rows)
+        say(f"{len(found):,} in all, {show_bytes(sum(row['bytes'] for row in found))}.")
 
 
 def _for_people(rows: Rows) -> Rows:
@@ -102,13 +96,14 @@ def _for_people(rows: Rows) -> Rows:
     shown = [
         {
             **row,
-            "size": show_bytes(row["bytes"]),
+            "model": " on ".join(filter(None, (row["model"], row["dataset"]))),
+            "size": show_bytes(row["bytes"]).replace(" ", ""),  # one word is never broken
             "made": row["created"][:10],
             "damage": row["damage"] and "damaged: see pclbench store show",
         }
         for row in rows
     ]
-    columns = ("id", "weights", "model", "dataset", "attack", "n", "size", "made", "damage")
+    columns = ("id", "weights", "model", "attack", "n", "size", "made", "damage")
     used = [name for name in columns if any(row[name] not in (None, "") for row in shown)]
     return [{name: row[name] for name in used} for row in shown]
 
@@ -148,7 +143,7 @@ class ShowStored(_Store):
         if self.form is Readers.json:
             write(json.dumps(said, indent=2) + "\n")
             return
-        said["needed_by"] = said["needed_by"] or ["no table and no figure of the paper"]
+        said["needed_by"] = said["needed_by"] or ["no table or figure of the paper"]
         write("".join(f"{line}\n" for name, value in said.items() for line in _lines(name, value)))
 
 
@@ -191,35 +186,30 @@ class PruneStore(_Store):
 
         if self.keep_tables and not self.sets:
             raise UserError("--keep-tables is about sets.", "Write --sets --keep-tables.")
+        if self.what and (self.sets or self.partial):
+            raise UserError("Artefacts are named, and others asked for.", "Leave one out.")
         reasons = self._reasons(self.inventory())
         given = {"": True, "--sets": self.sets, "--partial": self.partial}
         going = [item for each in reasons if given[each.option] for item in each.items]
-        rows = [
-            {
-                "what": each.why,
-                "files": len(each.items),
-                "size": show_bytes(sum(item.size for item in each.items)),
-                "goes": "yes" if given[each.option] else f"with {each.option}",
-            }
-            for each in reasons
-            if each.items
-        ]
-        if self.form is Readers.json:
-            found = [
-                {"file": item.name, "bytes": item.size, "why": each.why, "goes": given[each.option]}
-                for each in reasons
-                for item in each.items
-            ]
-            write(json.dumps(found, indent=2) + "\n")
-        elif rows:
-            print_rows(rows)
-        freed = remove_all(going) if self.yes else sum(item.size for item in going)
-        count = f"{len(going):,} file{'' if len(going) == 1 else 's'}"
+        rows: list[dict[str, object]] = []
+        for why, option, items in reasons:
+            goes = given[option]
+            if self.form is Readers.json:
+                about = {"why": why, "goes": goes}
+                rows += [{"file": each.name, "bytes": each.size, **about} for each in items]
+            elif items:
+                total = show_bytes(sum(item.size for item in items))
+                then = "yes" if goes else f"with {option}"
+                rows.append({"what": why, "files": len(items), "size": total, "goes": then})
+        if rows or self.form is Readers.json:
+            print_rows(rows, Format(self.form.value))
+        size = sum(item.size for item in going)
+        what = f"{len(going):,} file{'' if len(going) == 1 else 's'}, {size:,} bytes"
         if self.yes:
-            say(f"Removed {count}, {show_bytes(freed)}.")
+            remove_all(going)
+            say(f"Removed: {what}.")
         else:
-            more = " Remove it with --yes." if going else ""
-            say(f"{count}, {show_bytes(freed)} ({freed:,} bytes) would go.{more}")
+            say(f"Would go: {what}.{' Remove them with --yes.' if going else ''}")
 
     def _reasons(self, inventory: "Inventory") -> "list[Unneeded]":
         """What may go, by reason, as far as age and kind allow."""
@@ -227,12 +217,11 @@ class PruneStore(_Store):
 
         if self.what:
             named = [inventory.one(text) for text in self.what]
-            for item in list(named):
-                if item.kind == "checkpoint":
-                    named += inventory.known("training", *item.names)
-            for item in named:
-                if resting := len(inventory.below(item)):
-                    say(f"{item.name}: {resting} artefacts rest on it, and stay.")
+            for item in [each for each in named if each.kind == "checkpoint"]:
+                named += inventory.known("training", *item.names)
+            resting = {each for item in named for each in inventory.below(item)} - {*named}
+            if resting:
+                say(f"What rests on it stays: {_counted(each.kind for each in resting)}.")
             reasons = [Unneeded("named", "", list(dict.fromkeys(named)))]
         else:
             reasons = unneeded(inventory, keep_tables=self.keep_tables)
@@ -322,12 +311,12 @@ class _Taking(Home):
         ),
     ] = False
 
-    def take(self, source: Path, way: "Callable[..., Taken]", what: type = Path) -> None:
+    def take(self, source: "Path | Paths", way: "Callable[..., Taken]") -> None:
         """Take in what lies somewhere, and say what is new."""
         from robustbench_pcl.progress import TerminalProgress
         from robustbench_pcl.store.records import Paths
 
-        taken = way(what(source), Paths(self.home), TerminalProgress(), keep_mine=self.keep_mine)
+        taken = way(source, Paths(self.home), TerminalProgress(), keep_mine=self.keep_mine)
         new = _counted(taken.added.elements()) if taken.added else "nothing new"
         say(f"Took in {new}; {taken.known:,} were here already.")
         for why in taken.left_out:
@@ -366,7 +355,7 @@ class MergeStore(_Taking):
         from robustbench_pcl.evidence.travel import merge
         from robustbench_pcl.store.records import Paths
 
-        self.take(self.other, merge, Paths)
+        self.take(Paths(self.other), merge)
 
 
 def _counted(kinds: Iterable[str]) -> str:
@@ -385,8 +374,8 @@ def _lines(name: str, value: Any) -> Iterable[str]:
             if key not in AS_ELSEWHERE:
                 yield from _lines(f"{name}.{key}" if name != "says" else key, inner)
         return
-    values = value if isinstance(value, list) and name in LISTS else [value]
-    shown = [_shown(name, each) for each in values[:MOST_SHOWN] if each not in (None, "", [], ())]
+    values = value if name in LISTS else [value]
+    shown = [_shown(name, each) for each in values[:MOST_SHOWN] if each not in (None, "", [])]
     if len(values) > MOST_SHOWN:
         shown.append(f"and {len(values) - MOST_SHOWN:,} more; --format json has all")
     for words in shown:
@@ -405,5 +394,5 @@ def _shown(name: str, value: object) -> str:
     if name == "bytes" and isinstance(value, int):
         return f"{value:,} ({show_bytes(value)})"
     text = str(value)
-    whole = len(text) <= LONGEST or name in (*LISTS, *WHOLE)
+    whole = len(text) <= LONGEST or name in WHOLE
     return text if whole else f"{text[: LONGEST - 3]}..."

@@ -367,8 +367,8 @@ def _measured_sets(inventory: Inventory, *, keep_tables: bool) -> list[Item]:
     ]
 
 
-def remove_all(items: Sequence[Item]) -> int:
-    """Remove items, what was made of others before those; return the bytes that were freed.
+def remove_all(items: Sequence[Item]) -> None:
+    """Remove items, what was made of others before those.
 
     Raises:
         UserError: the disk refuses.
@@ -376,4 +376,3 @@ def remove_all(items: Sequence[Item]) -> int:
     order = list(TITLES)
     for item in sorted(items, key=lambda each: order.index(each.kind), reverse=True):
         remove(item.path)
-    return sum(item.size for item in items)
