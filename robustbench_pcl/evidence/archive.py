@@ -31,7 +31,7 @@ from robustbench_pcl.evidence.inventory import NAMED, PLACES
 from robustbench_pcl.evidence.manifest import MOST_FILES, FileRecord, Manifest, record_of
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.store.atomic import replacing
-from robustbench_pcl.store.formats import LARGEST_FILE
+from robustbench_pcl.store.formats import LARGEST_FILE, LARGEST_RECORD
 from robustbench_pcl.store.reading import check_file, parse_json
 
 CONTENTS = "contents.json"
@@ -191,8 +191,11 @@ def _read_contents(archive: Path, first: Entry | None) -> tuple[Manifest, str]:
     except ValidationError as error:
         raise explained(error, what, CURE) from error
     _require(archive, len(manifest.files) <= MOST_FILES, f"it has more than {MOST_FILES:,} files")
-    for name in manifest.files:
-        _require(archive, has_place(name), f"{printable(name)} has no place in a workspace")
+    for name, record in manifest.files.items():
+        shown = printable(name)
+        _require(archive, has_place(name), f"{shown} has no place in a workspace")
+        small = record.size <= LARGEST_RECORD or not name.endswith(".json")
+        _require(archive, small, f"{shown} is too large for a record")
     folded = {name.casefold() for name in manifest.files}
     _require(archive, len(folded) == len(manifest.files), "two names in it differ by case only")
     return manifest, hashlib.sha256(content).hexdigest()
