@@ -184,10 +184,11 @@ def test_two_trainings_of_one_recipe_are_two_models_when_their_workspaces_are_me
     assert rows(one) == {**mine, **theirs}
     stock = take_stock(Paths(one))
     for item in stock.of("measurement"):
-        (weights,) = {each.names[1] for each in stock.above(item) if each.kind == "checkpoint"} - {
-            model.weights for model in item.models[1:]
-        } or {item.models[0].weights}
-        assert weights == rows(one)[item.id][0]
+        weights, _, images, _ = rows(one)[item.id]
+        above = {(each.kind, each.id): each for each in stock.above(item)}
+        assert weights in {each.names[1] for each in above.values()}
+        if images and item.models[0] in item.models[1:]:  # white-box: on images of its own
+            assert above["set", images].models[0].weights == weights
     softmax = [each for each in stock.of("checkpoint") if "-softmax-" in each.name]
     assert len({each.id for each in softmax}) == 1
     assert len({each.names[1] for each in softmax}) == 2
@@ -209,6 +210,23 @@ def test_what_is_damaged_or_unfinished_there_is_left_out_with_what_rests_on_it(h
     unfinished = f"checkpoints/partial/{'0' * 12}.safetensors"
     assert set(contents(tmp_path / "new")) == set(contents(home)) - without - {unfinished}
     assert len(taken.left_out) == 2
+
+
+def test_a_killed_import_leaves_a_workspace_that_the_next_one_completes(
+    whole, evidence_home, tmp_path, killed
+):
+    program = "import sys; from robustbench_pcl.cli.app import app; app(sys.argv[1:])"
+    words = ("store", "import", str(whole), "--home", str(tmp_path / "new"))
+    killed(program, Paths(tmp_path / "new").checkpoints, *words)
+    left = {name: data for name, data in contents(tmp_path / "new").items() if "/." not in name}
+    assert left.items() < contents(evidence_home).items()
+    stock = take_stock(Paths(tmp_path / "new"))
+    assert [item.damage for item in stock.items if item.damage] == []
+    made = [item for item in stock.items if item.kind != "training"]  # these come first
+    assert [words for item in made for words in stock.absent(item)] == []
+    import_archive(whole, Paths(tmp_path / "new"), QUIET)
+    whole_now = {n: d for n, d in contents(tmp_path / "new").items() if "/." not in n}
+    assert whole_now == contents(evidence_home)
 
 
 WRONG = {
