@@ -18,16 +18,14 @@ from robustbench_pcl.cli.exchange import measure_imported
 from robustbench_pcl.cli.options import (
     Attacks,
     DatasetArgument,
-    FormatOption,
     Models,
-    Place,
     Seeds,
     SetOption,
     read_layers,
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
-from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
+from robustbench_pcl.cli.work import Shortcuts, Tasks, Work, carry_out, check_external
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
@@ -40,7 +38,7 @@ STRONGEST = "strongest"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Place, Seeds):
+class Train(Tasks, Seeds):
     """Train one recipe; what it starts from is trained first.
 
     A training that was interrupted goes on where it was, a finished one is found and not repeated.
@@ -87,7 +85,6 @@ class Train(Place, Seeds):
         Precision | None,
         typer.Option(help="How it computes.", show_default="the scale's"),
     ] = None
-    form: FormatOption = Format.text
 
     def __call__(self) -> None:
         """Train it with each seed, and print its clean accuracy and where it lies."""
@@ -95,12 +92,15 @@ class Train(Place, Seeds):
 
         recipes = [self._recipe(seed) for seed in self.seeds]
         workspace = self.workspace()
-        if any(workspace.find(tasks.Train(recipe)) is None for recipe in recipes):
+        if not self.dry_run and any(
+            workspace.find(tasks.Train(recipe)) is None for recipe in recipes
+        ):
             from robustbench_pcl.training.build import build_model
 
             build_model(recipes[0])  # layers that it lacks are refused before hours of work
         wanted = [task(recipe) for recipe in recipes for task in (tasks.Train, tasks.Measure)]
-        carry_out(wanted, workspace)
+        if not carry_out(wanted, workspace, self):
+            return
         rows: list[dict[str, object]] = []
         for recipe in recipes:
             checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)

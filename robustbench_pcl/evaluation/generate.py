@@ -93,10 +93,10 @@ def generate_set(
         for number, stage in enumerate(stages):
             journal.begin(number, stage)
             shown(number, journal.verdicts)
-            for found in run_stage(number, stage, target, clean.chunks, journal.verdicts):
-                journal.keep(found)
-                shown(number, journal.verdicts)
-            journal.store()
+            with journal.keeping(title):
+                for found in run_stage(number, stage, target, clean.chunks, journal.verdicts):
+                    journal.keep(found)
+                    shown(number, journal.verdicts)
         draft = journal.draft(stages, labels)
         target.say_blind(int(draft.blind.sum()), n)
     environment = current_environment(device)
@@ -241,6 +241,17 @@ class Journal:
         if sum(len(each.finished) for each in self.open) >= PART:
             self.store()
 
+    @contextmanager
+    def keeping(self, title: str) -> Iterator[None]:
+        """Store what a stage has found when the block ends or is interrupted."""
+        try:
+            yield
+            self.store()
+        except KeyboardInterrupt as interrupt:
+            self.store()
+            interrupt.add_note(f"of {title} the images that are done are kept")
+            raise
+
     def store(self) -> None:
         """Store what is found and not stored, with what it has cost."""
         if not self.open:
@@ -251,7 +262,7 @@ class Journal:
         assert finished.margins is not None
         rows = finished.chunk.rows.cpu().numpy()
         before, target = self.spent, self.target
-        self.spent = (time.perf_counter(), target.forward_passes, target.backward_passes)
+        now = (time.perf_counter(), target.forward_passes, target.backward_passes)
         part = Part(
             stage=self.open[0].number,
             indices=rows,
@@ -261,14 +272,14 @@ class Journal:
             better=better,
             blind=np.isin(rows, list(target.blind)),
             images=finished.images.float().cpu().numpy()[better],
-            seconds=self.spent[0] - before[0],
-            forward_passes=self.spent[1] - before[1],
-            backward_passes=self.spent[2] - before[2],
+            seconds=now[0] - before[0],
+            forward_passes=now[1] - before[1],
+            backward_passes=now[2] - before[2],
             precision=target.shortcuts.precision,
         )
         stored = save_part(self.folder, self.identity, part)
+        self.open, self.spent = [], now
         self._note(stored, np.ones(len(rows), dtype=bool))
-        self.open.clear()
 
     def _note(self, part: Part, new: Array) -> None:
         """Remember where images are; ``new``, boolean (N,), says which of a part's count."""

@@ -231,6 +231,7 @@ class Paths:
         diagnoses: whether numbers hold, one JSON file each.
         certificates: certified and fooling radii, one JSON file each.
         jobs: task files and logs of executors.
+        claims: who makes what at the moment.
     """
 
     def __init__(self, root: Path) -> None:
@@ -245,6 +246,7 @@ class Paths:
         self.diagnoses = self.results / "diagnoses"
         self.certificates = self.results / "certificates"
         self.jobs = self.results / "jobs"
+        self.claims = self.results / "claims"
 
 
 def now() -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,16 +78,15 @@ class Run:
         title = f"train {self.recipe.name} on {self.recipe.dataset}"
         with self.progress.task(title, epochs * len(split)) as advance:
             advance(state.epochs * len(split), "")
-            saved = time.monotonic()
-            while state.epochs < epochs:
-                entry = self._epoch(state, split, update, advance)
-                for words in entry["warnings"]:
-                    self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
-                state.history.append(entry)
-                self._show(state.model.eval(), state.epochs)
-                if time.monotonic() - saved > self.save_seconds and state.epochs < epochs:
-                    state.save(self.partial)
-                    saved = time.monotonic()
+            with self._keeping(state) as save:
+                while state.epochs < epochs:
+                    entry = self._epoch(state, split, update, advance)
+                    for words in entry["warnings"]:
+                        self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
+                    state.history.append(entry)
+                    self._show(state.model.eval(), state.epochs)
+                    if state.epochs < epochs:
+                        save()
             if state.model.criterion.calibrates:
                 state.model.criterion.calibrate(*features_of(state.model, split, len(split)))
         state.model.trained.fill_(1)
@@ -109,6 +109,31 @@ class Run:
             model.criterion.initialise(*features_of(model, split, INITIAL_FEATURES))
         self._show(model, 0)
         return state
+
+    @contextlib.contextmanager
+    def _keeping(self, state: RunState) -> Iterator[Callable[[], None]]:
+        """Gives what is to be called after an epoch; an interruption keeps what was done by then.
+
+        An epoch that is interrupted is begun anew: where it was in the data is not kept.
+        """
+        saved, unsaved, epochs = time.monotonic(), None, state.epochs
+
+        def save() -> None:
+            nonlocal saved, unsaved, epochs
+            unsaved, epochs = state.kept(), state.epochs
+            if time.monotonic() - saved > self.save_seconds:
+                unsaved(self.partial)
+                saved, unsaved = time.monotonic(), None
+
+        try:
+            yield save
+        except KeyboardInterrupt as interrupt:
+            if unsaved is not None:
+                unsaved(self.partial)
+            of = f"{epochs} of {self.recipe.schedule.epochs}"
+            kept = f"is kept after epoch {of}" if epochs else "begins anew, with its first epoch"
+            interrupt.add_note(f"{self.recipe.name} {kept}")
+            raise
 
     def _show(self, model: SupervisedModel, epochs: int) -> None:
         if self.after_epoch is not None:
