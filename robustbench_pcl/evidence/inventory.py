@@ -19,6 +19,7 @@ from robustbench_pcl.evidence.stored import FOLDERS, models_in
 from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.recipe import ExternalModel
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, open_set
+from robustbench_pcl.store.atomic import TEMPORARY
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint, open_checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
@@ -58,8 +59,6 @@ Records = TrainingRecord | Measurement | Diagnosis | Certificate
 About = Checkpoint | AdversarialSet | Embedding | Records
 NAMED = re.compile(rf"([0-9a-f]{{{ID_LENGTH}}})(?:-([0-9a-f]{{{ID_LENGTH}}}))?$")
 """How the name of an artefact's file ends: its id, or a checkpoint's id and weights."""
-TEMPORARY = re.compile(r"\..+(\.tmp|-(new|old)-[0-9a-f-]+)")
-"""What ``store/atomic.py`` calls files and folders that are being written."""
 
 
 class Place(NamedTuple):
@@ -378,7 +377,7 @@ def _item(paths: Paths, path: Path) -> Item | None:
 def _kind(paths: Paths, path: Path, *, folder: bool) -> tuple[Kind, Callable[[Path], About] | None]:
     """What a file or folder is by its name and place, and what reads it."""
     place = PLACES.get(path.parent.relative_to(paths.root).as_posix())
-    if TEMPORARY.fullmatch(path.name):
+    if TEMPORARY.fullmatch(path.name) or path.parent == paths.claims:
         return "temporary", None
     if path.name.startswith("."):
         return "other", None

@@ -18,6 +18,7 @@ from robustbench_pcl.evidence.inventory import TITLES, Inventory, Item, Kind
 from robustbench_pcl.paper.figures import FIGURES, FeatureFigure
 from robustbench_pcl.paper.tables import Cell, published, published_numbers
 from robustbench_pcl.pipeline.certifying import REACH
+from robustbench_pcl.pipeline.runs import read_run
 from robustbench_pcl.recipe import ExternalModel
 from robustbench_pcl.recipes.load import load_attack, load_recipe
 from robustbench_pcl.recipes.presets import is_recipe
@@ -25,7 +26,7 @@ from robustbench_pcl.report.figure_sections import panel_answers, run_command
 from robustbench_pcl.report.results import Evidence, measurement_frame, training_frame
 from robustbench_pcl.report.worst_case import worst_cases
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification
-from robustbench_pcl.store.atomic import STALE_SECONDS, remove
+from robustbench_pcl.store.atomic import STALE_SECONDS, is_left_over, remove
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
@@ -329,12 +330,11 @@ def unneeded(inventory: Inventory, *, keep_tables: bool = False) -> list[Unneede
     for item in inventory.of("parts", "partial"):
         made: Kind = "set" if item.kind == "parts" else "checkpoint"
         (finished if inventory.known(made, item.id) else unfinished).append(item)
-    old = time.time() - STALE_SECONDS
-    temporary = [item for item in inventory.of("temporary") if item.changed < old]
-    runs = [item for item in inventory.of("job") if item.changed < old]
+    temporary = [item for item in inventory.of("temporary") if is_left_over(item.path)]
+    runs = [item for item in inventory.of("job") if _is_over(item)]
     return [
-        Unneeded("left over by processes that were killed a day ago or more", "", temporary),
-        Unneeded("logs of runs that ended a day ago or more", "", runs),
+        Unneeded("left over by processes that were killed", "", temporary),
+        Unneeded("logs of runs that are over", "", runs),
         Unneeded("states and parts of what is finished", "", finished),
         Unneeded(
             "unfinished trainings and sets: begun again, not gone on", "--partial", unfinished
@@ -345,6 +345,14 @@ def unneeded(inventory: Inventory, *, keep_tables: bool = False) -> list[Unneede
             _measured_sets(inventory, keep_tables=keep_tables),
         ),
     ]
+
+
+def _is_over(run: Item) -> bool:
+    """Whether a run of an executor ended; of another machine's that did not say so nobody knows."""
+    try:
+        return read_run(run.path).alive is False
+    except UserError:  # an older pclbench kept no record, and only what failed
+        return time.time() - run.changed > STALE_SECONDS
 
 
 def _measured_sets(inventory: Inventory, *, keep_tables: bool) -> list[Item]:

@@ -7,13 +7,11 @@ rests on what is not there.
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import math
 import shutil
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from robustbench_pcl.evidence.sets import check_sets
 from robustbench_pcl.evidence.stored import Files, Judged, models_in, read_stored
 from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
-from robustbench_pcl.store.atomic import replacing, require_writable
+from robustbench_pcl.store.atomic import passing_folder, replacing, require_writable
 from robustbench_pcl.store.checkpoints import Checkpoint, load_arrays, weights_digest
 from robustbench_pcl.store.embeddings import Embedding
 from robustbench_pcl.store.formats import check_format
@@ -140,25 +138,13 @@ def import_archive(
         UserError: the archive is refused, or something is here with other content.
     """
     check_format(paths)
-    require_writable(paths.results)
-    with _staging(paths) as folder:
+    with passing_folder(paths.results) as folder:
         files, digest = unpack(archive, folder, progress)
         wrong = _unsound(Verification(folder, digest), files, progress)
         for name, why in wrong.items():
             raise refused(archive, f"{name}: {why}")
         theirs = take_stock(Paths(folder))
         return _take_in(theirs, Taken(), paths, progress, keep_mine=keep_mine)
-
-
-@contextlib.contextmanager
-def _staging(paths: Paths) -> Iterator[Path]:
-    """A folder of the workspace that no reader looks into, gone in the end."""
-    folder = paths.results / f".import-new-{uuid.uuid4().hex}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def merge(other: Paths, paths: Paths, progress: Progress, *, keep_mine: bool = False) -> Taken:

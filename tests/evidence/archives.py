@@ -38,4 +38,4 @@ def refused(archive, home, cause):
     assert any(each in result.stderr for each in cause.split("|")), result.stderr
     assert "\x1b" not in result.stderr
     assert contents(home) == before
-    assert list(Paths(home).results.rglob(".import*")) == []
+    assert list(Paths(home).results.rglob(".passing*")) == []

@@ -20,6 +20,7 @@ from robustbench_pcl.evidence.needs import (
     unneeded,
     uses_of,
 )
+from robustbench_pcl.pipeline.runs import Run
 from robustbench_pcl.store.records import Paths
 
 OLD = time.time() - 3 * 24 * 3600
@@ -195,7 +196,7 @@ def test_nothing_is_pruned_but_what_nothing_needs(home):
         paths.partial / f"{identity}.safetensors",
         paths.partial / f"{other}.safetensors",
         paths.adversarial_sets / f"{before.of('set')[0].id}.parts" / "part-000000.h5",
-        paths.jobs / "run" / "task.log",
+        paths.jobs / "old" / "task.log",
         paths.measurements / f".{other}.json.{'0' * 32}.tmp",
         paths.adversarial_sets / f".{other}.h5.{'1' * 32}.tmp",
     ]
@@ -204,13 +205,17 @@ def test_nothing_is_pruned_but_what_nothing_needs(home):
         path.write_bytes(b"1234567")
     for path in (*made[3:5], made[3].parent):
         os.utime(path, (OLD, OLD))
+    Run.begin(paths.jobs, [], "local", {}, "this process, which is not over")
+    over = Run.begin(paths.jobs, [], "local", {})
+    over.end()
     reasons = unneeded(take_stock(paths))
     found = {each.option: names(each.items) for each in reasons if each.option}
     always = set().union(*(names(each.items) for each in reasons if not each.option))
     assert always == {
         f"checkpoints/partial/{identity}.safetensors",
         f"results/adversarial_sets/{before.of('set')[0].id}.parts",
-        "results/jobs/run",
+        "results/jobs/old",
+        f"results/jobs/{over.folder.name}",
         f"results/measurements/.{other}.json.{'0' * 32}.tmp",
     }
     assert found["--partial"] == {f"checkpoints/partial/{other}.safetensors"}
@@ -219,7 +224,9 @@ def test_nothing_is_pruned_but_what_nothing_needs(home):
     assert len(kept["--sets"]) < len(before.of("set"))
     remove_all([item for each in reasons for item in each.items])
     after = take_stock(paths)
-    left = {f"results/adversarial_sets/.{other}.h5.{'1' * 32}.tmp"}
+    left = {f"results/adversarial_sets/.{other}.h5.{'1' * 32}.tmp"}  # somebody may write it
+    left |= {item.name for item in after.of("job")}
+    assert len(left) == 2
     assert names(after.items) == names(before.items) - names(before.of("set")) | left
 
 
