@@ -144,6 +144,9 @@ def import_archive(
         for name, why in wrong.items():
             raise refused(archive, f"{name}: {why}")
         theirs = take_stock(Paths(folder))
+        for item in theirs.items:  # verified a moment ago: the disk fails
+            if item.damage:
+                raise refused(archive, f"{item.name}: {item.damage}")
         return _take_in(theirs, Taken(), paths, progress, keep_mine=keep_mine)
 
 
