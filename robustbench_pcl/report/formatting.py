@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +23,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet begins to compute at."""
 DIGITS = 10
 """Decimals that are kept, so that 0.565 is 56.5 per cent in files too."""
+BYTES = ("kB", "MB", "GB", "TB")
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -61,6 +63,14 @@ def show_difference(value: float | None, quantity: Quantity = "accuracy") -> str
     if float(size) == 0:
         return size
     return f"{'+' if value > 0 else MINUS}{size}"
+
+
+def show_bytes(size: float) -> str:
+    """A size on the disk: "812 B", "4.2 kB", "1.3 GB"."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    power = min(int(math.log(size, 1000)), len(BYTES))
+    return f"{size / 1000**power:.1f} {BYTES[power - 1]}"
 
 
 def show_interval(interval: tuple[float, float]) -> str:
