@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
 import typer
 
@@ -23,6 +23,7 @@ from robustbench_pcl.cli.options import (
     Place,
     Seeds,
     SetOption,
+    processes,
     read_layers,
     read_settings,
 )
@@ -32,6 +33,8 @@ from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
     from robustbench_pcl.configuration import Mode
+    from robustbench_pcl.pipeline.training import Train as Training
+    from robustbench_pcl.pipeline.workspace import Workspace
     from robustbench_pcl.recipe import AnyModel, Recipe, TrainingPrecision
 
 
@@ -45,6 +48,8 @@ class Train(Place, Seeds):
 
     A training that was interrupted goes on where it was, a finished one is found and not repeated.
     """
+
+    together: ClassVar[bool] = True
 
     dataset: DatasetArgument
     loss: Annotated[
@@ -87,9 +92,17 @@ class Train(Place, Seeds):
         Precision | None,
         typer.Option(help="How it computes.", show_default="the scale's"),
     ] = None
+    devices: Annotated[
+        int,
+        typer.Option(
+            help="Divide each batch among so many GPUs of this machine, or processes without one; "
+            "as many as torchrun started (docs/cluster.md).",
+            min=1,
+        ),
+    ] = 1
     form: FormatOption = Format.text
 
-    def __call__(self) -> None:
+    def __call__(self) -> int:
         """Train it with each seed, and print its clean accuracy and where it lies."""
         from robustbench_pcl.pipeline import tasks
 
@@ -99,6 +112,11 @@ class Train(Place, Seeds):
             from robustbench_pcl.training.build import build_model
 
             build_model(recipes[0])  # layers that it lacks are refused before hours of work
+        if self.devices > 1 or processes() > 1:
+            trainings = [tasks.Train(recipe) for recipe in recipes]
+            ended = self._train_on_devices(trainings, workspace)
+            if ended is not None:
+                return ended
         wanted = [task(recipe) for recipe in recipes for task in (tasks.Train, tasks.Measure)]
         carry_out(wanted, workspace)
         rows: list[dict[str, object]] = []
@@ -120,6 +138,29 @@ class Train(Place, Seeds):
         print_rows(rows, self.form)
         for recipe in recipes:
             say(f"Stored in {workspace.train(recipe).path}")
+        return 0
+
+    def _train_on_devices(self, trainings: "list[Training]", workspace: "Workspace") -> int | None:
+        """Be one of the processes that train together, or start them.
+
+        Returns:
+            The exit code where others, or the first of them, have done or do the rest.
+        """
+        from robustbench_pcl.pipeline import tasks
+        from robustbench_pcl.pipeline.planner import missing
+        from robustbench_pcl.pipeline.training import train_along
+        from robustbench_pcl.training import distributed
+
+        lacking = [task for task in missing(trainings, workspace) if isinstance(task, tasks.Train)]
+        distributed.check(self.devices, self.device, [task.recipe for task in lacking])
+        if distributed.started() is None:
+            return distributed.start(self.devices) if lacking else None
+        with distributed.joined(self.devices, self.device) as rank:
+            if rank > 0:
+                train_along(workspace)
+                return 0
+            carry_out(trainings, workspace)
+        return None
 
     def _recipe(self, seed: int) -> "Recipe":
         from robustbench_pcl.recipes.load import trained_with

@@ -3,11 +3,13 @@
 Types are written out, not postponed: typer reads an inherited field where its command is defined.
 """
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -89,7 +91,13 @@ class Home:
 
 @dataclass(frozen=True, kw_only=True)
 class Place(Home):
-    """Where artefacts lie, and what makes new ones."""
+    """Where artefacts lie, and what makes new ones.
+
+    Attributes:
+        together: whether several processes that torchrun started do one command together.
+    """
+
+    together: ClassVar[bool] = False
 
     device: DeviceOption = "auto"
     data_root: Annotated[
@@ -102,13 +110,30 @@ class Place(Home):
     ] = None
 
     def workspace(self) -> "Workspace":
-        """The folder and the device, with progress on the terminal."""
+        """The folder and the device, with progress on the terminal.
+
+        Raises:
+            UserError: torchrun started several processes, each of which would do all of it.
+        """
+        if processes() > 1 and not self.together:
+            if os.environ.get("RANK", "0") != "0":
+                sys.exit(2)  # the first one speaks for all
+            raise UserError(
+                f"{processes()} processes were started, and each would do all that this asks for.",
+                "Leave torchrun out; only pclbench train works with it (docs/cluster.md).",
+            )
         from robustbench_pcl.pipeline.workspace import Workspace
         from robustbench_pcl.progress import TerminalProgress
 
         return Workspace(
             self.home, device=self.device, data_root=self.data_root, progress=TerminalProgress()
         )
+
+
+def processes() -> int:
+    """How many processes torchrun, or what works like it, started for this command."""
+    size = os.environ.get("WORLD_SIZE", "")
+    return int(size) if size.isdecimal() else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,7 +78,7 @@ class Estimator:
             if known and (training.environment.device != here) == self._accelerated:
                 images = _images(training.recipe, training.recipe.train_images, "train")
                 kind = _kind_of_training(training.recipe)
-                self._steps[kind] = training.seconds_per_epoch / images
+                self._steps[kind] = training.seconds_per_epoch * training.devices / images
         for record in load_measurements(artefacts.paths):
             accelerated = record.environment.device != here
             if record.source and record.attack and accelerated == self._accelerated:

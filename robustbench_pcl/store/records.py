@@ -211,6 +211,7 @@ class TrainingRecord(StoredRecord):
         precision: of convolutions and matrix products, as they were: "bfloat16" or "float32".
         seconds_per_epoch: median over the epochs.
         history: one entry per epoch: losses, training accuracy, seconds, warnings.
+        devices: how many trained it together.
     """
 
     what: ClassVar[str] = "training record"
@@ -222,6 +223,7 @@ class TrainingRecord(StoredRecord):
     precision: str = "float32"
     seconds_per_epoch: float
     history: list[dict[str, Any]]
+    devices: int = 1
 
 
 Record = TypeVar("Record", bound="StoredRecord")

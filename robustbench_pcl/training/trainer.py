@@ -19,6 +19,7 @@ from robustbench_pcl.models.supervised import SupervisedModel
 from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.training.build import build_model
+from robustbench_pcl.training.distributed import together
 from robustbench_pcl.training.step import (
     RunState,
     Totals,
@@ -42,7 +43,7 @@ class Run:
         recipe: what to train.
         dataset: on what.
         device: where.
-        partial: file that keeps the run's state between epochs.
+        partial: file that keeps the run's state between epochs; None to keep none.
         progress: progress reporter.
         after_epoch: called with the model, in eval mode, and the number of epochs it has had:
             before the first, and after each.
@@ -53,7 +54,7 @@ class Run:
     recipe: Recipe
     dataset: Dataset
     device: torch.device
-    partial: Path
+    partial: Path | None
     progress: Progress
     after_epoch: AfterEpoch | None = None
     save_seconds: float = 10.0
@@ -68,14 +69,18 @@ class Run:
             The final state; its model is on the device, in eval mode.
 
         Raises:
-            UserError: the loss became infinite, or the saved state is damaged.
+            UserError: the loss became infinite, the saved state is damaged, or several devices
+                cannot train it.
         """
         split = DeviceSplit(self.dataset.train, self.device, self.recipe.train_images)
         state = self._begin(split, start)
         update = Update(self.recipe)
         epochs = self.recipe.schedule.epochs
         title = f"train {self.recipe.name} on {self.recipe.dataset}"
-        with self.progress.task(title, epochs * len(split)) as advance:
+        with (
+            self.progress.task(title, epochs * len(split)) as advance,
+            together(state, update, split),
+        ):
             advance(state.epochs * len(split), "")
             saved = time.monotonic()
             while state.epochs < epochs:
@@ -84,7 +89,8 @@ class Run:
                     self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
                 state.history.append(entry)
                 self._show(state.model.eval(), state.epochs)
-                if time.monotonic() - saved > self.save_seconds and state.epochs < epochs:
+                due = time.monotonic() - saved > self.save_seconds
+                if self.partial and due and state.epochs < epochs:
                     state.save(self.partial)
                     saved = time.monotonic()
             if state.model.criterion.calibrates:
@@ -96,7 +102,7 @@ class Run:
         """The saved state, or one before the first epoch."""
         model = build_model(self.recipe, self.dataset.mean, self.dataset.std, self.device)
         state = RunState(model, *optimisers(model, self.recipe.schedule))
-        if self.partial.exists():
+        if self.partial and self.partial.exists():
             state.load(self.partial)
             self.progress.say(f"resuming {self.recipe.name} after epoch {state.epochs}")
             return state
