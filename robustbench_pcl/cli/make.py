@@ -1,5 +1,6 @@
 """``pclbench train``, ``attack`` and ``transfer``: make what is named, and print its accuracy."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, cast
@@ -23,12 +24,12 @@ from robustbench_pcl.cli.options import (
     Place,
     Seeds,
     SetOption,
-    processes,
     read_layers,
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
 from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
+from robustbench_pcl.environment import processes
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
@@ -153,8 +154,10 @@ class Train(Place, Seeds):
 
         lacking = [task for task in missing(trainings, workspace) if isinstance(task, tasks.Train)]
         distributed.check(self.devices, self.device, [task.recipe for task in lacking])
-        if distributed.started() is None:
-            return distributed.start(self.devices) if lacking else None
+        if not distributed.started():
+            # This very command; -P: nothing is imported from the current folder.
+            command = [sys.executable, "-P", "-m", "robustbench_pcl", *sys.argv[1:]]
+            return distributed.start(self.devices, command) if lacking else None
         with distributed.joined(self.devices, self.device) as rank:
             if rank > 0:
                 train_along(workspace)

@@ -3,8 +3,6 @@
 Types are written out, not postponed: typer reads an inherited field where its command is defined.
 """
 
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -26,6 +24,7 @@ from robustbench_pcl.cli.choices import (
     read_scale,
 )
 from robustbench_pcl.cli.output import say
+from robustbench_pcl.environment import require_one_process
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,14 +90,9 @@ class Home:
 
 @dataclass(frozen=True, kw_only=True)
 class Place(Home):
-    """Where artefacts lie, and what makes new ones.
-
-    Attributes:
-        together: whether several processes that torchrun started do one command together.
-    """
+    """Where artefacts lie, and what makes new ones: one process, or all of torchrun's together."""
 
     together: ClassVar[bool] = False
-
     device: DeviceOption = "auto"
     data_root: Annotated[
         Path | None,
@@ -110,30 +104,15 @@ class Place(Home):
     ] = None
 
     def workspace(self) -> "Workspace":
-        """The folder and the device, with progress on the terminal.
-
-        Raises:
-            UserError: torchrun started several processes, each of which would do all of it.
-        """
-        if processes() > 1 and not self.together:
-            if os.environ.get("RANK", "0") != "0":
-                sys.exit(2)  # the first one speaks for all
-            raise UserError(
-                f"{processes()} processes were started, and each would do all that this asks for.",
-                "Leave torchrun out; only pclbench train works with it (docs/cluster.md).",
-            )
+        """The folder and the device, with progress on the terminal."""
         from robustbench_pcl.pipeline.workspace import Workspace
         from robustbench_pcl.progress import TerminalProgress
 
+        if not self.together:
+            require_one_process()
         return Workspace(
             self.home, device=self.device, data_root=self.data_root, progress=TerminalProgress()
         )
-
-
-def processes() -> int:
-    """How many processes torchrun, or what works like it, started for this command."""
-    size = os.environ.get("WORLD_SIZE", "")
-    return int(size) if size.isdecimal() else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Thread
 from typing import Self
@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from robustbench_pcl.configuration import Description
 from robustbench_pcl.data.batches import DeviceSplit, pixels
+from robustbench_pcl.environment import processes, said_once
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.models import shares
 from robustbench_pcl.recipe import Recipe
@@ -45,10 +46,9 @@ TOLERANCE = 0.02
 random numbers, or looks at a whole batch in its own way, far above."""
 
 
-def started() -> int | None:
-    """How many processes torchrun, or :func:`start`, started for this command; None for neither."""
-    size = os.environ.get("WORLD_SIZE")
-    return int(size) if size and "RANK" in os.environ else None
+def started() -> bool:
+    """Whether this is one of the processes that torchrun, or :func:`start`, started."""
+    return "WORLD_SIZE" in os.environ and "RANK" in os.environ
 
 
 def check(devices: int, name: str, recipes: Iterable[Recipe]) -> None:
@@ -62,37 +62,32 @@ def check(devices: int, name: str, recipes: Iterable[Recipe]) -> None:
     Raises:
         UserError: it cannot.
     """
-    processes = started()
-    if processes not in (None, devices):
-        raise refusal(
-            f"{processes} processes were started for --devices {devices}.",
-            f"Write --devices {processes}, or leave torchrun out: --devices starts processes.",
+    if started() and processes() != devices:
+        raise said_once(
+            f"{processes()} processes were started for --devices {devices}.",
+            f"Write --devices {processes()}; or leave torchrun out (unset WORLD_SIZE RANK), and "
+            "they are started here.",
         )
     if devices > 1 and ":" in name:
-        raise refusal(
+        raise said_once(
             f"--device {name} is one device, and --devices asks for {devices}.",
             "Write --device cuda; CUDA_VISIBLE_DEVICES says which of them.",
         )
     here = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
     there_are = torch.cuda.device_count()
     if on_cuda(name) and here > there_are:
-        raise refusal(
+        raise said_once(
             f"{here} devices are asked for on a machine with {there_are} GPU"
             f"{'' if there_are == 1 else 's'}.",
             f"Write --devices {max(there_are, 1)}, or --device cpu.",
         )
     for recipe in recipes:
         if recipe.schedule.batch_size < devices:
-            raise refusal(
+            raise said_once(
                 f"{recipe.name} has {recipe.schedule.batch_size} images in a batch, fewer than "
                 f"{devices} devices.",
                 f"Write --devices {recipe.schedule.batch_size}, or fewer.",
             )
-
-
-def refusal(cause: str, cure: str) -> UserError | SystemExit:
-    """The error that every process meets: the first one says it, and the others leave."""
-    return UserError(cause, cure) if os.environ.get("RANK", "0") == "0" else SystemExit(2)
 
 
 def on_cuda(name: str) -> bool:
@@ -100,8 +95,12 @@ def on_cuda(name: str) -> bool:
     return name.startswith("cuda") or (name == "auto" and torch.cuda.is_available())
 
 
-def start(devices: int) -> int:
-    """Start this very command once for each device of this machine; its exit code.
+def start(devices: int, command: Sequence[str]) -> int:
+    """Start a command once for each device of this machine; its exit code.
+
+    Args:
+        devices: how many.
+        command: that joins the others, see :func:`joined`.
 
     Raises:
         UserError: a process was killed.
@@ -119,29 +118,28 @@ def start(devices: int) -> int:
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         STARTED: "1",
     }
-    # Not from the current folder; and Ctrl-C is for this process, which stops the others.
-    command = [sys.executable, "-P", "-m", "robustbench_pcl", *sys.argv[1:]]
-    processes: list[subprocess.Popen[bytes]] = []
+    children: list[subprocess.Popen[bytes]] = []
     try:
         for rank in map(str, range(devices)):
             own = {**environment, "RANK": rank, "LOCAL_RANK": rank}
-            processes.append(
+            # Ctrl-C is for this process, which stops the others.
+            children.append(
                 subprocess.Popen(command, env=own, stdin=subprocess.PIPE, start_new_session=True)
             )
-        while any(each.poll() is None for each in processes) and not _failed(processes):
+        while any(each.poll() is None for each in children) and not _failed(children):
             time.sleep(POLL_SECONDS)
-        if _failed(processes):
+        if _failed(children):
             time.sleep(GRACE_SECONDS)
-        codes = [each.poll() for each in processes]
+        codes = [each.poll() for each in children]
     finally:
-        for each in processes:
+        for each in children:
             each.kill()
-            each.wait()
+            each.communicate()
     return _explained(codes)
 
 
-def _failed(processes: Iterable[subprocess.Popen[bytes]]) -> bool:
-    return any(each.poll() for each in processes)
+def _failed(children: Iterable[subprocess.Popen[bytes]]) -> bool:
+    return any(each.poll() for each in children)
 
 
 def _explained(codes: list[int | None]) -> int:
@@ -187,7 +185,7 @@ def joined(devices: int, name: str) -> Iterator[int]:
         counted = torch.ones((), device="cuda" if cuda else "cpu")
         distributed.all_reduce(counted)
         if int(counted) != devices or distributed.get_world_size() != devices:
-            raise refusal(
+            raise said_once(
                 f"{int(counted)} processes met, and --devices asks for {devices}.",
                 "Start as many with torchrun, or leave torchrun out.",
             )
@@ -312,7 +310,7 @@ def _compare(whole: Mapping[str, Tensor | None], divided: Mapping[str, Tensor | 
             squared["gradient"] += float(expected.double().square().sum())
             squared["difference"] += float((expected.double() - found.double()).square().sum())
     if squared["difference"] > TOLERANCE**2 * squared["gradient"]:
-        raise refusal(
+        raise said_once(
             "Divided among devices, a batch has another gradient: a layer draws random numbers "
             "(dropout), or mixes images in its own way.",
             "Train it on one device: leave --devices out.",
