@@ -16,8 +16,8 @@ from robustbench_pcl.attacks.gradient_descent import PGD
 from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.evaluation.generate import PART
 from robustbench_pcl.pipeline.workspace import Workspace
-from robustbench_pcl.store.adversarial_sets import AdversarialSet, Draft, finish_set
-from robustbench_pcl.store.parts import Part, save_part
+from robustbench_pcl.store.adversarial_sets import AdversarialSet
+from robustbench_pcl.store.parts import Draft, Part, finish_set, save_part
 
 IMAGES = 1_000
 TITLE = f"writing an adversarial set, {TITLES['fmnist']}"

@@ -76,14 +76,21 @@ def pick_device(name: str = "auto") -> Device:
 
 
 def has_accelerator() -> bool:
-    """Whether "auto" would find a CUDA device: the driver is asked, without importing torch."""
+    """Whether "auto" would find a CUDA device."""
+    return bool(accelerators())
+
+
+def accelerators() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls each CUDA device; the driver is asked, not torch."""
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     count = ctypes.c_int(0)
     with contextlib.suppress(OSError, AttributeError):
         driver = ctypes.CDLL(library)
         if driver.cuInit(0) == 0:
             driver.cuDeviceGetCount(ctypes.byref(count))
-    return count.value > 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else map(str, range(count.value))
+    return [name.strip() for name in names][: count.value]
 
 
 def processes() -> int:

@@ -15,7 +15,7 @@ from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.recipe import AdversarialTraining, Recipe, Schedule
 
 # What these make for their own tests serves in other folders, too.
-sys.path += [str(Path(__file__).parent / folder) for folder in ("attacks", "report")]
+sys.path += [str(Path(__file__).parent / folder) for folder in ("attacks", "report", "store")]
 
 TINY = Recipe(
     name="softmax",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from robustbench_pcl.recipe import AnyModel
 
 OF_MAKING = {field.name for field in fields(Attacks)} - {"eps", "norm"}
-OF_MAKING |= {"exact", "images", "executor", "dry_run"}
+OF_MAKING |= {"exact", "images", "workers", "executor", "dry_run"}
 """Options that say how images are made; those of a file are there already."""
 
 

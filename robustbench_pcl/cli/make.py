@@ -19,17 +19,16 @@ from robustbench_pcl.cli.exchange import measure_imported
 from robustbench_pcl.cli.options import (
     Attacks,
     DatasetArgument,
-    FormatOption,
     Models,
-    Place,
     Seeds,
     SetOption,
     read_layers,
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
-from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
+from robustbench_pcl.cli.work import Shortcuts, Tasks, Work, carry_out, check_external
 from robustbench_pcl.environment import processes
+from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
@@ -44,7 +43,7 @@ STRONGEST = "strongest"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Place, Seeds):
+class Train(Tasks, Seeds):
     """Train one recipe; what it starts from is trained first.
 
     A training that was interrupted goes on where it was, a finished one is found and not repeated.
@@ -101,7 +100,6 @@ class Train(Place, Seeds):
             min=1,
         ),
     ] = 1
-    form: FormatOption = Format.text
 
     def __call__(self) -> int:
         """Train it with each seed, and print its clean accuracy and where it lies."""
@@ -109,17 +107,20 @@ class Train(Place, Seeds):
 
         recipes = [self._recipe(seed) for seed in self.seeds]
         workspace = self.workspace()
-        if any(workspace.find(tasks.Train(recipe)) is None for recipe in recipes):
+        if not self.dry_run and any(
+            workspace.find(tasks.Train(recipe)) is None for recipe in recipes
+        ):
             from robustbench_pcl.training.build import build_model
 
             build_model(recipes[0])  # layers that it lacks are refused before hours of work
-        if self.devices > 1 or processes() > 1:
+        if (self.devices > 1 or processes() > 1) and not self.dry_run:
             trainings = [tasks.Train(recipe) for recipe in recipes]
             ended = self._train_on_devices(trainings, workspace)
             if ended is not None:
                 return ended
         wanted = [task(recipe) for recipe in recipes for task in (tasks.Train, tasks.Measure)]
-        carry_out(wanted, workspace)
+        if not carry_out(wanted, workspace, self):
+            return 0
         rows: list[dict[str, object]] = []
         for recipe in recipes:
             checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
@@ -146,12 +147,21 @@ class Train(Place, Seeds):
 
         Returns:
             The exit code where others, or the first of them, have done or do the rest.
+
+        Raises:
+            UserError: they cannot train together.
         """
         from robustbench_pcl.pipeline import tasks
         from robustbench_pcl.pipeline.planner import missing
         from robustbench_pcl.pipeline.training import train_along
         from robustbench_pcl.training import distributed
 
+        if self.executor != "local" or (self.workers or 1) > 1:
+            raise UserError(
+                "--devices divides one training on this machine; --workers and --executor give "
+                "each training one device.",
+                "Leave one of them out.",
+            )
         lacking = [task for task in missing(trainings, workspace) if isinstance(task, tasks.Train)]
         distributed.check(self.devices, self.device, [task.recipe for task in lacking])
         if not distributed.started():

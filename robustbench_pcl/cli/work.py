@@ -1,6 +1,8 @@
 """How commands get work done: what is missing is announced, made and shown."""
 
 import gc
+import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from textwrap import fill
@@ -33,12 +35,17 @@ tensors that are garbage should not wait long."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work(Place):
-    """How work is done, and how what comes of it is shown."""
+class Tasks(Place):
+    """How tasks are done, and how what comes of them is shown."""
 
-    images: Annotated[
+    workers: Annotated[
         int | None,
-        typer.Option(help="Test images, the first ones.", min=1, show_default="the scale's number"),
+        typer.Option(
+            help="So many tasks at a time, each in a process of its own: one on each GPU, or on "
+            "its share of the cores.",
+            min=1,
+            show_default="1, in this process",
+        ),
     ] = None
     executor: Annotated[
         str,
@@ -58,6 +65,46 @@ class Work(Place):
     )
     form: FormatOption = Format.text
 
+    def read_executor(self) -> "Executor":
+        """Where the tasks run.
+
+        Raises:
+            UserError: there is no such executor or option of it, or a value is wrong for it.
+        """
+        from pydantic import ValidationError
+
+        from robustbench_pcl.configuration import explained
+        from robustbench_pcl.pipeline.executors import EXECUTORS
+
+        given: dict[str, object] = {**read_settings(self.executor_option, "--executor-option")}
+        name = self.executor
+        if self.workers is not None:
+            if "workers" in given:
+                cause = "--workers and --executor-option workers say the same thing."
+                raise UserError(cause, "Leave one out.")
+            if name == "local" and self.workers > 1:
+                name = "workers"
+            if name != "local":
+                given["workers"] = self.workers
+        kind = EXECUTORS[name]
+        for key in given:
+            if key not in kind.model_fields:
+                raise unknown_name(f"option of executor {name}", key, kind.model_fields)
+        try:
+            return kind.model_validate(given)
+        except ValidationError as error:
+            raise explained(error, "--executor-option", "See docs/cluster.md.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Tasks):
+    """The same on test images."""
+
+    images: Annotated[
+        int | None,
+        typer.Option(help="Test images, the first ones.", min=1, show_default="the scale's number"),
+    ] = None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shortcuts:
@@ -75,7 +122,7 @@ class Shortcuts:
 
 
 def carry_out(
-    tasks: "Sequence[AnyTask]", workspace: "Workspace", options: Work | None = None
+    tasks: "Sequence[AnyTask]", workspace: "Workspace", options: Tasks | None = None
 ) -> bool:
     """Do what is missing for some tasks, having said how much it is; or only show it.
 
@@ -94,15 +141,15 @@ def carry_out(
     """
     from robustbench_pcl.pipeline.executors import Local
     from robustbench_pcl.pipeline.planner import missing
+    from robustbench_pcl.pipeline.runs import Terms
     from robustbench_pcl.pipeline.tasks import Train
     from robustbench_pcl.store.atomic import require_writable
 
-    executor: Executor = Local()
-    if options and (options.executor_option or options.executor != "local"):
-        executor = read_executor(options.executor, options.executor_option)
+    executor = options.read_executor() if options else Local()
     if options and options.dry_run:
         _show_plan(tasks, workspace, options.form)
         return False
+    workspace.clean()
     lacking = missing(tasks, workspace)
     if lacking:
         where = "" if executor.elsewhere else f" on {workspace.device}"  # refused if there is none
@@ -111,7 +158,7 @@ def carry_out(
         if len(lacking) > FEW or where == "" or any(isinstance(task, Train) for task in lacking):
             work = _announced(lacking, tasks, workspace, where)
         _keep_what_is_imported()
-        executor.execute(work, workspace)
+        executor.execute(work, workspace, Terms(command=shlex.join(["pclbench", *sys.argv[1:]])))
     return True
 
 
@@ -198,25 +245,3 @@ def _show_plan(tasks: "Sequence[AnyTask]", workspace: "Workspace", form: Format)
     rest = f", and {unknown} of unknown length" if unknown else ""
     todo = len(known) + unknown
     say(f"{len(rows)} tasks, {todo} to do: about {spoken(sum(known))}{rest}.")
-
-
-def read_executor(name: str, settings: Sequence[str] | None) -> "Executor":
-    """The executor with that name and its ``key=value`` settings.
-
-    Raises:
-        UserError: there is no such executor or setting, or a value is wrong for it.
-    """
-    from pydantic import ValidationError
-
-    from robustbench_pcl.configuration import explained
-    from robustbench_pcl.pipeline.executors import EXECUTORS
-
-    kind = EXECUTORS[name]
-    given = read_settings(settings, "--executor-option")
-    for key in given:
-        if key not in kind.model_fields:
-            raise unknown_name(f"option of executor {name}", key, kind.model_fields)
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        raise explained(error, "--executor-option", "See docs/cluster.md.") from error

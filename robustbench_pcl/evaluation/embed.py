@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.checked import check_set
 from robustbench_pcl.losses.criterion import FeatureLoss
 from robustbench_pcl.models.classifier import Classifier, GlobalAveragePool
 from robustbench_pcl.models.supervised import SupervisedModel
@@ -47,10 +48,13 @@ def lay_out(
         device: where the model is.
 
     Raises:
-        UserError: the model has no such layer, the layer's features are not two neurons where they
-            are to be drawn as they are, or too few images are left for t-SNE.
+        UserError: the set is not what it should be, the model has no such layer, the layer's
+            features are not two neurons where they are to be drawn as they are, or too few images
+            are left for t-SNE.
     """
     classifier, layer = _one_network(model, spec), spec.view.layer
+    if images:
+        check_set(images, dataset)
     kept: list[tuple[Tensor, Tensor, Tensor]] = []
     batches = _stored(images) if images else _clean(dataset)
     with torch.no_grad(), _features_of(classifier, layer) as seen:

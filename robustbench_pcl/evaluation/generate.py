@@ -24,14 +24,9 @@ from robustbench_pcl.data.dataset import Dataset, Split
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.errors import RandomisedModelError
 from robustbench_pcl.progress import Advance, Progress
-from robustbench_pcl.store.adversarial_sets import (
-    AdversarialSet,
-    Draft,
-    SetSpecification,
-    finish_set,
-)
+from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification
 from robustbench_pcl.store.atomic import require_writable
-from robustbench_pcl.store.parts import Part, load_parts, save_part
+from robustbench_pcl.store.parts import Draft, Part, finish_set, load_parts, save_part
 
 PART = 128
 """Images in a part: what a crash can lose, beside those that are being attacked."""
@@ -98,10 +93,10 @@ def generate_set(
         for number, stage in enumerate(stages):
             journal.begin(number, stage)
             shown(number, journal.verdicts)
-            for found in run_stage(number, stage, target, clean.chunks, journal.verdicts):
-                journal.keep(found)
-                shown(number, journal.verdicts)
-            journal.store()
+            with journal.keeping(title):
+                for found in run_stage(number, stage, target, clean.chunks, journal.verdicts):
+                    journal.keep(found)
+                    shown(number, journal.verdicts)
         draft = journal.draft(stages, labels)
         target.say_blind(int(draft.blind.sum()), n)
     environment = current_environment(device)
@@ -228,7 +223,7 @@ class Journal:
         self.part, self.position = np.full((2, len(self.predictions)), -1)
         self.blind = np.zeros(len(self.predictions), dtype=bool)
         self.spent = (time.perf_counter(), 0, 0)
-        self.stored = load_parts(self.folder, self.identity)
+        self.stored = load_parts(self.folder, self.identity, self.target.say)
 
     def begin(self, number: int, stage: Stage) -> None:
         """Begin a stage, or take it up where an interrupted run left it."""
@@ -246,6 +241,17 @@ class Journal:
         if sum(len(each.finished) for each in self.open) >= PART:
             self.store()
 
+    @contextmanager
+    def keeping(self, title: str) -> Iterator[None]:
+        """Store what a stage has found when the block ends or is interrupted."""
+        try:
+            yield
+            self.store()
+        except KeyboardInterrupt as interrupt:
+            self.store()
+            interrupt.add_note(f"of {title} the images that are done are kept")
+            raise
+
     def store(self) -> None:
         """Store what is found and not stored, with what it has cost."""
         if not self.open:
@@ -256,7 +262,7 @@ class Journal:
         assert finished.margins is not None
         rows = finished.chunk.rows.cpu().numpy()
         before, target = self.spent, self.target
-        self.spent = (time.perf_counter(), target.forward_passes, target.backward_passes)
+        now = (time.perf_counter(), target.forward_passes, target.backward_passes)
         part = Part(
             stage=self.open[0].number,
             indices=rows,
@@ -266,14 +272,14 @@ class Journal:
             better=better,
             blind=np.isin(rows, list(target.blind)),
             images=finished.images.float().cpu().numpy()[better],
-            seconds=self.spent[0] - before[0],
-            forward_passes=self.spent[1] - before[1],
-            backward_passes=self.spent[2] - before[2],
+            seconds=now[0] - before[0],
+            forward_passes=now[1] - before[1],
+            backward_passes=now[2] - before[2],
             precision=target.shortcuts.precision,
         )
         stored = save_part(self.folder, self.identity, part)
+        self.open, self.spent = [], now
         self._note(stored, np.ones(len(rows), dtype=bool))
-        self.open.clear()
 
     def _note(self, part: Part, new: Array) -> None:
         """Remember where images are; ``new``, boolean (N,), says which of a part's count."""

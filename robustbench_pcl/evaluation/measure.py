@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from robustbench_pcl.attacks.checks import spread
 from robustbench_pcl.attacks.passes import decided
 from robustbench_pcl.attacks.stages import in_hexadecimal
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
+from robustbench_pcl.evaluation.checked import check_set, checked_batches
 from robustbench_pcl.evaluation.generate import BATCH, judging
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
+from robustbench_pcl.store.reading import damaged
 from robustbench_pcl.store.records import (
     MARGIN_PERCENTILES,
     Measurement,
@@ -25,6 +28,10 @@ from robustbench_pcl.store.records import (
 )
 
 Array = np.ndarray[Any, Any]
+
+NEAR = 1e-3
+"""Two largest logits so near to each other, as a share of the range of an image's logits, may
+change places on another device: convolutions in TF32 have errors of that size."""
 
 Batch = tuple[Tensor, Tensor]
 
@@ -67,11 +74,14 @@ def measure_set(
     model: nn.Module,
     target: ModelRecord,
     images: AdversarialSet,
+    *,
+    dataset: Dataset,
     device: torch.device,
 ) -> Measurement:
     """The accuracy on a stored adversarial set, made on this model or on another.
 
-    On the model that it was made on, the verdicts are those that the set keeps. Rounded to 8 bits,
+    The set is checked while it is read. On the model that it was made on, the verdicts are those
+    that it keeps: its digest covers them, or else they are computed again. Rounded to 8 bits,
     images are classified anew, but not where each stopped at the first step that fooled the model:
     those lie so close to the boundary that rounding would say little.
 
@@ -80,14 +90,25 @@ def measure_set(
         model: the target, on the device.
         target: what is known of it.
         images: the set.
+        dataset: of the clean images.
         device: where the model is.
+
+    Raises:
+        UserError: the set is not what it should be, or its predictions are not the source's.
     """
     source = images.spec.source
     own = source is not None and source.key == target.key
-    verdicts = images.source_verdicts() if own else judge(model, _stored(images, device))
+
+    if not own:
+        verdicts = judge(model, _on(device, checked_batches(images, dataset, BATCH)))
+    else:
+        verdicts = images.source_verdicts()
+        if images.summary.content_digest is None:
+            check_predictions(model, images, _on(device, images.batches(BATCH)))
+        check_set(images, dataset)
     rounded = None
     if images.spec.mode != "early-stop":
-        rounded = int(judge(model, in_8_bits(_stored(images, device))).sum())
+        rounded = int(judge(model, in_8_bits(_on(device, images.batches(BATCH)))).sum())
     return _measurement(
         verdicts,
         device,
@@ -127,15 +148,44 @@ def judge(model: nn.Module, batches: Iterable[Batch]) -> Array:
     return torch.cat(verdicts).numpy()
 
 
+def check_predictions(model: nn.Module, images: AdversarialSet, batches: Iterable[Batch]) -> None:
+    """Compare the classes that a set keeps with those of its source, computed again.
+
+    Args:
+        model: the source.
+        images: the set.
+        batches: of it.
+
+    Raises:
+        UserError: some differ where another device would not decide otherwise.
+    """
+    start, source = 0, iter(batches)
+    first = next(source)
+    with judging(model, *first) as target:
+        for pixels, _ in chain([first], source):
+            logits = target.logits(pixels)
+            kept = torch.from_numpy(images.columns["predictions"][start : start + len(pixels)])
+            differ = (decided(logits).cpu() != kept) & ~too_near(logits).cpu()
+            start += len(pixels)
+            if target.forwards == 1 and differ.any():  # a randomised model answers anew
+                raise damaged(images.path, "its predictions are not those of its source")
+
+
+def too_near(logits: Tensor) -> Tensor:
+    """Boolean (N,): whose class another device may decide otherwise, by logits (N, K)."""
+    best = logits.topk(2, dim=1).values
+    return best[:, 0] - best[:, 1] <= NEAR * spread(logits)
+
+
 def in_8_bits(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same images rounded to 8 bits per channel."""
     for images, labels in batches:
         yield (images * 255).round() / 255, labels
 
 
-def _stored(images: AdversarialSet, device: torch.device) -> Iterator[Batch]:
-    for batch, labels in images.batches(BATCH):
-        yield torch.from_numpy(batch).to(device), torch.from_numpy(labels).to(device)
+def _on(device: torch.device, batches: Iterable[tuple[Array, Array]]) -> Iterator[Batch]:
+    for images, labels in batches:
+        yield torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
 
 def _measurement(verdicts: Array, device: torch.device, **known: object) -> Measurement:

@@ -19,11 +19,11 @@ from robustbench_pcl.certificates.network import NotSupportedError
 from robustbench_pcl.certificates.radii import CHUNK, Certifier
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.checked import Array, CheckedSet
 from robustbench_pcl.evaluation.generate import BATCH, judging
-from robustbench_pcl.evaluation.measure import in_8_bits
+from robustbench_pcl.evaluation.measure import NEAR, in_8_bits, too_near
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.stored import Stored
-from robustbench_pcl.evidence.strangers import Array, CheckedSet
 from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.certificates import Certificate
@@ -31,10 +31,6 @@ from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.records import MARGIN_PERCENTILES, Measurement, ModelRecord
 from robustbench_pcl.training import build
-
-NEAR = 1e-3
-"""Two largest logits so near to each other, as a share of the range of an image's logits, may
-change places on another device: convolutions in TF32 have errors of that size."""
 
 ROUNDING = 1e-6
 """Share of a certified radius that another processor's rounding may cost."""
@@ -254,10 +250,8 @@ class Again:
                 found.append(target.logits(batch.to(self.device)).cpu())
         self.found.checked["images classified again"] += len(images)
         logits = torch.cat(found)
-        best, widths = logits.topk(2, dim=1).values, spread(logits)
-        near = best[:, 0] - best[:, 1] <= NEAR * widths
         margins = -logit_margin(logits.double(), expected)
-        answers = (decided(logits), near, margins, widths.double())
+        answers = (decided(logits), too_near(logits), margins, spread(logits).double())
         return Answers(*(each.numpy() for each in answers))
 
     def _note(self, name: str, what: str, rows: Array, differ: Array, again: Answers) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import PurePosixPath
 
@@ -10,19 +9,16 @@ import numpy as np
 
 from robustbench_pcl.attacks.base import norm_of
 from robustbench_pcl.attacks.stages import WITHSTOOD, WRONG, in_hexadecimal
-from robustbench_pcl.configuration import ID_LENGTH
-from robustbench_pcl.data.dataset import Dataset, split_digest
+from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.checked import ACCURACY, Array, CheckedSet, are_clean_images
 from robustbench_pcl.evaluation.imported import NO_CLASS
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.records import OF_SET, check_budget
 from robustbench_pcl.evidence.stored import Stored
-from robustbench_pcl.evidence.strangers import Array, CheckedSet
 from robustbench_pcl.store.adversarial_sets import perturbation_sizes
 from robustbench_pcl.store.records import Measurement
-
-ACCURACY = 1e-9
-"""Relative, of sums, whose order depends on the processor."""
 
 
 def check_sets(found: Verification, stored: Stored) -> None:
@@ -40,7 +36,7 @@ def check_sets(found: Verification, stored: Stored) -> None:
 def check_set(found: Verification, checked: CheckedSet, stored: Stored) -> None:
     """Id, digest, pixels, labels, verdicts of stages, and perturbations."""
     name, images = checked.name, checked.images
-    spec, summary = images.spec, images.summary
+    spec = images.spec
     found.compare(name, "the file's name", spec.id, PurePosixPath(name).stem)
     if spec.source is not None:
         found.compare(name, "indices", list(range(spec.n)), checked.indices.tolist())
@@ -58,30 +54,24 @@ def check_set(found: Verification, checked: CheckedSet, stored: Stored) -> None:
             f"How far {name} is from the clean images, and its labels: {spec.data.dataset} as it "
             f"was attacked is not here (pclbench data add {spec.data.dataset} FILE)."
         )
-    digest, finite = hashlib.sha256(), True
     sizes: list[Array] = []
-    for rows, block in checked.blocks():
-        digest.update(block.tobytes())
-        finite = finite and bool((block >= 0).all() and (block <= 1).all())  # NaN is neither
-        if clean is not None and finite:
-            sizes.append(np.stack(perturbation_sizes(block, clean[rows])))
-    found.require(name, "a pixel", finite, "in [0, 1]", "outside it, or no number")
-    found.compare(name, "images_digest", digest.hexdigest()[:ID_LENGTH], summary.images_digest)
+    try:
+        for rows, block in checked.blocks():
+            if clean is not None:
+                sizes.append(np.stack(perturbation_sizes(block, clean[rows])))
+    except UserError as error:
+        found.wrong(name, "images", "those that were stored", error.cause)
+        return
     if dataset is not None and clean is not None:
         labels = np.asarray(dataset.test.labels)[checked.indices]
         found.compare(name, "labels", labels.tolist(), checked.labels.tolist())
-        if finite:
-            _check_sizes(found, checked, *np.concatenate(sizes, axis=1))
+        _check_sizes(found, checked, *np.concatenate(sizes, axis=1))
 
 
 def clean_images(dataset: Dataset, checked: CheckedSet) -> Array | None:
     """The clean images of a set, uint8 (N, C, H, W); None where these are other ones."""
-    test, rows, digest = dataset.test, checked.indices, checked.images.spec.data.digest
-    if rows.min() < 0 or rows.max() >= len(test):
-        return None
-    clean = np.asarray(test.images[rows])
-    same = digest in (test.digest, split_digest(clean, np.asarray(test.labels)[rows]))
-    return clean if same else None
+    same = are_clean_images(dataset, checked.images.spec.data.digest, checked.indices)
+    return np.asarray(dataset.test.images[checked.indices]) if same else None
 
 
 def _check_stages(found: Verification, checked: CheckedSet) -> None:

@@ -10,9 +10,9 @@ from typing import TypeVar
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.data.loader import load
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.checked import CheckedSet, open_strangers
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.manifest import LARGEST
-from robustbench_pcl.evidence.strangers import CheckedSet, has_old_text, open_strangers
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint, load_arrays, open_checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
@@ -163,9 +163,6 @@ def _read_arrays(found: Verification, files: Files, stored: Stored) -> None:
 def _read_sets(found: Verification, files: Files, stored: Stored) -> None:
     """Open adversarial sets, and read what is no image."""
     for name, path in inside(files, FOLDERS.adversarial_sets, ".h5"):
-        if has_old_text(path) and not found.digest:  # in a bundle there is none
-            found.skip("Adversarial sets of an older pclbench, whose text may be of any length.")
-            continue
         try:
             stored.sets[name] = CheckedSet(name, open_strangers(path))
         except UserError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from abc import ABC, abstractmethod
 from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -15,8 +18,11 @@ from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.recipe import AnyModel, ExternalModel
 from robustbench_pcl.store.adversarial_sets import SetSpecification
+from robustbench_pcl.store.atomic import sweep
 from robustbench_pcl.store.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
-from robustbench_pcl.store.records import Paths, check_format
+from robustbench_pcl.store.claims import claimed, remove_dead
+from robustbench_pcl.store.formats import check_format
+from robustbench_pcl.store.records import Paths
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +39,21 @@ else:
 
 MODELS_KEPT = 4
 A = TypeVar("A")
+
+
+def remove_leftovers(paths: Paths) -> None:
+    """Remove what killed processes left in a workspace: nothing that a command would go on with."""
+    remove_dead(paths.claims)
+    folders = set(vars(paths).values()) - {paths.root}
+    for folder in (*folders, *paths.adversarial_sets.glob("[!.]*.parts")):
+        sweep(folder)
+    for parts in paths.adversarial_sets.glob("[!.]*.parts"):
+        if parts.with_suffix(".h5").exists():  # killed between the two: the set is whole
+            shutil.rmtree(parts, ignore_errors=True)
+    for state in paths.partial.glob("[!.]*.safetensors"):
+        if any(paths.checkpoints.glob(f"[!.]*-{escape(state.stem)}-*.safetensors")):
+            with contextlib.suppress(OSError):
+                state.unlink()
 
 
 class Artefacts:
@@ -71,9 +92,11 @@ class Artefacts:
         self.device_name = device
         self.data_root = data_root
         self.specifications: dict[str, SetSpecification] = {}
+        self._passed_over: set[str] = set()
         self._datasets: dict[str, Dataset] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
         self._models: dict[str, nn.Module] = {}
+        self._cleaned = False
         self._clean: dict[tuple[str, int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
 
     @cached_property
@@ -84,6 +107,12 @@ class Artefacts:
             UserError: there is no such device here.
         """
         return pick_device(self.device_name)
+
+    def pass_over(self, error: UserError) -> None:
+        """Say once that a file is left out, and what to do about it."""
+        if error.cause not in self._passed_over:
+            self._passed_over.add(error.cause)
+            self.progress.say(f"Left out: {error.cause}\n  {error.cure}")
 
     def open(self, path: Path | str) -> AnyModel:
         """Take a checkpoint from a file; its recipe or external model then stands for it.
@@ -113,12 +142,36 @@ class Artefacts:
     def make(self, task: Task[A]) -> A:
         """The artefact of a task, made now unless it is stored; what it needs is made first.
 
+        While another process makes it, this one waits, and says for whom; it takes over if the
+        other dies.
+
         Raises:
             UserError: it cannot be made; the message says why.
         """
         self.dataset(task.dataset)
         found = task.find(self)
-        return task.compute(self) if found is None else found
+        if found is not None:
+            return found
+        self.clean()
+
+        def waiting(other: str) -> None:
+            self.progress.say(f"waiting for {task.title}: {other} makes it")
+
+        def done() -> bool:
+            return task.find(self) is not None
+
+        with claimed(self.paths.claims, task.claim(self), waiting=waiting, done=done):
+            found = task.find(self)
+            return task.compute(self) if found is None else found
+
+    def clean(self) -> None:
+        """Remove what killed processes left: temporary files, claims, and what was in the making.
+
+        Once: what others leave meanwhile is theirs to remove, or the next process's.
+        """
+        if not self._cleaned:
+            self._cleaned = True
+            remove_leftovers(self.paths)
 
     def dataset(self, name: str) -> Dataset:
         """A data set, fetched now unless it is cached.
@@ -205,6 +258,10 @@ class Task(ABC, Generic[A]):
     title: str
     dataset: str
     needs: tuple[AnyTask, ...]
+
+    def claim(self, artefacts: Artefacts) -> str:  # noqa: ARG002 - some ask what is stored
+        """The same for all tasks that would write the same files, and a good file name."""
+        return self.key
 
     @abstractmethod
     def find(self, artefacts: Artefacts) -> A | None:

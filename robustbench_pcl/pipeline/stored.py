@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -13,12 +14,14 @@ import numpy as np
 
 from robustbench_pcl.attacks.base import Norm, attack_label
 from robustbench_pcl.configuration import Dump
+from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.data.foreign import ROUNDING
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import DamagedSetError, UserError
+from robustbench_pcl.evaluation.checked import checked_batches
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.pipeline.artefacts import Artefacts
 from robustbench_pcl.progress import tracked
-from robustbench_pcl.store.adversarial_sets import AdversarialSet, open_set, perturbation_sizes
+from robustbench_pcl.store.adversarial_sets import AdversarialSet, find_set, perturbation_sizes
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.records import (
     Measurement,
@@ -82,13 +85,19 @@ class StoredWorstCase:
 
 
 def judge(artefacts: Artefacts, checkpoint: Checkpoint, images: AdversarialSet) -> Measurement:
-    """The accuracy of a model on a stored set, made on it or not: found, or measured and stored."""
+    """The accuracy of a model on a stored set, made on it or not: found, or measured and stored.
+
+    Raises:
+        DamagedSetError: the set is not what was stored; nothing is measured.
+    """
     record = checkpoint.record
     identity = measurement_id(record, set=images.spec.id)
     found = find_measurement(artefacts.paths, identity)
     if found is None:
-        model = artefacts.restored(checkpoint)
-        found = measure.measure_set(identity, model, record, images, artefacts.device)
+        model, dataset = artefacts.restored(checkpoint), artefacts.dataset(record.recipe.dataset)
+        found = measure.measure_set(
+            identity, model, record, images, dataset=dataset, device=artefacts.device
+        )
         save_measurement(artefacts.paths, found)
     return found
 
@@ -100,7 +109,7 @@ def worst_case(
 
     A set is within the budget if its largest perturbation is, in that norm, whatever attack made
     it, on whatever source, until whatever step: a wrong answer within the budget is one. Sets of
-    other clean images, or of fewer, cannot be combined.
+    other clean images, or of fewer, cannot be combined. A damaged one is named and passed over.
 
     Args:
         artefacts: where the sets are.
@@ -113,17 +122,17 @@ def worst_case(
     within = [
         images
         for images in _stored_sets(artefacts, clean.data.digest)
-        if _size(images, norm) <= eps + ROUNDING and _is_whole(artefacts, record, images)
+        if _size(images, norm) <= eps + ROUNDING
     ]
     fitting = [images for images in within if images.spec.n >= clean.n]
     title = f"{record.recipe.name} on {len(fitting)} stored sets"
-    verdicts = [
-        judge(artefacts, checkpoint, images).withstood()[: clean.n]
-        for images in tracked(fitting, title, len(fitting), artefacts.progress)
-    ]
+    verdicts = []
+    for images in tracked(fitting, title, len(fitting), artefacts.progress):
+        with _passed_over(artefacts):
+            verdicts.append(judge(artefacts, checkpoint, images).withstood()[: clean.n])
     withstood = reduce(and_, verdicts, clean.withstood())
     shorter = len(within) - len(fitting)
-    return StoredWorstCase(record, norm, eps, withstood, len(fitting), shorter)
+    return StoredWorstCase(record, norm, eps, withstood, len(verdicts), shorter)
 
 
 def smallest_fooling(
@@ -145,29 +154,32 @@ def smallest_fooling(
         measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
         if measured is None:
             continue
-        withstood, start = measured.withstood(), 0
-        for batch, _ in images.batches(BATCH):
-            rows = slice(start, min(start + len(batch), n))
-            if rows.start >= n:
-                break
-            some = batch[: rows.stop - rows.start]
-            sizes = perturbation_sizes(some, dataset.test.images[rows]).linf
-            smallest[rows] = np.fmin(smallest[rows], np.where(withstood[rows], np.nan, sizes))
-            start = rows.stop
-        sets += 1
+        with _passed_over(artefacts):
+            sizes = _sizes(images, dataset)[:n]
+            fooling = np.where(measured.withstood()[:n], np.nan, sizes)
+            smallest[: len(sizes)] = np.fmin(smallest[: len(sizes)], fooling)
+            sets += 1
     return smallest, sets
+
+
+def _sizes(images: AdversarialSet, dataset: Dataset) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The L-infinity perturbations of a set of the first test images, float64 (N,)."""
+    start, found = 0, []
+    for batch, _ in checked_batches(images, dataset, BATCH):
+        clean = dataset.test.images[start : start + len(batch)]
+        found.append(perturbation_sizes(batch, clean).linf)
+        start += len(batch)
+    return np.concatenate(found)
 
 
 def _stored_sets(artefacts: Artefacts, data: str) -> Iterator[AdversarialSet]:
     """The sets of some clean images, by their digest; a damaged file is named and passed over."""
-    for path in sorted(artefacts.paths.adversarial_sets.glob("[!.]*.h5")):
-        try:
-            images = open_set(path)
-        except UserError as error:
-            artefacts.progress.say(f"Passed over: {error.cause}")
-            continue
-        if images.spec.data.digest == data:
-            yield images
+    folder = artefacts.paths.adversarial_sets
+    for path in sorted(folder.glob("[!.]*.h5")):
+        with _passed_over(artefacts, UserError):
+            images = find_set(folder, path.stem)
+            if images is not None and images.spec.data.digest == data:
+                yield images
 
 
 def _size(images: AdversarialSet, norm: Norm) -> float:
@@ -177,13 +189,10 @@ def _size(images: AdversarialSet, norm: Norm) -> float:
     return math.inf if largest is None else largest
 
 
-def _is_whole(artefacts: Artefacts, target: ModelRecord, images: AdversarialSet) -> bool:
-    """Whether a set's pixels are those that were stored, as far as the model is to see them."""
-    if find_measurement(artefacts.paths, measurement_id(target, set=images.spec.id)):
-        return True
+@contextmanager
+def _passed_over(artefacts: Artefacts, kind: type[UserError] = DamagedSetError) -> Iterator[None]:
+    """Say which set is passed over, and why."""
     try:
-        images.verify()
-    except UserError as error:
+        yield
+    except kind as error:
         artefacts.progress.say(f"Passed over: {error.cause}")
-        return False
-    return True

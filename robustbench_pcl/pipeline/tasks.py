@@ -111,6 +111,13 @@ class Generate(Task[AdversarialSet]):
             )
         return artefacts.specifications[self.key]
 
+    def claim(self, artefacts: Artefacts) -> str:
+        """By the set's id: with all test images, or as many, it is the same set."""
+        stored(artefacts, self.source)
+        specification = self.specification(artefacts)
+        assert specification is not None  # the source is trained by now
+        return f"{self.kind}-{specification.id}"
+
     def find(self, artefacts: Artefacts) -> AdversarialSet | None:
         """The stored set, or None."""
         for asked in (self.made("exact"), self) if self.mode == "fast" else (self,):
@@ -250,8 +257,7 @@ class Measure(OnImages[Measurement]):
         """Measure it."""
         checkpoint = stored(artefacts, self.target)
         if self.generate is not None:
-            images = self.generate.find(artefacts) or self.generate.compute(artefacts)
-            return judge(artefacts, checkpoint, images)
+            return judge(artefacts, checkpoint, artefacts.make(self.generate))
         record, dataset = checkpoint.record, artefacts.dataset(self.dataset)
         n = count(artefacts, self.target, self.images)
         answers = artefacts.clean_answers(checkpoint, n)

@@ -12,8 +12,9 @@ import pandas as pd
 
 from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.attacks.stages import WRONG
-from robustbench_pcl.data.dataset import Dataset, split_digest
+from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.evaluation.checked import are_clean_images, checked_batches
 from robustbench_pcl.report.model_section import FIRST_STAGE
 from robustbench_pcl.report.results import CLEAN, Column
 from robustbench_pcl.store.adversarial_sets import (
@@ -77,12 +78,8 @@ class Answered:
 
     def __post_init__(self) -> None:
         """Check that the clean images are the same."""
-        test, rows, digest = self.dataset.test, self.index, self.about.data.digest
-        inside = rows.min() >= 0 and rows.max() < len(test)
-        if not inside or digest not in (
-            test.digest,
-            split_digest(test.images[rows], test.labels[rows]),
-        ):
+        rows, digest = self.index, self.about.data.digest
+        if not are_clean_images(self.dataset, digest, rows):
             raise UserError(
                 f"The {self.dataset.spec.title} here is not the copy that was attacked.",
                 f"Add that copy: pclbench data add {self.dataset.spec.name} FILE.",
@@ -104,16 +101,16 @@ class Answered:
     @cached_property
     def index(self) -> Array:
         """Positions in the test split, int64 (N,)."""
-        return np.arange(self.about.n) if self.images is None else self.images.column("indices")
+        return np.arange(self.about.n) if self.images is None else self.images.columns["indices"]
 
     def batches(self) -> Iterator[Array]:
         """The images, float32 (B, C, H, W) in [0, 1], in the order of :attr:`index`.
 
         Raises:
-            UserError: they are no longer stored.
+            UserError: they are no longer stored, or not what they should be.
         """
         if self.images is not None:
-            for batch, _ in self.images.batches(BATCH):
+            for batch, _ in checked_batches(self.images, self.dataset, BATCH):
                 yield batch
             return
         if self.about.attack is not None:
@@ -172,7 +169,7 @@ class Answered:
             return unknown.astype("Int64"), unknown.astype("boolean")
         own = self._own
         if own is not None:
-            prediction = pd.Series(own.column("predictions"), dtype="Int64")
+            prediction = pd.Series(own.columns["predictions"], dtype="Int64")
             return prediction, prediction == label
         assert self.measurement is not None  # else the source is the target
         robust = pd.Series(self.measurement.withstood(), dtype="boolean")

@@ -1,4 +1,4 @@
-"""Adversarial sets: HDF5, joined from parts so that nothing finished is ever lost.
+"""Adversarial sets: what they are made from, how they are written and read.
 
 Images are float32: an 8-bit file would change the models' answers (a perturbation of 8/255 is eight
 grey levels).
@@ -6,10 +6,12 @@ grey levels).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +23,22 @@ import numpy as np
 from robustbench_pcl.configuration import ID_LENGTH, Count, Description, Dump, Mode, digest
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.store.atomic import replacing
-from robustbench_pcl.store.parts import UNREADABLE, Part, damaged
-from robustbench_pcl.store.records import FORMAT, DataRecord, ModelRecord, other_format
+from robustbench_pcl.store.formats import FORMAT, LARGEST_FILE, other_format
+from robustbench_pcl.store.hdf5 import UNREADABLE, VERSION, Attribute, Contents, open_hdf5
+from robustbench_pcl.store.reading import check_file, damaged, parse_json
+from robustbench_pcl.store.records import DataRecord, ModelRecord
 
 Array = np.ndarray[Any, Any]
 CHUNK = 32
+LARGEST_CHUNK = 2**26
+"""Bytes of a chunk of images; it has one image at least."""
+MOST_IMAGES = 10**7
 FIELDS = ("images", "indices", "labels", "predictions")
+COLUMNS = ("indices", "labels", "predictions", "felled_by")
+"""What is kept of each image; sets that were made before there were stages have no last one."""
 TEXTS = ("stages", "spec", "summary")
 """Attributes that are JSON."""
+ATTRIBUTES = (*TEXTS, "format", "complete")
 BLOCK = 512
 """Images that are joined at a time: memory is flat in their number."""
 
@@ -82,6 +92,8 @@ class SetSummary(Description):
         backward_passes: images passed backward.
         environment: where it was made.
         images_digest: of the stored pixels.
+        content_digest: of all else in the set and of ``images_digest``, see
+            :func:`content_digest`; None in sets that were made before it was kept.
         precision: of the gradients, "float32", "bfloat16", or both where a run was resumed on
             another device; the source's classes are float32's.
     """
@@ -95,37 +107,16 @@ class SetSummary(Description):
     backward_passes: int
     environment: Environment
     images_digest: str
+    content_digest: str | None = None
     precision: str
-
-
-@dataclass(frozen=True, eq=False)
-class Draft:
-    """A set whose images are all done, each in one of the parts.
-
-    Attributes:
-        stages: the titles of the attack's stages.
-        labels: int64 (N,), true classes.
-        predictions: int64 (N,), the source's classes of the adversarial images.
-        felled_by: int64 (N,), the stage that felled each; see :meth:`AdversarialSet.felled_by`.
-        blind: boolean (N,), withstood, but in some pass no pixel's gradient was finite.
-        parts: which the images are taken from.
-        part: int64 (N,), the number of each image's part, -1 for a clean image.
-        position: int64 (N,), its position there.
-    """
-
-    stages: tuple[str, ...]
-    labels: Array
-    predictions: Array
-    felled_by: Array
-    blind: Array
-    parts: Sequence[Part]
-    part: Array
-    position: Array
 
 
 @dataclass(frozen=True)
 class AdversarialSet:
     """A finished set on the disk; images are read in chunks, never all at once.
+
+    What is read is checked: against the digests that the set keeps, and that pixels are numbers in
+    [0, 1]. :mod:`robustbench_pcl.evaluation.checked` holds it against its clean images, too.
 
     Attributes:
         path: its file.
@@ -133,39 +124,59 @@ class AdversarialSet:
         summary: what is known of it.
         stages: the titles of the attack's stages; empty in sets that were made before there were
             stages.
+        shape: (C, H, W) of its images.
     """
 
     path: Path
     spec: SetSpecification
     summary: SetSummary
-    stages: tuple[str, ...] = ()
+    stages: tuple[str, ...]
+    shape: tuple[int, ...]
+
+    @cached_property
+    def columns(self) -> Mapping[str, Array]:
+        """What is kept of each image, int64 (N,) each, by :data:`COLUMNS`.
+
+        Raises:
+            UserError: it cannot be read, or does not match its digest.
+        """
+        with _opened(self.path) as contents:
+            arrays = contents.arrays
+            found = {name: arrays[name].read() for name in COLUMNS if name in arrays}
+            kept = self.summary.content_digest
+            if kept is not None and kept != content_digest(contents.attributes, found):
+                raise ValueError("its labels, predictions or description do not match their digest")
+            if (np.diff(found["indices"], prepend=-1) < 1).any():
+                raise ValueError("its indices do not rise")
+        return found
 
     def batches(self, size: int) -> Iterator[tuple[Array, Array]]:
         """Yield (images float32 (B, C, H, W), labels int64 (B,)) in the set's order.
 
+        Pixels are compared with their digest behind the last batch.
+
         Raises:
-            UserError: a part of the file cannot be read or does not match its checksum.
+            UserError: the file cannot be read, does not match its digests, or a pixel is outside
+                [0, 1] or not a number.
         """
-        for start in range(0, self.spec.n, size):
-            stop = min(start + size, self.spec.n)
-            try:
-                with h5py.File(self.path, "r") as file:
-                    batch = file["images"][start:stop], file["labels"][start:stop]
-            except UNREADABLE as error:
-                raise damaged(self.path, error) from error
-            yield batch
+        labels, total = self.columns["labels"], hashlib.sha256()
+        with _opened(self.path) as contents:
+            for start in range(0, self.spec.n, size):
+                images = contents.arrays["images"].read(start, start + size)
+                if not 0 <= images.min() <= images.max() <= 1:
+                    raise ValueError("it holds pixels outside [0, 1], or that are no numbers")
+                total.update(images.tobytes())
+                yield images, labels[start : start + size]
+            if total.hexdigest()[:ID_LENGTH] != self.summary.images_digest:
+                raise ValueError("its pixels do not match their digest")
 
     def source_verdicts(self) -> Array:
         """Boolean (N,): the source classifies the image as its label, as seen by the attack.
 
         Raises:
-            UserError: a part of the file cannot be read or does not match its checksum.
+            UserError: see :attr:`columns`.
         """
-        try:
-            with h5py.File(self.path, "r") as file:
-                return np.asarray(file["predictions"][:] == file["labels"][:])
-        except UNREADABLE as error:
-            raise damaged(self.path, error) from error
+        return np.asarray(self.columns["predictions"] == self.columns["labels"])
 
     def felled_by(self) -> Array:
         """Which stage felled each image, int64 (N,): a position in ``stages``, -1 or -2.
@@ -173,119 +184,104 @@ class AdversarialSet:
         -1: it withstood all of them; -2: the source had it wrong already, so it was not attacked.
 
         Raises:
-            UserError: a part of the file cannot be read or does not match its checksum.
+            UserError: see :attr:`columns`.
         """
         if not self.stages:
             return np.where(self.source_verdicts(), -1, 0)
-        try:
-            with h5py.File(self.path, "r") as file:
-                return np.asarray(file["felled_by"][:])
-        except UNREADABLE as error:
-            raise damaged(self.path, error) from error
-
-    def column(self, name: str) -> Array:
-        """What is kept of each image, (N,): its "indices", "labels" or "predictions".
-
-        Raises:
-            UserError: a part of the file cannot be read or does not match its checksum.
-        """
-        try:
-            with h5py.File(self.path, "r") as file:
-                return np.asarray(file[name][:])
-        except UNREADABLE as error:
-            raise damaged(self.path, error) from error
+        return self.columns["felled_by"]
 
     def verify(self) -> None:
-        """Compare the stored pixels with their digest.
+        """Compare all that is stored with its digests.
 
         Raises:
-            UserError: they differ.
+            UserError: something differs, or a pixel is outside [0, 1] or not a number.
         """
-        total = hashlib.sha256()
-        for images, _ in self.batches(512):
-            total.update(images.tobytes())
-        if total.hexdigest()[:ID_LENGTH] != self.summary.images_digest:
-            raise damaged(self.path, "its pixels do not match their digest")
+        for _ in self.batches(BLOCK):
+            pass
+
+
+def content_digest(attributes: Mapping[str, Attribute], columns: Mapping[str, Array]) -> str:
+    """The digest of all that a set keeps but its pixels, whose own digest is a part of it.
+
+    It is of the stored text, not of what this version makes of it: fields may be added later.
+
+    Args:
+        attributes: the stages' titles, the specification and the summary, as JSON.
+        columns: int64 (N,) each.
+    """
+    texts = {name: json.loads(str(attributes.get(name, "[]"))) for name in TEXTS}
+    texts["summary"].pop("content_digest", None)
+    for name, column in columns.items():
+        texts[name] = hashlib.sha256(column.astype("<i8").tobytes()).hexdigest()
+    return digest(texts)
 
 
 def find_set(folder: Path, identity: str) -> AdversarialSet | None:
     """The finished set with that id, or None.
 
     Raises:
-        UserError: the file is there but is not a finished set.
+        UserError: the file is there but is not a finished set, is that of another specification, or
+            is a link that leads out of the workspace's results.
     """
     path = folder / f"{identity}.h5"
-    return open_set(path) if path.exists() else None
-
-
-def open_set(path: Path) -> AdversarialSet:
-    """A finished set by its file.
-
-    Raises:
-        UserError: the file is missing, truncated, not HDF5, unfinished, or of another format.
-    """
-    try:
-        with h5py.File(path, "r") as file:
-            if not file.attrs.get("complete", False):
-                raise damaged(path, "it was never finished")
-            if file.attrs.get("format") != FORMAT:
-                raise other_format(path, file.attrs.get("format"))
-            spec = SetSpecification.model_validate_json(file.attrs["spec"])
-            summary = SetSummary.model_validate_json(file.attrs["summary"])
-            stages = tuple(map(str, json.loads(file.attrs.get("stages", "[]"))))
-            if any(name not in file or len(file[name]) != spec.n for name in FIELDS):
-                raise damaged(path, "a part of it is missing")
-    except UNREADABLE as error:  # pydantic's ValidationError is a ValueError
-        raise damaged(path, error) from error
-    return AdversarialSet(path, spec, summary, stages)
-
-
-def finish_set(
-    folder: Path, spec: SetSpecification, draft: Draft, clean: Array, environment: Environment
-) -> AdversarialSet:
-    """Join the parts into the finished set and measure the perturbations.
-
-    Args:
-        folder: of the sets.
-        spec: what the set is made from.
-        draft: where each image is, and what is known of it.
-        clean: uint8 (>= n, C, H, W), the clean split.
-        environment: where the set was made.
-
-    Raises:
-        UserError: the disk does not take it, or a part is damaged.
-    """
-    parts = draft.parts
-    names = ("labels", "predictions", "felled_by")
-    found = write_set(
-        folder,
-        spec,
-        _joined(draft, clean[: spec.n]),
-        clean[: spec.n],
-        columns={"indices": np.arange(spec.n), **{name: getattr(draft, name) for name in names}},
-        stages=draft.stages,
-        blind=int(draft.blind.sum()),
-        seconds=sum(part.seconds for part in parts),
-        forward_passes=sum(part.forward_passes for part in parts),
-        backward_passes=sum(part.backward_passes for part in parts),
-        environment=environment,
-        precision=" and ".join(sorted({part.precision for part in parts})) or "float32",
-    )
-    shutil.rmtree(folder / f"{spec.id}.parts", ignore_errors=True)
+    if not os.path.lexists(path):
+        return None
+    found = open_set(path, within=folder.parent)
+    if found.spec.id != identity:
+        raise damaged(path, f"it holds {found.spec.id}, which is another one")
     return found
 
 
-def _joined(draft: Draft, clean: Array) -> Iterator[Array]:
-    """The images, float32 (B, C, H, W), of all parts in the set's order, some at a time."""
-    for start in range(0, len(clean), BLOCK):
-        rows = slice(start, start + BLOCK)
-        pixels = clean[rows].astype(np.float32) / 255
-        for number in np.unique(draft.part[rows][draft.part[rows] >= 0]):
-            here = np.flatnonzero(draft.part[rows] == number)
-            order = np.argsort(draft.position[rows][here])
-            positions = draft.position[rows][here][order]
-            pixels[here[order]] = draft.parts[number].read_images(positions)
-        yield pixels
+def open_set(path: Path, within: Path | None = None) -> AdversarialSet:
+    """A finished set by its file, which may come from anywhere.
+
+    Args:
+        path: the file.
+        within: a folder that a link may not leave; None where the user named the file.
+
+    Raises:
+        UserError: the file is missing, truncated, not HDF5 as it is written here, unfinished, or of
+            another format; or it is no regular file, or a link that leads out.
+    """
+    check_file(path, LARGEST_FILE, "adversarial set", within)
+    with _opened(path) as contents:
+        attributes, arrays = contents.attributes, contents.arrays
+        if not attributes.get("complete", False):
+            raise ValueError("it was never finished")
+        if attributes.get("format") != FORMAT:
+            raise other_format(path, attributes.get("format"))
+        what = f"{path} is not a whole adversarial set"
+        texts = {name: parse_json(str(attributes[name]), what) for name in ("spec", "summary")}
+        spec = SetSpecification.model_validate(texts["spec"])
+        summary = SetSummary.model_validate(texts["summary"])
+        stages = tuple(map(str, parse_json(str(attributes.get("stages", "[]")), what)))
+        if not {*FIELDS, *(COLUMNS if stages else ())} <= arrays.keys():
+            raise ValueError("a part of it is missing")
+        if not (arrays.keys() <= {*FIELDS, *COLUMNS} and attributes.keys() <= {*ATTRIBUTES}):
+            raise ValueError("it holds more than a set")
+        if spec.n > MOST_IMAGES:
+            raise ValueError(f"it has {spec.n:,} images")
+        kinds = {(arrays[name].shape, arrays[name].dtype.str) for name in arrays if name in COLUMNS}
+        if kinds != {((spec.n,), "<i8")}:
+            raise ValueError("it does not keep one label and one class of each image")
+        count, *shape = arrays["images"].shape
+        if count != spec.n or len(shape) != 3 or arrays["images"].dtype != np.float32:
+            raise ValueError("its images are others")
+    return AdversarialSet(path, spec, summary, stages, tuple(shape))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Contents]:
+    """A set's file.
+
+    Raises:
+        UserError: it is not HDF5 as it is written here, or something else is wrong with it.
+    """
+    try:
+        with open_hdf5(path) as contents:
+            yield contents
+    except UNREADABLE as error:  # pydantic's ValidationError is a ValueError
+        raise damaged(path, error) from error
 
 
 def write_set(
@@ -313,17 +309,8 @@ def write_set(
         UserError: the disk does not take it, or a block cannot be read.
     """
     path = folder / f"{spec.id}.h5"
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        images = file.create_dataset(
-            "images",
-            (spec.n, *clean.shape[1:]),
-            dtype="f4",
-            chunks=(min(CHUNK, spec.n), *clean.shape[1:]),
-            compression="gzip",
-            compression_opts=1,  # measured: no shuffle filter, which makes float noise larger
-        )
-        for name, values in columns.items():
-            file.create_dataset(name, data=values, dtype="i8", fletcher32=True)
+    with replacing(path) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
+        images = _new_arrays(file, (spec.n, *clean.shape[1:]), columns)
         start, largest, total, content = 0, np.zeros(2), 0.0, hashlib.sha256()
         for block in blocks:
             rows = slice(start, start + len(block))
@@ -342,36 +329,56 @@ def write_set(
                 "images_digest": content.hexdigest()[:ID_LENGTH],
             }
         )
-        file.attrs["format"] = FORMAT
-        _write_text(file, "stages", json.dumps(stages))
-        _write_text(file, "spec", spec.model_dump_json())
-        _write_text(file, "summary", summary.model_dump_json())
-        file.attrs["complete"] = True
-    return AdversarialSet(path, spec, summary, stages)
+        described = (json.dumps(stages), spec.model_dump_json(), summary.model_dump_json())
+        texts = dict(zip(TEXTS, described, strict=True))
+        summary = summary.changed(content_digest=content_digest(texts, columns))
+        _write_attributes(file, {**texts, "summary": summary.model_dump_json()})
+    return AdversarialSet(path, spec, summary, stages, clean.shape[1:])
 
 
 def copy_set(images: AdversarialSet, path: Path) -> None:
-    """Copy a finished set to a file whose text has a fixed length, as new sets have it.
+    """Write a finished set anew, as new sets are written, with the same content.
 
     Raises:
-        UserError: the set cannot be read.
+        UserError: the set cannot be read, or does not match its digests.
     """
-    shutil.copyfile(images.path, path)
-    try:
-        with h5py.File(path, "r+") as file:
-            for name in TEXTS:
-                if file.attrs.get_id(name).dtype.kind == "O":
-                    _write_text(file, name, file.attrs[name])
-    except UNREADABLE as error:
-        raise damaged(images.path, error) from error
+    with _opened(images.path) as contents:
+        texts = {name: str(contents.attributes.get(name, "[]")) for name in TEXTS}
+    with h5py.File(path, "w", libver=VERSION) as file:
+        copied, start = _new_arrays(file, (images.spec.n, *images.shape), images.columns), 0
+        for block, _ in images.batches(BLOCK):
+            copied[start : start + len(block)] = block
+            start += len(block)
+        _write_attributes(file, texts)
 
 
-def _write_text(file: h5py.File, name: str, text: str) -> None:
-    """Keep text at a fixed length: of any length, it lies in a heap that may be damaged.
+def _new_arrays(
+    file: h5py.File, shape: tuple[int, ...], columns: Mapping[str, Array]
+) -> h5py.Dataset:
+    """Write what is kept of each image; the images themselves, which are still to be filled in."""
+    for name, values in columns.items():
+        file.create_dataset(name, data=values, dtype="i8", fletcher32=True)
+    n, *sides = shape
+    rows = min(CHUNK, n, max(1, LARGEST_CHUNK // (4 * math.prod(sides))))
+    return file.create_dataset(
+        "images",
+        shape,
+        dtype="f4",
+        chunks=(rows, *sides),
+        compression="gzip",
+        compression_opts=1,  # measured: no shuffle filter, which makes float noise larger
+    )
 
-    HDF5 does not return from some such heaps.
+
+def _write_attributes(file: h5py.File, texts: Mapping[str, str]) -> None:
+    """Write what describes a set; its last attribute says that it is finished.
+
+    Text has a fixed length: of any length, it lies in a heap, which may be damaged.
     """
-    file.attrs[name] = np.bytes_(text.encode())
+    for name, text in texts.items():
+        file.attrs[name] = np.bytes_(text.encode())
+    file.attrs["format"] = FORMAT
+    file.attrs["complete"] = True
 
 
 class Sizes(NamedTuple):

@@ -19,7 +19,8 @@ from robustbench_pcl.configuration import ID_LENGTH, explained
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import AnyModel
 from robustbench_pcl.store.atomic import write_bytes
-from robustbench_pcl.store.records import FORMAT, ModelRecord, other_format
+from robustbench_pcl.store.formats import FORMAT, other_format
+from robustbench_pcl.store.records import ModelRecord
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
+import os
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import islice
-from numbers import Integral
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-import h5py
 import numpy as np
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 
 from robustbench_pcl.configuration import Description, Dump, Mode, digest, explained
 from robustbench_pcl.environment import Environment
-from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, AnyModel, ExternalModel, Recipe
 from robustbench_pcl.store.atomic import write_bytes
-
-FORMAT: Literal[2] = 2
-"""Of everything that is stored. Artefacts that name no format are those of pclbench 0.1."""
-
+from robustbench_pcl.store.formats import FORMAT, LARGEST_RECORD, other_format
+from robustbench_pcl.store.reading import PassedOver, load_each, parse_json, read_bounded
 
 MARGIN_PERCENTILES = (5, 25, 50, 75, 95)
 """Of logit margins: those that are kept beside clean accuracy."""
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
-DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError)
-"""What reading the format of a damaged file raises."""
-
-
 _CURE = "Move it away and run the command again: the number will be measured anew."
+_NEWER = "It may be of a newer pclbench: update (pip install --upgrade pclbench), or move it away."
 
 
 class StoredRecord(Description):
@@ -244,6 +233,7 @@ class Paths:
         diagnoses: whether numbers hold, one JSON file each.
         certificates: certified and fooling radii, one JSON file each.
         jobs: task files and logs of executors.
+        claims: who makes what at the moment.
     """
 
     def __init__(self, root: Path) -> None:
@@ -258,59 +248,12 @@ class Paths:
         self.diagnoses = self.results / "diagnoses"
         self.certificates = self.results / "certificates"
         self.jobs = self.results / "jobs"
+        self.claims = self.results / "claims"
 
 
 def now() -> str:
     """The time in ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def check_format(paths: Paths) -> None:
-    """Check that what is stored has this version's format, by one artefact of each kind.
-
-    A damaged one is passed over: who opens it for its content reports that.
-
-    Raises:
-        UserError: it was stored by an older or a newer version. Nothing is changed.
-    """
-    for folder, suffix in (
-        (paths.measurements, "json"),
-        (paths.trainings, "json"),
-        (paths.diagnoses, "json"),
-        (paths.certificates, "json"),
-        (paths.checkpoints, "safetensors"),
-        (paths.embeddings, "safetensors"),
-        (paths.adversarial_sets, "h5"),
-    ):
-        for first in islice(folder.glob(f"[!.]*.{suffix}"), 1):
-            found: object = FORMAT
-            with contextlib.suppress(*DAMAGE):
-                if suffix == "json":
-                    found = json.loads(first.read_bytes()).get("format")
-                elif suffix == "h5":
-                    with h5py.File(first, "r") as file:
-                        found = int(file.attrs["format"]) if "format" in file.attrs else None
-                else:
-                    with safe_open(first, framework="numpy") as file:
-                        found = json.loads(file.metadata()["pclbench"]).get("format")
-            if found != FORMAT:
-                raise other_format(paths.root, found)
-
-
-def other_format(place: Path, found: object) -> UserError:
-    """The error for artefacts of another format than this version reads and writes.
-
-    Args:
-        place: the file or folder.
-        found: the format it says it has; None where none is named.
-    """
-    older = found is None or (isinstance(found, Integral) and found < FORMAT)
-    maker = "pclbench 0.1" if older else "a newer pclbench"
-    return UserError(
-        f"{place} has format {1 if found is None else found}, made by {maker}; this one reads "
-        f"format {FORMAT}.",
-        f"Nothing of it is changed: name another folder with --home NEW, or use {maker} for it.",
-    )
 
 
 def save_measurement(paths: Paths, measurement: Measurement) -> Path:
@@ -327,13 +270,13 @@ def find_measurement(paths: Paths, identity: str) -> Measurement | None:
     return find_record(paths.measurements, identity, Measurement)
 
 
-def load_measurements(paths: Paths) -> list[Measurement]:
-    """All stored measurements, oldest first.
+def load_measurements(paths: Paths, passed_over: PassedOver | None = None) -> list[Measurement]:
+    """All stored measurements, oldest first (see :func:`load_records`).
 
     Raises:
-        UserError: a file is not a measurement.
+        UserError: a file is not a measurement, and ``passed_over`` is None.
     """
-    return load_records(paths.measurements, Measurement)
+    return load_records(paths.measurements, Measurement, passed_over)
 
 
 def save_training(paths: Paths, record: TrainingRecord) -> Path:
@@ -341,13 +284,13 @@ def save_training(paths: Paths, record: TrainingRecord) -> Path:
     return save_record(paths.trainings, f"{record.checkpoint}-{record.weights}", record)
 
 
-def load_trainings(paths: Paths) -> list[TrainingRecord]:
+def load_trainings(paths: Paths, passed_over: PassedOver | None = None) -> list[TrainingRecord]:
     """All stored training records, oldest first; of one recipe, one for each set of weights.
 
     Raises:
-        UserError: a file is not a training record.
+        UserError: a file is not a training record, and ``passed_over`` is None.
     """
-    return load_records(paths.trainings, TrainingRecord)
+    return load_records(paths.trainings, TrainingRecord, passed_over)
 
 
 def save_record(folder: Path, name: str, record: StoredRecord) -> Path:
@@ -364,33 +307,40 @@ def find_record(folder: Path, name: str, kind: type[Record]) -> Record | None:
         UserError: the file is there but is no such record.
     """
     path = folder / f"{name}.json"
-    return read_record(path, kind) if path.exists() else None
+    return read_record(path, kind) if os.path.lexists(path) else None
 
 
-def load_records(folder: Path, kind: type[Record]) -> list[Record]:
+def load_records(
+    folder: Path, kind: type[Record], passed_over: PassedOver | None = None
+) -> list[Record]:
     """All records of a folder, oldest first.
 
+    Args:
+        folder: of one kind of records.
+        kind: of them.
+        passed_over: is told why a file is left out; None to raise that.
+
     Raises:
-        UserError: a file is no such record.
+        UserError: a file is no such record, and ``passed_over`` is None.
     """
-    records = [read_record(path, kind) for path in sorted(folder.glob("[!.]*.json"))]
-    return sorted(records, key=lambda record: record.created)
+    found = load_each(folder.glob("[!.]*.json"), lambda path: read_record(path, kind), passed_over)
+    return sorted(found, key=lambda record: record.created)
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """The record of one file.
+    """The record of one file, which may come from anywhere.
 
     Raises:
-        UserError: it is no such record, or of another format.
+        UserError: it is no such record, of another format, no regular file of at most
+            ``LARGEST_RECORD`` bytes, or a link that leads out of the workspace's results.
     """
     what = f"{path} is not a {kind.what}"
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{what}: {error}.", _CURE) from error
+    file = read_bounded(path, LARGEST_RECORD, kind.what, within=path.parent.parent)
+    content = parse_json(file, what, _CURE)
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise other_format(path, content.get("format"))
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        raise explained(error, what, _CURE) from error
+        unknown = error.errors()[0]["type"] == "extra_forbidden"
+        raise explained(error, what, _NEWER if unknown else _CURE) from error

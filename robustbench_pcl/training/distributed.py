@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Self
 
@@ -28,6 +28,7 @@ from robustbench_pcl.configuration import Description
 from robustbench_pcl.data.batches import DeviceSplit, pixels
 from robustbench_pcl.environment import processes, said_once
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.interruption import KEPT, exit_code
 from robustbench_pcl.models import shares
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.training.step import RunState, Update
@@ -39,6 +40,8 @@ LOST = 3
 GRACE_SECONDS = 1.0
 """How long the others have to end by themselves when one has."""
 POLL_SECONDS = 0.1
+STOP_SECONDS = 20.0
+"""How long the first process has to keep its state after Ctrl-C."""
 TRIED = 8
 """Images of each share on which it is tried whether a batch can be divided."""
 TOLERANCE = 0.02
@@ -131,6 +134,12 @@ def start(devices: int, command: Sequence[str]) -> int:
         if _failed(children):
             time.sleep(GRACE_SECONDS)
         codes = [each.poll() for each in children]
+    except KeyboardInterrupt as interrupt:
+        for first in children[:1]:  # it keeps what was done, and says so
+            first.send_signal(getattr(interrupt, "number", signal.SIGINT))
+            with suppress(subprocess.TimeoutExpired):
+                first.wait(STOP_SECONDS)
+        return exit_code(interrupt)
     finally:
         for each in children:
             each.kill()
@@ -156,7 +165,7 @@ def _explained(codes: list[int | None]) -> int:
             raise UserError(
                 f"Process {rank + 1} of {len(codes)} was killed ({signal.Signals(-code).name}), "
                 "and the others were stopped.",
-                "What was finished is kept: the same command goes on.",
+                KEPT,
             )
     if any(codes):
         raise _lost()
@@ -217,7 +226,7 @@ def _is_of_the_network(error: RuntimeError) -> bool:
 def _lost() -> UserError:
     return UserError(
         "Another process of this training ended, so it was stopped.",
-        "What was finished is kept: the same command goes on.",
+        KEPT,
     )
 
 

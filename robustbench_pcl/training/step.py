@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,18 @@ class RunState:
 
     def save(self, path: Path) -> None:
         """Write the state in one step; a run killed while writing keeps the state before."""
+        self.kept()(path)
+
+    def kept(self) -> Callable[[Path], None]:
+        """What writes the state as it is now, however the run has gone on when it is called."""
         arrays = {f"model.{name}": array for name, array in arrays_of(self.model).items()}
         for index, parameter in enumerate(self.optimised()):
             buffer = self.momentum.state[parameter].get("momentum_buffer")
             if buffer is not None:
                 arrays[f"momentum.{index}"] = buffer.cpu().numpy()
-        save_arrays(path, arrays, {"history": self.history})
+        arrays = {name: array.copy() for name, array in arrays.items()}
+        description = {"history": list(self.history)}
+        return lambda path: save_arrays(path, arrays, description)
 
     def load(self, path: Path) -> None:
         """Go back to a saved state.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,17 +83,15 @@ class Run:
             together(state, update, split),
         ):
             advance(state.epochs * len(split), "")
-            saved = time.monotonic()
-            while state.epochs < epochs:
-                entry = self._epoch(state, split, update, advance)
-                for words in entry["warnings"]:
-                    self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
-                state.history.append(entry)
-                self._show(state.model.eval(), state.epochs)
-                due = time.monotonic() - saved > self.save_seconds
-                if self.partial and due and state.epochs < epochs:
-                    state.save(self.partial)
-                    saved = time.monotonic()
+            with self._keeping(state) as save:
+                while state.epochs < epochs:
+                    entry = self._epoch(state, split, update, advance)
+                    for words in entry["warnings"]:
+                        self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
+                    state.history.append(entry)
+                    self._show(state.model.eval(), state.epochs)
+                    if state.epochs < epochs:
+                        save()
             if state.model.criterion.calibrates:
                 state.model.criterion.calibrate(*features_of(state.model, split, len(split)))
         state.model.trained.fill_(1)
@@ -115,6 +114,33 @@ class Run:
             model.criterion.initialise(*features_of(model, split, INITIAL_FEATURES))
         self._show(model, 0)
         return state
+
+    @contextlib.contextmanager
+    def _keeping(self, state: RunState) -> Iterator[Callable[[], None]]:
+        """Gives what is to be called after an epoch; an interruption keeps what was done by then.
+
+        An epoch that is interrupted is begun anew: where it was in the data is not kept.
+        """
+        saved, unsaved, epochs = time.monotonic(), None, state.epochs
+
+        def save() -> None:
+            nonlocal saved, unsaved, epochs
+            if self.partial is None:
+                return
+            unsaved, epochs = state.kept(), state.epochs
+            if time.monotonic() - saved > self.save_seconds:
+                unsaved(self.partial)
+                saved, unsaved = time.monotonic(), None
+
+        try:
+            yield save
+        except KeyboardInterrupt as interrupt:
+            if self.partial and unsaved:
+                unsaved(self.partial)
+            of = f"{epochs} of {self.recipe.schedule.epochs}"
+            kept = f"is kept after epoch {of}" if epochs else "begins anew, with its first epoch"
+            interrupt.add_note(f"{self.recipe.name} {kept}")
+            raise
 
     def _show(self, model: SupervisedModel, epochs: int) -> None:
         if self.after_epoch is not None:

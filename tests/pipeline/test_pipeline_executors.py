@@ -19,6 +19,7 @@ from robustbench_pcl.pipeline import scheduler
 from robustbench_pcl.pipeline.executors import EXECUTORS, Local, slurm
 from robustbench_pcl.pipeline.executors.slurm import Slurm
 from robustbench_pcl.pipeline.planner import plan
+from robustbench_pcl.pipeline.runs import read_run
 from robustbench_pcl.pipeline.tasks import Measure, Train
 from robustbench_pcl.progress import Progress
 
@@ -35,6 +36,7 @@ def has_ray():
 
 
 CLUSTERS = [
+    pytest.param("workers", {}, id="workers"),
     pytest.param("slurm", {"cluster": "local"}, id="submitit"),
     pytest.param(
         "slurm",
@@ -71,9 +73,10 @@ def kill_a_worker(home: Path, killed: list[str]) -> None:
                 words = (process / "cmdline").read_text().split("\0")
             except OSError:
                 continue
-            if "robustbench_pcl.pipeline.worker" in words[:5] and str(home) in words[-2]:
+            own = [word for word in words[4:] if str(home) in word]
+            if "robustbench_pcl.pipeline.worker" in words[:5] and own:
                 os.kill(int(process.name), signal.SIGKILL)
-                killed.append(words[-2])
+                killed.append(own[0])
                 break
         time.sleep(0.02)
 
@@ -104,7 +107,9 @@ def test_a_killed_task_is_sent_again_and_all_is_as_if_done_here(
     assert there.checkpoint(recipe).record.weights == here.checkpoint(recipe).record.weights
     theirs, ours = there.find(measure), here.find(measure)
     assert (theirs.id, theirs.correct) == (ours.id, ours.correct)
-    assert not list(there.paths.jobs.iterdir())
+    (run,) = there.paths.jobs.iterdir()
+    assert [path.name for path in run.iterdir()] == ["run.json"]
+    assert {task.state for task in read_run(run).tasks} == {"done"}
 
 
 def test_the_last_words_of_a_failing_task_are_reported(tiny, tmp_path, monkeypatch):

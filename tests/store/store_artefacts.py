@@ -13,12 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.recipe import Recipe, Schedule
-from robustbench_pcl.store.adversarial_sets import (
-    Draft,
-    SetSpecification,
-    find_set,
-    finish_set,
-)
+from robustbench_pcl.store.adversarial_sets import SetSpecification, find_set
 from robustbench_pcl.store.checkpoints import find_checkpoint, save_checkpoint
 from robustbench_pcl.store.embeddings import (
     EmbeddingSpecification,
@@ -27,7 +22,7 @@ from robustbench_pcl.store.embeddings import (
     load_embeddings,
     save_embedding,
 )
-from robustbench_pcl.store.parts import Part, save_part
+from robustbench_pcl.store.parts import Draft, Part, finish_set, save_part
 from robustbench_pcl.store.records import (
     DataRecord,
     Measurement,

@@ -22,14 +22,12 @@ from robustbench_pcl.store import adversarial_sets
 from robustbench_pcl.store.adversarial_sets import (
     FIELDS,
     TEXTS,
-    Draft,
     SetSpecification,
     copy_set,
     find_set,
-    finish_set,
     open_set,
 )
-from robustbench_pcl.store.parts import load_parts, save_part
+from robustbench_pcl.store.parts import Draft, finish_set, load_parts, save_part
 from robustbench_pcl.store.records import Paths
 
 N = SET.n

@@ -7,7 +7,7 @@ import pytest
 from store_artefacts import KINDS, set_format
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.store.records import check_format
+from robustbench_pcl.store.formats import check_format
 
 EVERY_KIND = pytest.mark.parametrize("kind", KINDS, ids=str)
 

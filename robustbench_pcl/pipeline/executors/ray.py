@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
@@ -33,6 +33,8 @@ class Ray(Cluster):
         address: of the cluster; if None, ``RAY_ADDRESS``, then the one on this machine, then a
             new one for as long as the command runs.
     """
+
+    name: ClassVar[str] = "ray"
 
     address: str | None = None
 
@@ -70,12 +72,20 @@ class Ray(Cluster):
         finally:
             ray.shutdown()
 
+    def stop(self, identity: str) -> None:
+        """Nothing is left to do: Ray stops the tasks of a process that is gone."""
+
 
 @dataclass
 class _RayTask:
     """A task that Ray took."""
 
     reference: Any
+
+    @property
+    def identity(self) -> str:
+        """The id of Ray's task."""
+        return str(self.reference.task_id().hex())
 
     def over(self) -> bool:
         """Whether it returned, raised, or was lost with its node."""

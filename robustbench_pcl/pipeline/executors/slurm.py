@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ class Slurm(Cluster):
         memory_gb: for each task; the cluster's default if None.
         cluster: "local" tries everything without Slurm, as processes here.
     """
+
+    name: ClassVar[str] = "slurm"
 
     partition: str | None = None
     account: str | None = None
@@ -69,6 +71,10 @@ class Slurm(Cluster):
             return _SlurmJob(job, queue)
 
         yield submit
+
+    def stop(self, identity: str) -> None:
+        """``scancel``."""
+        subprocess.run(["scancel", identity], capture_output=True, check=False)
 
     def _executor(self, folder: Path, gpus: int) -> submitit.AutoExecutor:
         try:
@@ -125,6 +131,11 @@ class _SlurmJob:
     job: submitit.Job[str]
     queue: Queue | None
     sent: float = field(default_factory=time.monotonic)
+
+    @property
+    def identity(self) -> str:
+        """The job's id."""
+        return self.job.job_id
 
     def over(self) -> bool:
         """Whether its result is there, or it left the queue without one."""
