@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -36,26 +37,19 @@ FORWARDS = 20
 """Passes of a randomised model whose mean is its answer, as many as AutoAttack's "rand" makes."""
 PENDING = -2
 """The class of an image that is still to be attacked; -1 is that of logits with a NaN."""
+ELSEWHERE = -3
+"""That of an image that another process attacks."""
 BACKWARD = 2
 """A pass backward in passes forward."""
 
 Array = np.ndarray[Any, Any]
 
 
-def generate_set(
-    model: nn.Module,
-    attack: Attack,
-    specification: SetSpecification,
-    dataset: Dataset,
-    folder: Path,
-    *,
-    device: torch.device,
-    progress: Progress,
-    clean_predictions: Array | None = None,
-) -> AdversarialSet:
-    """Make the images that are not stored yet; return the finished set.
+@dataclass(frozen=True, eq=False)
+class Crafting:
+    """What is crafted, and where it goes.
 
-    Args:
+    Attributes:
         model: the source, on the device.
         attack: the attack.
         specification: what the set is made from.
@@ -66,12 +60,55 @@ def generate_set(
         clean_predictions: int64 (n,), the source's classes of the clean images; those that it has
             wrong are left as they are. None to attack all.
     """
-    require_writable(folder)
-    n, test = specification.n, dataset.test
-    labels = np.array(test.labels[:n])
+
+    model: nn.Module
+    attack: Attack
+    specification: SetSpecification
+    dataset: Dataset
+    folder: Path
+    device: torch.device
+    progress: Progress
+    clean_predictions: Array | None = None
+
+    @property
+    def labels(self) -> Array:
+        """int64 (n,), of the clean images."""
+        return np.array(self.dataset.test.labels[: self.specification.n])
+
+
+def generate_set(crafting: Crafting) -> AdversarialSet:
+    """Make the images that are not stored yet; return the finished set."""
+    n = crafting.specification.n
+    journal, stages = _crafted(crafting, np.arange(n))
+    draft = journal.draft(stages, crafting.labels)
+    journal.target.say_blind(int(draft.blind.sum()), n)
+    environment = current_environment(crafting.device)
+    clean = crafting.dataset.test.images
+    return finish_set(crafting.folder, crafting.specification, draft, clean, environment)
+
+
+def craft_shard(crafting: Crafting, number: int, shards: int) -> None:
+    """Make and store, for :func:`generate_set` to join, one image in so many.
+
+    They are the very images that it would make: no image's result depends on the others', up to
+    the first stage that takes only some of those that are left.
+
+    Args:
+        crafting: what is crafted.
+        number: which, from 0.
+        shards: one image in how many.
+    """
+    _crafted(crafting, np.arange(number, crafting.specification.n, shards))
+
+
+def _crafted(crafting: Crafting, rows: Array) -> tuple[Journal, list[Stage]]:
+    """Take images by their positions, ascending, through all stages; through the first, if some."""
+    specification, attack, device = crafting.specification, crafting.attack, crafting.device
+    require_writable(crafting.folder)
+    n, test, labels = specification.n, crafting.dataset.test, crafting.labels
     predictions = np.full(n, PENDING)
-    if clean_predictions is not None:
-        predictions = np.where(clean_predictions == labels, PENDING, clean_predictions)
+    if (classes := crafting.clean_predictions) is not None:
+        predictions = np.where(classes == labels, PENDING, classes)
     shortcuts = EXACT
     if specification.mode != "exact":
         early_stop = specification.mode == "early-stop"
@@ -79,28 +116,29 @@ def generate_set(
     seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
     assert specification.source is not None  # only images crafted elsewhere have none
     title = f"{attack.label} on {specification.source.recipe.name}"
+    progress = crafting.progress
     with (
-        progress.task(title, n) as advance,
-        TargetModel(model, shortcuts, progress.say, forwards=attack.forwards) as target,
+        progress.task(title, len(rows)) as advance,
+        TargetModel(crafting.model, shortcuts, progress.say, forwards=attack.forwards) as target,
     ):
         clean = Clean(test, seeds, target, device)
         probe = np.flatnonzero(predictions == PENDING)[:PROBE]
         few = clean.batch(probe if len(probe) else np.arange(min(n, PROBE)))
         check_model(target, *few, gradient=attack.needs_gradient)
         stages = stages_on(attack, target, few[0])
-        journal = Journal(folder, specification.id, target, predictions)
-        shown = Shown(stages, n, advance)
+        if len(rows) < n:
+            predictions[np.setdiff1d(np.arange(n), rows)] = ELSEWHERE
+            stages = list(takewhile(lambda stage: stage.takes_all, stages))
+        journal = Journal(crafting.folder, specification.id, target, predictions)
+        shown = Shown(stages, len(rows), advance)
         for number, stage in enumerate(stages):
             journal.begin(number, stage)
             shown(number, journal.verdicts)
-            with journal.keeping(title):
-                for found in run_stage(number, stage, target, clean.chunks, journal.verdicts):
-                    journal.keep(found)
-                    shown(number, journal.verdicts)
-        draft = journal.draft(stages, labels)
-        target.say_blind(int(draft.blind.sum()), n)
-    environment = current_environment(device)
-    return finish_set(folder, specification, draft, test.images, environment)
+            for found in run_stage(number, stage, target, clean.chunks, journal.verdicts):
+                journal.keep(found)
+                shown(number, journal.verdicts)
+            journal.store()
+    return journal, stages
 
 
 def clean_answers(

@@ -13,6 +13,7 @@ from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.environment import has_accelerator, processor
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.diagnosing import ENOUGH, Diagnose
+from robustbench_pcl.pipeline.sharding import Craft
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.training import POINTS
 from robustbench_pcl.recipe import AnyModel, ExternalModel, Recipe, Schedule
@@ -101,6 +102,11 @@ class Estimator:
             case Train(recipe):
                 images = _images(recipe, recipe.train_images, "train")
                 found = recipe.schedule.epochs * images * self._step(recipe)
+            case Craft(whole, _, shards):
+                seconds = self.seconds(whole)
+                found = UNKNOWN if seconds is None else seconds / shards
+            case Generate() if any(isinstance(need, Craft) for need in task.needs):
+                found = 0.0  # its shards are what takes time
             case Generate(source):
                 found = _images(source, task.images) * self._attack(task)
             case Measure(target):
