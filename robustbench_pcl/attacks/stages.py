@@ -172,6 +172,7 @@ def run_stage(
     target: TargetModel,
     chunks_of: Callable[[Rows, int], Iterator[Chunk]],
     verdicts: Verdicts,
+    *,
     later: int = 0,
 ) -> Iterator[Found]:
     """Take all that wait through a stage, in any order.

@@ -141,7 +141,7 @@ def carry_out(
     """
     from robustbench_pcl.pipeline.executors import Local
     from robustbench_pcl.pipeline.planner import missing
-    from robustbench_pcl.pipeline.runs import Terms
+    from robustbench_pcl.pipeline.runs import Terms, tidy
     from robustbench_pcl.pipeline.tasks import Train
     from robustbench_pcl.store.atomic import require_writable
 
@@ -150,6 +150,7 @@ def carry_out(
         _show_plan(tasks, workspace, options.form)
         return False
     workspace.clean()
+    tidy(workspace.paths.jobs)
     lacking = missing(tasks, workspace)
     if lacking:
         where = "" if executor.elsewhere else f" on {workspace.device}"  # refused if there is none

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 LONGEST = 100
 """Characters of a value that are shown."""
+LONGEST_PATH = 4096
 
 
 class Finding(NamedTuple):
@@ -54,9 +55,15 @@ class Verification:
         """Whether nothing was found."""
         return not self.findings
 
+    @property
+    def wrong_files(self) -> list[str]:
+        """The files in which something was found, each once."""
+        return list(dict.fromkeys(finding.file for finding in self.findings))
+
     def sound(self, file: str) -> bool:
         """Whether nothing was found in a file, so that what follows from it may be looked at."""
-        return all(finding.file != file for finding in self.findings)
+        shown = printable(file, LONGEST_PATH)
+        return all(finding.file != shown for finding in self.findings)
 
     def compare(self, file: str, what: str, expected: object, found: object) -> bool:
         """Note a finding where two things differ; whether they are the same."""
@@ -72,9 +79,11 @@ class Verification:
         return holds
 
     def wrong(self, file: str, what: str, expected: object, found: object) -> None:
-        """Note a finding."""
-        shown = (printable(value) for value in (file, what, expected, found))
-        self.findings.append(Finding(*shown))
+        """Note a finding, once."""
+        shown = (printable(value) for value in (what, expected, found))
+        finding = Finding(printable(file, LONGEST_PATH), *shown)
+        if finding not in self.findings:
+            self.findings.append(finding)
 
     def skip(self, sentence: str) -> None:
         """Note what cannot be checked and why, once."""

@@ -1,8 +1,8 @@
 """Large adversarial sets in shards, which several processes craft side by side.
 
 What shards store are parts of the set, as an interrupted run leaves them (``store/parts.py``); the
-set's own task goes on from all of them, and so finds little to do. That an image's result depends
-on no other's makes the set the same, to the byte, however it was divided.
+set's own task goes on from all of them, and so finds little to do. Whoever crafts a set crafts the
+same blocks of images one by one, which makes it the same, to the byte, however it was divided.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from robustbench_pcl.attacks.stages import blocks
 from robustbench_pcl.configuration import digest
+from robustbench_pcl.environment import has_accelerator
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts, Task
 from robustbench_pcl.pipeline.tasks import Generate, count
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from robustbench_pcl.evaluation import generate
 else:
     generate = LazyModule("robustbench_pcl.evaluation.generate")
-
-FEWEST = 64
-"""Images in a shard: fewer are crafted in less time than a process takes to begin with them."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Craft(Task[Path]):
 def sharded(tasks: Sequence[AnyTask], artefacts: Artefacts, shards: int) -> list[AnyTask]:
     """A plan in which large sets are crafted in shards, side by side.
 
-    A randomised model's set stays whole: its random numbers depend on what it passes together.
+    A randomised model's set stays whole: its random numbers depend on what it passes before.
 
     Args:
         tasks: in an order that works; data sets are cached.
@@ -90,10 +89,13 @@ def sharded(tasks: Sequence[AnyTask], artefacts: Artefacts, shards: int) -> list
     Returns:
         The same tasks, each set that is divided after its shards, which it needs.
     """
+    name = artefacts.device_name
+    device = "cuda" if has_accelerator() and name != "cpu" else "cpu"
     planned: list[AnyTask] = []
     for task in tasks:
         if isinstance(task, Generate) and task.attack.forwards == 1:
-            most = min(shards, count(artefacts, task.source, task.images) // FEWEST)
+            divisible = blocks(count(artefacts, task.source, task.images), device)
+            most = min(shards, len(divisible))
             crafts = [Craft(task, number, most) for number in range(most) if most > 1]
             planned += [*crafts, _after(task, crafts)]
         else:

@@ -33,12 +33,8 @@ from robustbench_pcl.store.embeddings import (
     View,
     find_embedding,
 )
-from robustbench_pcl.store.records import (
-    Measurement,
-    find_measurement,
-    measurement_id,
-    save_measurement,
-)
+from robustbench_pcl.store.records import Measurement, find_measurement, save_measurement
+from robustbench_pcl.store.rules import measurement_id
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import generate, measure

@@ -26,7 +26,7 @@ from robustbench_pcl.report.model_section import NORMS
 from robustbench_pcl.report.render import FORMATS, fill
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 NUMBERS = ("", "Accuracy", "95 % interval", "n")
 CHECKS = ("Check", "Question", "Answer", "What was found")

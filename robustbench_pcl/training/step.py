@@ -14,10 +14,9 @@ from torch import Tensor
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.defenses.adversarial import with_adversarial_images
 from robustbench_pcl.environment import computes_bfloat16
-from robustbench_pcl.errors import UserError
 from robustbench_pcl.models.supervised import Step, SupervisedModel
 from robustbench_pcl.recipe import Recipe, Schedule
-from robustbench_pcl.store.checkpoints import load_arrays, load_description, save_arrays
+from robustbench_pcl.store.checkpoints import load_state, other_training, save_state
 from robustbench_pcl.training.build import arrays_of, other_model
 
 
@@ -33,12 +32,14 @@ class RunState:
         momentum: the optimiser of the classifier.
         prototypes: the optimiser of the criterion's own parameters, which has no state.
         history: one entry for each epoch that is done.
+        identity: id of the checkpoint that it becomes.
     """
 
     model: SupervisedModel
     momentum: torch.optim.SGD
     prototypes: torch.optim.SGD | None
     history: list[dict[str, Any]] = field(default_factory=list)
+    identity: str = ""
 
     @property
     def epochs(self) -> int:
@@ -57,16 +58,16 @@ class RunState:
             if buffer is not None:
                 arrays[f"momentum.{index}"] = buffer.cpu().numpy()
         arrays = {name: array.copy() for name, array in arrays.items()}
-        description = {"history": list(self.history)}
-        return lambda path: save_arrays(path, arrays, description)
+        history = list(self.history)
+        return lambda path: save_state(path, self.identity, arrays, history)
 
     def load(self, path: Path) -> None:
-        """Go back to a saved state.
+        """Go back to a saved state; where that fails, the model is no longer of use.
 
         Raises:
-            UserError: the file is damaged or of another model.
+            UserError: the file is damaged, or the state of another training.
         """
-        arrays = load_arrays(path)
+        arrays, history = load_state(path, self.identity)
         weights = {
             name.removeprefix("model."): array
             for name, array in arrays.items()
@@ -79,15 +80,11 @@ class RunState:
         for index, parameter in enumerate(self.optimised()):
             if f"momentum.{index}" in arrays:
                 buffer = torch.from_numpy(arrays[f"momentum.{index}"])
+                if buffer.shape != parameter.shape:
+                    raise other_training(path)
                 # Laid out as the parameter is: the order of sums decides the last bits.
                 kept = torch.empty_like(parameter, requires_grad=False).copy_(buffer)
                 self.momentum.state[parameter] = {"momentum_buffer": kept}
-        history = load_description(path).get("history")
-        if history is None:
-            raise UserError(
-                f"{path} is not the state of an interrupted training.",
-                "Move it away and run the command again: the training starts anew.",
-            )
         self.history = history
 
     def optimised(self) -> list[torch.nn.Parameter]:

@@ -19,6 +19,7 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.models.supervised import SupervisedModel
 from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.store.atomic import set_aside
 from robustbench_pcl.training.build import build_model
 from robustbench_pcl.training.distributed import together
 from robustbench_pcl.training.step import (
@@ -70,8 +71,7 @@ class Run:
             The final state; its model is on the device, in eval mode.
 
         Raises:
-            UserError: the loss became infinite, the saved state is damaged, or several devices
-                cannot train it.
+            UserError: the loss became infinite, or several devices cannot train it.
         """
         split = DeviceSplit(self.dataset.train, self.device, self.recipe.train_images)
         state = self._begin(split, start)
@@ -99,12 +99,20 @@ class Run:
 
     def _begin(self, split: DeviceSplit, start: SupervisedModel | None) -> RunState:
         """The saved state, or one before the first epoch."""
-        model = build_model(self.recipe, self.dataset.mean, self.dataset.std, self.device)
-        state = RunState(model, *optimisers(model, self.recipe.schedule))
         if self.partial and self.partial.exists():
-            state.load(self.partial)
-            self.progress.say(f"resuming {self.recipe.name} after epoch {state.epochs}")
-            return state
+            state = self._fresh()
+            try:
+                state.load(self.partial)
+            except UserError as error:
+                aside = set_aside(self.partial)
+                self.progress.say(
+                    f"{error.cause} {self.recipe.name} is trained anew; the file is now {aside}."
+                )
+            else:
+                self.progress.say(f"resuming {self.recipe.name} after epoch {state.epochs}")
+                return state
+        state = self._fresh()
+        model = state.model
         if start is not None:
             # Auxiliary branches are new; everything else continues.
             model.classifier.load_state_dict(start.classifier.state_dict(), strict=False)
@@ -141,6 +149,12 @@ class Run:
             kept = f"is kept after epoch {of}" if epochs else "begins anew, with its first epoch"
             interrupt.add_note(f"{self.recipe.name} {kept}")
             raise
+
+    def _fresh(self) -> RunState:
+        """A state whose weights are those of the recipe's seed."""
+        model = build_model(self.recipe, self.dataset.mean, self.dataset.std, self.device)
+        identity = self.recipe.id(self.dataset.train.digest)
+        return RunState(model, *optimisers(model, self.recipe.schedule), identity=identity)
 
     def _show(self, model: SupervisedModel, epochs: int) -> None:
         if self.after_epoch is not None:

@@ -8,10 +8,10 @@ from evaluation_sets import classes, clean_images, labels_of, stored, verdicts
 
 from robustbench_pcl import PGD, Workspace
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.evaluation import generate, measure
-from robustbench_pcl.evaluation.generate import clean_answers
-from robustbench_pcl.evaluation.measure import in_8_bits, judge
-from robustbench_pcl.store.records import MARGIN_PERCENTILES, load_measurements, wilson
+from robustbench_pcl.evaluation import measure
+from robustbench_pcl.evaluation.measure import clean_answers, in_8_bits, judge
+from robustbench_pcl.store.records import load_measurements
+from robustbench_pcl.store.rules import MARGIN_PERCENTILES, wilson
 
 N = 45
 PGD_01 = PGD(eps=0.1)
@@ -21,14 +21,14 @@ PGD_01 = PGD(eps=0.1)
 def asked(monkeypatch):
     """How images are classified, in turn."""
     calls = []
-    for module, name in ((measure, "judge"), (generate, "clean_answers")):
-        classify = getattr(module, name)
+    for name in ("judge", "clean_answers"):
+        classify = getattr(measure, name)
 
         def spy(*given, classify=classify, name=name):
             calls.append(name)
             return classify(*given)
 
-        monkeypatch.setattr(module, name, spy)
+        monkeypatch.setattr(measure, name, spy)
     return calls
 
 

@@ -11,11 +11,16 @@ from robustbench_pcl.evidence.manifest import Selection
 from robustbench_pcl.store.certificates import Certificate, certificate_id
 from robustbench_pcl.store.diagnoses import Check, Competence, Diagnosis, diagnosis_id
 from robustbench_pcl.store.embeddings import EmbeddingSpecification, Layout, View, save_embedding
-from robustbench_pcl.store.records import Paths, save_record, wilson
+from robustbench_pcl.store.records import Paths, save_record
+from robustbench_pcl.store.rules import wilson
 
 N = 12
 EPS = 0.1
-ALWAYS = ["What attacks leave in diagnoses: pclbench diagnose makes them again."]
+ALWAYS = [
+    "Where points of embeddings lie, but for their digests.",
+    "How trainings went, but for their records' digests: that takes training again.",
+    "What attacks leave in diagnoses: pclbench diagnose makes them again.",
+]
 """What is never checked."""
 
 

@@ -114,7 +114,7 @@ def field(folder: str, *names: str) -> Callable[[Path, Chance], None]:
 
 def a_verdict_bit(bundle: Path, chance: Chance) -> None:
     """One image's verdict, with the count and the interval that go with it."""
-    from robustbench_pcl.store.records import wilson
+    from robustbench_pcl.store.rules import wilson
 
     path = chance.choice(files(bundle, "results/measurements/*.json"))
     record = json.loads(path.read_text())

@@ -16,7 +16,8 @@ from robustbench_pcl.evidence.answers import Sample
 from robustbench_pcl.evidence.findings import printable
 from robustbench_pcl.evidence.manifest import MANIFEST
 from robustbench_pcl.evidence.verify import Verifier
-from robustbench_pcl.store.records import Paths, load_measurements, save_measurement, wilson
+from robustbench_pcl.store.records import Paths, load_measurements, save_measurement
+from robustbench_pcl.store.rules import wilson
 
 
 def found_in(verification):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from robustbench_pcl import Workspace
-from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.pipeline import sharding
+from robustbench_pcl.attacks import ATTACKS, stages
 from robustbench_pcl.pipeline.executors.workers import Workers
 from robustbench_pcl.pipeline.planner import missing
 from robustbench_pcl.pipeline.sharding import Craft, sharded
@@ -30,8 +29,8 @@ ATTACKED = {
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    """Images that are worth a shard."""
-    monkeypatch.setattr(sharding, "FEWEST", FEW)
+    """Images in a block."""
+    monkeypatch.setitem(stages.BLOCK, "cpu", FEW)
 
 
 @pytest.fixture(params=ATTACKED)
@@ -58,7 +57,8 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(these, those, strict=True)
 
 
-def test_shards_join_to_the_set_that_is_made_whole(whole, tiny_workspace, tmp_path, shards=3):
+def test_shards_join_to_the_set_that_is_made_whole(whole, tiny_workspace, tmp_path):
+    shards = 3
     expected = tiny_workspace.make(whole)
     workspace = copied(tiny_workspace, tmp_path / "sharded")
     *crafts, joining = sharded(missing([whole], workspace), workspace, shards)
@@ -85,7 +85,7 @@ def test_what_a_shard_did_not_finish_is_made_by_the_set(tiny, tiny_workspace, tm
 
 
 def test_small_sets_and_randomised_models_stay_whole(tiny, tiny_workspace):
-    small = Generate(tiny("ours"), PGD, 2 * FEW - 1)
+    small = Generate(tiny("ours"), PGD, FEW)
     random = Generate(tiny("ours"), PGD.changed(forwards=2), N)
     other = Measure(tiny("ours"), images=N)
     for task in (small, random, other):
