@@ -87,7 +87,7 @@ def test_models_are_judged_in_eval_mode():
 def test_clean_classes_are_the_models_in_eval_mode(tiny_workspace, tiny, monkeypatch):
     """However many are classified at once."""
     dataset, model = tiny_workspace.dataset("digits"), tiny_workspace.model(tiny("ours"))
-    monkeypatch.setattr(generate, "BATCH", 20)
+    monkeypatch.setattr(measure, "BATCH", 20)
     found, margins = clean_answers(model.train(), dataset, N, tiny_workspace.device)
     images, labels = clean_images(tiny_workspace, N), labels_of(tiny_workspace, N)
     np.testing.assert_array_equal(found, classes(model.eval(), images))
