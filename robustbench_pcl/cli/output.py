@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import shutil
 import sys
 import textwrap
@@ -281,3 +282,10 @@ def write_figure(figure: ReportFigure | PageFigure, output: Path | None) -> None
 def first_line(thing: object) -> str:
     """The first line of a thing's docstring, or "" where it has none."""
     return next(iter((thing.__doc__ or "").strip().splitlines()), "")
+
+
+def typed(words: Sequence[str]) -> str:
+    """The command that was given, to be typed again."""
+    module = Path(sys.argv[0]).name == "__main__.py"
+    start = ["python", "-m", "robustbench_pcl"] if module else ["pclbench"]
+    return shlex.join([*start, *words])
