@@ -103,6 +103,30 @@ def accelerators() -> list[str]:
     return [name.strip() for name in names][: count.value]
 
 
+def processes() -> int:
+    """How many processes torchrun, or what works like it, started for this command; 1 if none."""
+    size = os.environ.get("WORLD_SIZE", "")
+    return int(size) if size.isdecimal() else 1
+
+
+def require_one_process() -> None:
+    """Refuse to be one of several processes, each of which would do all that is asked for.
+
+    Raises:
+        UserError: there are several; the first of them says so.
+    """
+    if processes() > 1:
+        raise said_once(
+            f"{processes()} processes were started, and each would do all that is asked for.",
+            "Leave torchrun out: only pclbench train works with it (docs/cluster.md).",
+        )
+
+
+def said_once(cause: str, cure: str) -> UserError | SystemExit:
+    """The error that all processes meet: the first of them says it, the others leave."""
+    return UserError(cause, cure) if os.environ.get("RANK", "0") == "0" else SystemExit(2)
+
+
 @cache
 def computes_bfloat16(device: Device) -> bool:
     """Whether a device multiplies matrices of bfloat16 faster than of float32.
