@@ -9,7 +9,8 @@ import typer
 
 from robustbench_pcl.cli.choices import Scale, dataset_names, offered, read_scale, recipe_names
 from robustbench_pcl.cli.options import DATASET_HELP, Home
-from robustbench_pcl.cli.output import write
+from robustbench_pcl.cli.output import say_left_out, write
+from robustbench_pcl.cli.report import INCOMPLETE, StrictOption
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ class Check(Home):
         typer.Option("--output", "-o", help="Write to this file.", show_default="print"),
     ] = None
 
+    strict: StrictOption = False
+
     def __call__(self) -> int:
         """Print or write each requirement with what was measured; the exit code."""
         from robustbench_pcl.configuration import parse_eps
@@ -114,11 +117,15 @@ class Check(Home):
             eps=None if self.eps is None else parse_eps(self.eps),
         )
         asked = self._asked()
-        evidence = load_evidence(Paths(self.home))
+        left_out: list[UserError] = []
+        evidence = load_evidence(Paths(self.home), left_out.append)
+        say_left_out(left_out)
         answers = [answer(requirement, evidence, selection) for requirement in asked]
         text = render_answers(answers, doubts(answers, evidence), self.form.value)
         write(text, self.output)
-        return 0 if all(each.status == "holds" for each in answers) else NOT_MET
+        if not all(each.status == "holds" for each in answers):
+            return NOT_MET
+        return INCOMPLETE if left_out and self.strict else 0
 
     def _asked(self) -> "list[Requirement]":
         """The requirements of the command line, then those of the file."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from robustbench_pcl.cli.choices import Format
 
 if TYPE_CHECKING:
+    from robustbench_pcl.errors import UserError
     from robustbench_pcl.pipeline.stored import StoredWorstCase
     from robustbench_pcl.report.described import DescribedTable
     from robustbench_pcl.report.figures import PageFigure, ReportFigure
@@ -28,6 +29,8 @@ PICTURES, PAGES = (".svg", ".png"), (".html",)
 """Files that can be written, by the ends of their names."""
 LEFT_OUT = ["recipe", "source_recipe", "verdict", "diagnosis"]
 """Columns of ``results`` that are long, or that only reports know."""
+MOST_LEFT_OUT = 10
+"""Files that are named of those that are left out."""
 STATE_WIDTH = 19
 """Columns of what a plan says about a task: "about 23 h 59 min"."""
 
@@ -35,6 +38,14 @@ STATE_WIDTH = 19
 def say(message: str) -> None:
     """Print a line for the person, on standard error, so that standard output can be piped."""
     print(message, file=sys.stderr)
+
+
+def say_left_out(errors: Sequence[UserError]) -> None:
+    """Say which stored files are left out, and what to do about each; of many, the first ones."""
+    for error in errors[:MOST_LEFT_OUT]:
+        say(f"Left out: {error.cause}\n  {error.cure}")
+    if len(errors) > MOST_LEFT_OUT:
+        say(f"Left out, too: {len(errors) - MOST_LEFT_OUT} more files.")
 
 
 def write(content: str | bytes, output: Path | None = None) -> None:

@@ -9,12 +9,25 @@ import typer
 
 from robustbench_pcl.cli.choices import Format, Scale, dataset_names, offered, read_scale
 from robustbench_pcl.cli.options import FormatOption, Home
-from robustbench_pcl.cli.output import print_rows, print_tables, say, write, write_figure
+from robustbench_pcl.cli.output import (
+    print_rows,
+    print_tables,
+    say,
+    say_left_out,
+    write,
+    write_figure,
+)
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.report.results import Evidence
 
+INCOMPLETE = 3
+"""The exit code where a stored file is left out and --strict is given."""
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict", help=f"Exit with {INCOMPLETE} where a stored file is left out."),
+]
 OVER_EPS, OVER_STEPS, CERTIFIED = "eps", "steps", "certified"
 """Figures of models, which are not the paper's: accuracy over the budget, accuracy over a long
 training's steps, and two-sided numbers."""
@@ -99,14 +112,15 @@ class Report(Home):
         ),
     ] = None
 
-    def __call__(self) -> None:
-        """Print or write what is asked for."""
+    strict: StrictOption = False
+
+    def __call__(self) -> int:
+        """Print or write what is asked for; the exit code."""
         from robustbench_pcl.paper.tables import published_numbers
         from robustbench_pcl.report.described import TITLES, described_table
 
         if self.bundle is not None or self.with_weights or self.with_sets:
-            self._write_bundle()
-            return
+            return self._code(self._write_bundle())
         if self.figure is not None and (self.table is not None or self.page):
             other = "--page" if self.page else "--table"
             raise UserError("A figure is written by itself.", f"Leave {other} out.")
@@ -127,7 +141,7 @@ class Report(Home):
                     "Leave --dataset, --scale, --seed, --model and --interval out.",
                 )
             print_tables([described_table(self.table)], self.form, output=self.output)
-            return
+            return 0
         if self.table is not None and self.table not in published_numbers():
             known = ", ".join(map(str, sorted({*TITLES, *published_numbers()})))
             raise UserError(
@@ -136,17 +150,28 @@ class Report(Home):
         if len(set(self.seed or ())) > 1 and (self.table is None or self.page):
             cause = "Only a table shows the mean and spread of several seeds."
             raise UserError(cause, "Name a table with --table 3, or one --seed.")
-        self._show_stored()
+        left_out = self._show_stored()
         if not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
+        return self._code(left_out)
 
-    def _show_stored(self) -> None:
-        """Print or write a table, a figure, the page or the overview from what is stored."""
+    def _code(self, left_out: Sequence[UserError]) -> int:
+        """The exit code."""
+        return INCOMPLETE if left_out and self.strict else 0
+
+    def _show_stored(self) -> Sequence[UserError]:
+        """Print or write a table, a figure, the page or the overview from what is stored.
+
+        Returns:
+            Why files were left out.
+        """
         from robustbench_pcl.report.results import load_evidence
         from robustbench_pcl.report.table import report_table
         from robustbench_pcl.store.records import Paths
 
-        evidence = load_evidence(Paths(self.home))
+        left_out: list[UserError] = []
+        evidence = load_evidence(Paths(self.home), left_out.append)
+        say_left_out(left_out)
         names, scale, models = self.dataset or [], read_scale(self.scale), self.model or []
         seeds = self.seed or []
         seed = next(iter(seeds), None)
@@ -186,9 +211,14 @@ class Report(Home):
                 write(overview_text(lines))
             else:
                 print_rows(lines, self.form)
+        return left_out
 
-    def _write_bundle(self) -> None:
-        """Write what is asked for, and what it rests on, into a folder."""
+    def _write_bundle(self) -> Sequence[UserError]:
+        """Write what is asked for, and what it rests on, into a folder.
+
+        Returns:
+            Why files were left out.
+        """
         from robustbench_pcl.evidence.bundle import write_bundle
         from robustbench_pcl.evidence.manifest import Selection
         from robustbench_pcl.store.records import Paths
@@ -209,6 +239,7 @@ class Report(Home):
             scale=read_scale(self.scale),
             seeds=tuple(self.seed or ()),
         )
+        left_out: list[UserError] = []
         digest = write_bundle(
             Paths(self.home),
             self.bundle,
@@ -216,9 +247,12 @@ class Report(Home):
             weights=self.with_weights,
             sets=self.with_sets or self.with_weights,
             say=say,
+            passed_over=left_out.append,
         )
+        say_left_out(left_out)
         say(f"Wrote {self.bundle}. The SHA-256 of its manifest, by which it can be cited:")
         write(f"{digest}\n")
+        return left_out
 
     def _show_models(self, evidence: "Evidence", models: Sequence[str]) -> None:
         """Print or write all that is stored of some models, or draw it over eps."""

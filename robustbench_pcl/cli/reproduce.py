@@ -55,7 +55,7 @@ class _Reproduction(Work, Shortcuts, Seeds, Attacks):
         from robustbench_pcl.report.results import load_evidence
         from robustbench_pcl.report.table import report_table
 
-        evidence = load_evidence(workspace.paths)
+        evidence = load_evidence(workspace.paths, workspace.pass_over)
         tables = [
             report_table(number, evidence, datasets, scale, list(self.seeds))
             for number, datasets in numbers.items()
@@ -208,7 +208,7 @@ class Run(_Reproduction):
         from robustbench_pcl.report.figures import report_figure
         from robustbench_pcl.report.results import load_evidence
 
-        evidence = load_evidence(workspace.paths)
+        evidence = load_evidence(workspace.paths, workspace.pass_over)
         for number, datasets in numbers.items():
             figure = report_figure(number, evidence, datasets, scale=scale, seed=self.seeds[0])
             write_figure(figure, workspace.paths.results / f"figure{number:02}.svg")
@@ -275,7 +275,7 @@ class Demo(Home):
         tables = [task for each in DEMO_TABLES for task in table_tasks(each, "digits", "demo")]
         figures = [task for each in DEMO_FIGURES for task in figure_tasks(each, "digits", "demo")]
         carry_out([*tables, *figures], workspace)
-        evidence = load_evidence(workspace.paths)
+        evidence = load_evidence(workspace.paths, workspace.pass_over)
         shown = [report_table(number, evidence, ["digits"], "demo") for number in DEMO_TABLES]
         print_tables(shown, Format.text)
         page = self.output or workspace.paths.results / "demo.html"

@@ -28,13 +28,14 @@ from robustbench_pcl.evidence.rendered import (
 from robustbench_pcl.evidence.stored import Judged
 from robustbench_pcl.paper.tables import published, published_numbers
 from robustbench_pcl.report.per_image import Answered
-from robustbench_pcl.store.adversarial_sets import copy_set, find_set
+from robustbench_pcl.store.adversarial_sets import copy_set, find_set, open_set
 from robustbench_pcl.store.atomic import filling_folder
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import open_checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
 from robustbench_pcl.store.formats import check_format
+from robustbench_pcl.store.reading import PassedOver, load_each
 from robustbench_pcl.store.records import (
     Measurement,
     ModelRecord,
@@ -82,6 +83,7 @@ def write_bundle(
     weights: bool = False,
     sets: bool = False,
     say: Say = print,
+    passed_over: PassedOver | None = None,
 ) -> str:
     """Write a bundle in one step; the same evidence makes the same bytes.
 
@@ -92,16 +94,17 @@ def write_bundle(
         weights: with the checkpoints.
         sets: with the adversarial sets.
         say: is told what is asked for but not there.
+        passed_over: is told why a file of the workspace is left out; None to raise that.
 
     Returns:
         The digest of its manifest.
 
     Raises:
         UserError: the folder is not empty, nothing is stored of what is selected, or a file is
-            damaged.
+            damaged and ``passed_over`` is None.
     """
     check_format(paths)
-    chosen = choose(paths, selection)
+    chosen = choose(paths, selection, passed_over)
     with filling_folder(folder) as new:
         bundle = Paths(new)
         _copy_records(chosen, bundle)
@@ -110,9 +113,9 @@ def write_bundle(
             place.parent.mkdir(exist_ok=True)
             place.write_bytes(text.encode())
         if weights:
-            _copy_weights(chosen, paths, bundle, say)
+            _copy_weights(chosen, paths, bundle, say, passed_over)
         if sets:
-            _copy_sets(chosen, paths, bundle, say)
+            _copy_sets(chosen, paths, bundle, say, passed_over)
         manifest = Manifest(
             pclbench=__version__,
             selection=selection,
@@ -122,11 +125,11 @@ def write_bundle(
         return write_manifest(new, manifest)
 
 
-def choose(paths: Paths, selection: Selection) -> Chosen:
+def choose(paths: Paths, selection: Selection, passed_over: PassedOver | None = None) -> Chosen:
     """What is stored of what is selected.
 
     Raises:
-        UserError: nothing is, or a file is damaged.
+        UserError: nothing is, or a file is damaged and ``passed_over`` is None.
     """
     datasets = {dataset_spec(name).name for name in selection.datasets}
     for number in selection.tables:
@@ -152,22 +155,24 @@ def choose(paths: Paths, selection: Selection) -> Chosen:
             and (not selection.seeds or recipe.seed in selection.seeds)
         )
 
-    measurements = load_records(paths.measurements, Measurement)
+    measurements = load_records(paths.measurements, Measurement, passed_over)
     measurements = [each for each in measurements if wanted(each.target)]
     if not measurements:
         cause = f"Nothing is measured in {paths.results} of what is asked for."
         raise UserError(cause, "See what there is: pclbench report.")
-    diagnoses = [each for each in load_records(paths.diagnoses, Diagnosis) if wanted(each.target)]
-    certificates = load_records(paths.certificates, Certificate)
+    diagnoses = load_records(paths.diagnoses, Diagnosis, passed_over)
+    diagnoses = [each for each in diagnoses if wanted(each.target)]
+    certificates = load_records(paths.certificates, Certificate, passed_over)
     certificates = [each for each in certificates if wanted(each.target)]
     models = distinct_models((*measurements, *diagnoses, *certificates))
-    trainings = load_records(paths.trainings, TrainingRecord)
+    trainings = load_records(paths.trainings, TrainingRecord, passed_over)
+    embeddings = load_embeddings(paths.embeddings, passed_over)
     return Chosen(
         measurements,
         [each for each in trainings if (each.checkpoint, each.weights) in models],
         diagnoses,
         certificates,
-        [each for each in load_embeddings(paths.embeddings) if wanted(each.spec.model)],
+        [each for each in embeddings if wanted(each.spec.model)],
     )
 
 
@@ -217,11 +222,14 @@ def _answered(measurement: Measurement, bundle: Paths, sets: Path) -> Answered:
     )
 
 
-def _copy_weights(chosen: Chosen, paths: Paths, bundle: Paths, say: Say) -> None:
+def _copy_weights(
+    chosen: Chosen, paths: Paths, bundle: Paths, say: Say, passed_over: PassedOver | None
+) -> None:
     """Copy the models' checkpoints; say whose are not there."""
     missing = distinct_models(chosen.judged)
-    for path in sorted(paths.checkpoints.glob("[!.]*.safetensors")):
-        record = open_checkpoint(path).record
+    files = paths.checkpoints.glob("[!.]*.safetensors")
+    for checkpoint in load_each(files, open_checkpoint, passed_over):
+        record, path = checkpoint.record, checkpoint.path
         if missing.pop((record.checkpoint, record.weights), None):
             bundle.checkpoints.mkdir(exist_ok=True)
             shutil.copyfile(path, bundle.checkpoints / path.name)
@@ -229,12 +237,15 @@ def _copy_weights(chosen: Chosen, paths: Paths, bundle: Paths, say: Say) -> None
         say(f"Without the weights of {model.recipe.name}: not in {paths.checkpoints}.")
 
 
-def _copy_sets(chosen: Chosen, paths: Paths, bundle: Paths, say: Say) -> None:
+def _copy_sets(
+    chosen: Chosen, paths: Paths, bundle: Paths, say: Say, passed_over: PassedOver | None
+) -> None:
     """Copy the adversarial sets that were measured on; say which are not there."""
     for name in sorted({each.adversarial_set or "" for each in chosen.measurements} - {""}):
-        images = find_set(paths.adversarial_sets, name)
-        if images is None:
+        stored = paths.adversarial_sets / f"{name}.h5"
+        if not stored.exists():
             say(f"Without adversarial set {name}: not in {paths.adversarial_sets}.")
             continue
-        bundle.adversarial_sets.mkdir(parents=True, exist_ok=True)
-        copy_set(images, bundle.adversarial_sets / images.path.name)
+        for images in load_each([stored], open_set, passed_over):
+            bundle.adversarial_sets.mkdir(parents=True, exist_ok=True)
+            copy_set(images, bundle.adversarial_sets / images.path.name)

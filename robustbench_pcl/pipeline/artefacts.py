@@ -72,6 +72,7 @@ class Artefacts:
         self.device_name = device
         self.data_root = data_root
         self.specifications: dict[str, SetSpecification] = {}
+        self._passed_over: set[str] = set()
         self._datasets: dict[str, Dataset] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
         self._models: dict[str, nn.Module] = {}
@@ -85,6 +86,12 @@ class Artefacts:
             UserError: there is no such device here.
         """
         return pick_device(self.device_name)
+
+    def pass_over(self, error: UserError) -> None:
+        """Say once that a file is left out, and what to do about it."""
+        if error.cause not in self._passed_over:
+            self._passed_over.add(error.cause)
+            self.progress.say(f"Left out: {error.cause}\n  {error.cure}")
 
     def open(self, path: Path | str) -> AnyModel:
         """Take a checkpoint from a file; its recipe or external model then stands for it.

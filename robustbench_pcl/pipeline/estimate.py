@@ -73,13 +73,13 @@ class Estimator:
         self._attacks: dict[str, float] = {}
         self._passes: dict[str, float] = {}
         self._diagnoses: dict[str, float] = {}
-        for training in load_trainings(artefacts.paths):
+        for training in load_trainings(artefacts.paths, artefacts.pass_over):
             known = training.recipe.dataset in DATASETS  # not of a plugin that is not loaded
             if known and (training.environment.device != here) == self._accelerated:
                 images = _images(training.recipe, training.recipe.train_images, "train")
                 kind = _kind_of_training(training.recipe)
                 self._steps[kind] = training.seconds_per_epoch / images
-        for record in load_measurements(artefacts.paths):
+        for record in load_measurements(artefacts.paths, artefacts.pass_over):
             accelerated = record.environment.device != here
             if record.source and record.attack and accelerated == self._accelerated:
                 network, exact = _network(record.source.recipe), record.mode == "exact"
@@ -89,7 +89,8 @@ class Estimator:
                     passes = digest([network, exact])
                     self._passes[passes] = record.seconds / record.backward_passes
 
-        for found in load_records(artefacts.paths.diagnoses, Diagnosis):
+        diagnoses = load_records(artefacts.paths.diagnoses, Diagnosis, artefacts.pass_over)
+        for found in diagnoses:
             if (found.environment.device != here) == self._accelerated:
                 self._diagnoses[digest(_network(found.target.recipe))] = found.seconds / found.n
 

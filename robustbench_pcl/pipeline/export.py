@@ -58,7 +58,9 @@ def all_of_target(artefacts: Artefacts, target: str, dataset: str | None) -> lis
         UserError: nothing is stored of it.
     """
     stored = [
-        each for each in load_measurements(artefacts.paths) if dataset in (None, each.data.dataset)
+        each
+        for each in load_measurements(artefacts.paths, artefacts.pass_over)
+        if dataset in (None, each.data.dataset)
     ]
     found = [each for each in stored if each.target.recipe.name == target]
     if not found:

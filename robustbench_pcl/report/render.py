@@ -32,6 +32,7 @@ from robustbench_pcl.report.results import HasPaths, load_evidence, paths_of
 from robustbench_pcl.report.table import Table, report_table
 from robustbench_pcl.report.text import legend, show_spread, significance, terminal_text
 from robustbench_pcl.report.worst_case import WorstCase
+from robustbench_pcl.store.reading import warn
 
 FORMATS = ("text", "md", "latex", "html", "csv", "json")
 UNITS = {"accuracy": " %", "seconds_per_epoch": " s", "epochs": " epochs"}
@@ -105,6 +106,8 @@ def table(
 ) -> Rendered:
     """A table of the paper, what is stored beside what was published.
 
+    A stored file that cannot be read is left out, and a warning says why.
+
     Args:
         number: the paper's.
         workspace: a workspace, or the folder that holds ``checkpoints/`` and ``results/``.
@@ -115,12 +118,11 @@ def table(
         interval: with each measured number's 95 % interval.
 
     Raises:
-        UserError: there is no such table or data set, nothing is stored of a model, or a stored
-            file is damaged.
+        UserError: there is no such table or data set, or nothing is stored of a model.
     """
     if number in TITLES:
         return Rendered(described_table(number))
-    evidence = load_evidence(paths_of(workspace))
+    evidence = load_evidence(paths_of(workspace), warn)
     return Rendered(report_table(number, evidence, datasets, scale, seeds, models=models), interval)
 
 

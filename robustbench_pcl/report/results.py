@@ -19,6 +19,8 @@ from robustbench_pcl.report.formatting import per_cent
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
+from robustbench_pcl.store.formats import check_format
+from robustbench_pcl.store.reading import PassedOver, warn
 from robustbench_pcl.store.records import (
     Measurement,
     ModelRecord,
@@ -48,7 +50,7 @@ SHARED = (
     Column("dataset", "object", "name of the data set"),
     Column("target", "object", "name of the recipe of the model that is measured"),
     Column("scale", "object", "of the target's recipe: paper, quick or demo"),
-    Column("seed", "int64", "of the target's training"),
+    Column("seed", "uint64", "of the target's training"),
     Column("checkpoint", "object", "id of the target's checkpoint: recipe and training images"),
     Column("weights", "object", "digest of the target's weights"),
     Column("model", "object", "the same for targets that classify alike"),
@@ -79,7 +81,7 @@ COLUMNS = (
     Column("parameters", "object", "the attack's name and every parameter; None if clean"),
     Column("mode", "object", "how images were made: exact, fast or early-stop"),
     Column("precision", "object", "of the attack's gradients; answers are always float32's"),
-    Column("attack_seed", "int64", "of the attack's random start"),
+    Column("attack_seed", "uint64", "of the attack's random start"),
     Column("adversarial_set", "object", "id of the stored images; None if clean"),
     Column("n", "int64", "images measured"),
     Column("correct", "int64", "images classified as their label"),
@@ -265,30 +267,39 @@ def _models(found: Iterable[tuple[str, set[tuple[str, str]]]]) -> dict[str, str]
 def results(workspace: str | Path | HasPaths = ".") -> pd.DataFrame:
     """Every stored measurement, one row each, oldest first; :data:`COLUMNS` says what is in them.
 
+    A file that is none is left out, and a warning says why.
+
     Args:
         workspace: a workspace, or the folder that holds ``checkpoints/`` and ``results/``.
 
     Raises:
-        UserError: a file is not a measurement, or of another format than this version's.
+        UserError: most of what is stored is of another format than this version's.
     """
     paths = paths_of(workspace)
-    diagnoses = load_records(paths.diagnoses, Diagnosis)
-    return measurement_frame(load_measurements(paths), diagnoses)
+    check_format(paths)
+    diagnoses = load_records(paths.diagnoses, Diagnosis, warn)
+    return measurement_frame(load_measurements(paths, warn), diagnoses)
 
 
-def load_evidence(paths: Paths) -> Evidence:
+def load_evidence(paths: Paths, passed_over: PassedOver | None = None) -> Evidence:
     """Everything stored in a folder.
 
+    Args:
+        paths: where it is.
+        passed_over: is told why a file is left out; None to raise that.
+
     Raises:
-        UserError: a file is damaged, or of another format than this version's.
+        UserError: most of it is of another format than this version's; or a file is damaged, and
+            ``passed_over`` is None.
     """
-    diagnoses = load_records(paths.diagnoses, Diagnosis)
+    check_format(paths)
+    diagnoses = load_records(paths.diagnoses, Diagnosis, passed_over)
     return Evidence(
-        measurement_frame(load_measurements(paths), diagnoses),
-        training_frame(load_trainings(paths)),
-        tuple(load_embeddings(paths.embeddings)),
+        measurement_frame(load_measurements(paths, passed_over), diagnoses),
+        training_frame(load_trainings(paths, passed_over)),
+        tuple(load_embeddings(paths.embeddings, passed_over)),
         tuple(diagnoses),
-        tuple(load_records(paths.certificates, Certificate)),
+        tuple(load_records(paths.certificates, Certificate, passed_over)),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +14,27 @@ from pydantic import Field, ValidationError, model_validator
 
 from robustbench_pcl.configuration import Count, Description, Dump, digest, explained
 from robustbench_pcl.environment import Environment
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.checkpoints import (
     load_arrays,
     load_description,
     save_arrays,
     weights_digest,
 )
+from robustbench_pcl.store.reading import PassedOver, check_file, load_each
 from robustbench_pcl.store.records import DataRecord, ModelRecord
 
 Array = np.ndarray[Any, Any]
+SHAPES: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "points": ("f", (2,)),
+    "labels": ("i", ()),
+    "predictions": ("i", ()),
+    "anchors": ("f", (2,)),
+    "head": ("f", (3,)),
+}
+"""Of a layout's arrays: the kind of numbers, and the shape of a row."""
+LARGEST_EMBEDDING = 2**26
+"""Bytes of a file of points: 50,000 images have 2 million."""
 Method = Literal["features", "tsne"]
 """How features become points in the plane: two neurons as they are, or t-SNE of any number."""
 
@@ -159,7 +172,12 @@ class Embedding:
         Raises:
             UserError: the file is damaged.
         """
-        return Layout(**load_arrays(self.path, self.record.content_digest))
+        arrays = load_arrays(self.path, self.record.content_digest)
+        missing = {"points", "labels", "predictions"} - {*arrays}
+        if missing or {*arrays} - {*SHAPES} or not _fit(arrays):
+            cause = f"{self.path} does not hold points in the plane, a label and a class for each."
+            raise UserError(cause, _cure(self.path))
+        return Layout(**arrays)
 
 
 def save_embedding(
@@ -189,17 +207,28 @@ def find_embedding(folder: Path, identity: str) -> Embedding | None:
         UserError: the file is there but is not an embedding.
     """
     path = _path(folder, identity)
-    return open_embedding(path) if path.exists() else None
+    return open_embedding(path) if os.path.lexists(path) else None
 
 
-def load_embeddings(folder: Path) -> list[Embedding]:
-    """All stored embeddings, oldest first.
+def load_embeddings(folder: Path, passed_over: PassedOver | None = None) -> list[Embedding]:
+    """All stored embeddings, oldest first, each with the points that were stored.
+
+    Args:
+        folder: where they are.
+        passed_over: is told why a file is left out; None to raise that.
 
     Raises:
-        UserError: a file is not an embedding.
+        UserError: a file is not an embedding, and ``passed_over`` is None.
     """
-    found = [open_embedding(path) for path in sorted(folder.glob("[!.]*.safetensors"))]
+    found = load_each(folder.glob("[!.]*.safetensors"), _open_whole, passed_over)
     return sorted(found, key=lambda embedding: embedding.record.created)
+
+
+def _open_whole(path: Path) -> Embedding:
+    """An embedding whose points can be drawn."""
+    embedding = open_embedding(path)
+    embedding.layout()
+    return embedding
 
 
 def open_embedding(path: Path) -> Embedding:
@@ -208,10 +237,23 @@ def open_embedding(path: Path) -> Embedding:
     Raises:
         UserError: the file is missing, truncated, or something else.
     """
+    check_file(path, LARGEST_EMBEDDING, "embedding", within=path.parent.parent)
     try:
         return Embedding(path, EmbeddingRecord.model_validate(load_description(path)))
     except ValidationError as error:
         raise explained(error, f"{path} is not a whole embedding", _cure(path)) from error
+
+
+def _fit(arrays: Mapping[str, Array]) -> bool:
+    """Whether arrays have the types and shapes of a layout's, as many rows as they should."""
+    kinds = all(
+        array.ndim == len(SHAPES[name][1]) + 1
+        and array.shape[1:] == SHAPES[name][1]
+        and array.dtype.kind == SHAPES[name][0]
+        and (array.dtype.kind == "i" or bool(np.isfinite(array).all()))
+        for name, array in arrays.items()
+    )
+    return kinds and len({len(arrays[name]) for name in ("points", "labels", "predictions")}) == 1
 
 
 def _path(folder: Path, identity: str) -> Path:

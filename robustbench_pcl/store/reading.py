@@ -13,12 +13,13 @@ import math
 import os
 import stat
 import tomllib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robustbench_pcl.errors import DamagedSetError, UserError
+from robustbench_pcl.errors import DamagedSetError, UserError, shortened
 
 MOST_DEPTH = 100
 """Levels of lists and tables within each other."""
@@ -105,6 +106,11 @@ def load_each(
                 raise
             passed_over(error)
     return found
+
+
+def warn(error: UserError) -> None:
+    """Say as a warning why a file is left out: for notebooks."""
+    warnings.warn(f"Left out: {error}", stacklevel=2)
 
 
 def check_file(path: Path, most_bytes: int, what: str, within: Path | None = None) -> None:
@@ -284,9 +290,3 @@ def _not_read(content: bytes | str, what: str, error: Exception, cure: str) -> U
         )
     reason = "it has too many levels" if isinstance(error, RecursionError) else str(error)
     return UserError(f"{what}: {shortened(reason, 200)}.", cure)
-
-
-def shortened(text: str, most: int = 40) -> str:
-    """A text in one line of at most so many characters, so that no message repeats a whole file."""
-    line = " ".join(text[: 4 * most].split()).rstrip(".")
-    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 3]}..."
