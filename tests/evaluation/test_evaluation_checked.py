@@ -57,6 +57,14 @@ def a_smaller_mean(file):
     in_text(file, "summary", mean_l2=1e-3)
 
 
+def felled_by_nothing(file):
+    file["felled_by"][:] = -1
+
+
+def felled_by_stage_300(file):
+    file["felled_by"][:] = np.where(file["felled_by"][:] >= 0, 300, -1)
+
+
 def another_norm(file):
     in_text(file, "spec", norm="l2")
 
@@ -75,10 +83,12 @@ SIGNED = {
     no_numbers: "no numbers",
     a_pixel_beyond_the_budget: "test image 2 is 0.[345].* from its clean one, beyond eps = 0.1",
     images_in_another_order: "from its clean one, beyond eps = 0.1",
-    answers_for_labels: "the label of test image .* is another",
+    answers_for_labels: "contradicts its prediction",
     other_indices: "the label of test image .* is another",
     a_smaller_perturbation: "says largest_linf = 0.05",
     a_smaller_mean: "says mean_l2 = 0.001",
+    felled_by_nothing: "contradicts its prediction",
+    felled_by_stage_300: "contradicts its prediction",
     another_norm: "its norm is l2, its attack's linf",
     larger_images: "its images are 1 x 300 x 300, not those of",
 }
