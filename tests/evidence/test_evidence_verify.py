@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from bundles import ALWAYS, EPS, N, bundle_of
+from store_artefacts import sign_set
 from tampering import files, seal_again, set_text, sign_again
 
 from robustbench_pcl import results
@@ -136,6 +137,7 @@ def test_a_verdict_with_all_that_follows_from_it_is_found_by_the_weights(which, 
             file["predictions"][5] = (label + 1) % 10 if right[5] else label
             file["felled_by"][5] = 0 if right[5] else -1
             codes = np.where(file["felled_by"][:] == -1, 0, file["felled_by"][:] + 2)
+        sign_set(path)
         codes[file_wrong(path)] = 1
         seal_again(home)
         save_measurement(
@@ -322,6 +324,7 @@ def test_images_beyond_the_budget_are_found(bundle, verifier):
     path = Paths(bundle).adversarial_sets / f"{measurement.adversarial_set}.h5"
     with h5py.File(path, "r+") as file:
         set_text(file, "summary", json.loads(file.attrs["summary"]) | {"largest_linf": 0.5})
+    sign_set(path)
     save_measurement(Paths(bundle), measurement.changed(largest_linf=0.5))
     seal_again(bundle)
     sign_again(bundle)
