@@ -29,7 +29,7 @@ LAYERS = (
     ("store",),
     (
         *("recipe", "registry", "configuration", "environment"),
-        *("progress", "plugins", "lazy", "errors", "version"),
+        *("progress", "plugins", "lazy", "errors", "version", "interruption"),
     ),
 )
 """From top to bottom; a module imports from its own layer and from those below."""

@@ -149,11 +149,7 @@ def smallest_fooling(
     record, dataset = checkpoint.record, artefacts.dataset(checkpoint.record.recipe.dataset)
     smallest, sets = np.full(n, np.nan), 0
     for images in _stored_sets(artefacts, dataset.test.digest):
-        try:
-            measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
-        except UserError as error:
-            artefacts.pass_over(error)
-            continue
+        measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
         if measured is None:
             continue
         with _passed_over(artefacts):

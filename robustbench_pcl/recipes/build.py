@@ -45,6 +45,17 @@ class RecipeBuilder:
         self.data = dataset_spec(dataset)
         self.scale = scale
         self.sizes = SIZES[scale]
+        self._plain: dict[tuple[str, int], Recipe] = {}
+
+    def plain(self, name: str, seed: int) -> Recipe:
+        """The complete recipe of a name as it is; each is built once.
+
+        Raises:
+            UserError: there is no such recipe, or what it says is wrong.
+        """
+        if (name, seed) not in self._plain:
+            self._plain[name, seed] = self.build(name, {"seed": seed})
+        return self._plain[name, seed]
 
     def build(self, name: str, *further: Layer) -> Recipe:
         """The complete recipe of a name, with further layers over its own.

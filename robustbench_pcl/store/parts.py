@@ -7,10 +7,14 @@ are done, the parts are joined to the set.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import numpy as np
 
 from robustbench_pcl.configuration import digest
 from robustbench_pcl.environment import Environment
-from robustbench_pcl.errors import DamagedSetError, in_one_line
+from robustbench_pcl.errors import DamagedSetError, in_one_line, refused
 from robustbench_pcl.store.adversarial_sets import (
     BLOCK,
     AdversarialSet,
@@ -27,6 +31,7 @@ from robustbench_pcl.store.adversarial_sets import (
     write_set,
 )
 from robustbench_pcl.store.atomic import replacing
+from robustbench_pcl.store.claims import Process
 from robustbench_pcl.store.hdf5 import UNREADABLE, VERSION, Contents, open_hdf5
 from robustbench_pcl.store.reading import check_file, damaged
 
@@ -45,6 +50,8 @@ LARGEST_PART = 2**32
 """Bytes of a part."""
 MOST_ROWS = 2**20
 """Images of a part."""
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+"""What file systems say that know no links, where a name may be taken by two at the same moment."""
 HASHED = 16
 """Images that are read at once for a digest."""
 
@@ -122,17 +129,36 @@ def save_part(folder: Path, identity: str, part: Part) -> Part:
         UserError: the disk does not take it.
     """
     parts = folder / f"{identity}.parts"
-    number = max((int(path.stem[5:]) for path in _files(parts)), default=-1) + 1
-    path = parts / f"part-{number:06d}.h5"
-    with replacing(path) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
+    own = parts / f"{Process.own().token}.h5"
+    with replacing(own) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
         for name, kind in ROWS.items():
-            file.create_dataset(name, data=getattr(part, name), dtype=kind)
-        file.create_dataset("images", data=part.images, dtype="f4")
+            file[name] = getattr(part, name).astype(kind)
+        file["images"] = part.images.astype("<f4")
         file.attrs["stage"] = part.stage
         file.attrs["precision"] = np.bytes_(part.precision)
         file.attrs["cost"] = [float(getattr(part, name)) for name in COSTS]
         file.attrs["digest"] = np.bytes_(part.content_digest(identity, iter([part.images])))
-    return replace(part, path=path, images=part.images[:0])
+    return replace(part, path=_numbered(own), images=part.images[:0])
+
+
+def _numbered(own: Path) -> Path:
+    """Give a part the number after those that are there, damaged ones among them.
+
+    By a link, which replaces nothing: another process that works on the same set counts the same.
+    """
+    numbers = [int(path.name[5:11]) for path in own.parent.glob("part-[0-9]*.h5*")]
+    try:
+        for number in count(max(numbers, default=-1) + 1):
+            path = own.with_name(f"part-{number:06d}.h5")
+            with contextlib.suppress(FileExistsError):
+                os.link(own, path)
+                break
+        own.unlink()
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise refused(error, path, "write") or error from error
+        own.replace(path)
+    return path
 
 
 def load_parts(

@@ -188,12 +188,15 @@ def test_a_folder_in_the_place_of_the_file(tmp_path):
 
 
 def test_what_killed_writers_left_is_swept_after_a_day(tmp_path):
-    left, recent = tmp_path / ".record.json.abc.tmp", tmp_path / ".record.json.def.tmp"
+    left, recent = (tmp_path / f".other.json.{digit * 32}.tmp" for digit in "ab")
     for path in (left, recent):
         path.write_bytes(b"half")
-    os.utime(left, (0, 0))
+    mine = tmp_path / ".mine.tmp"
+    mine.touch()
+    for path in (left, mine):
+        os.utime(path, (0, 0))
     write_bytes(tmp_path / "record.json", b"whole")
-    assert names(tmp_path) == [".record.json.def.tmp", "record.json"]
+    assert names(tmp_path) == sorted([mine.name, recent.name, "record.json"])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX systems")
