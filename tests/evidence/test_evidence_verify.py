@@ -7,7 +7,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from bundles import ALWAYS, EPS, N, bundle_of
+from bundles import ALWAYS, EPS, N, bundle_of, flip
 from store_artefacts import sign_set
 from tampering import files, seal_again, set_text, sign_again
 
@@ -18,7 +18,6 @@ from robustbench_pcl.evidence.findings import printable
 from robustbench_pcl.evidence.manifest import MANIFEST
 from robustbench_pcl.evidence.verify import Verifier
 from robustbench_pcl.store.records import Paths, load_measurements, save_measurement
-from robustbench_pcl.store.rules import wilson
 
 
 def found_in(verification):
@@ -95,21 +94,6 @@ def forged(evidence_home, tmp_path):
         return tmp_path / "bundle"
 
     return home, write
-
-
-def flip(measurement, image):
-    """The measurement with another verdict on one image, and all that follows from it."""
-    right = measurement.withstood()
-    right[image] = ~right[image]
-    correct, own = int(right.sum()), {}
-    if measurement.attack is None:
-        own = {"correct_8bit": correct}
-    return measurement.changed(
-        verdicts=np.packbits(right).tobytes().hex(),
-        correct=correct,
-        interval=wilson(correct, measurement.n),
-        **own,
-    )
 
 
 def one(home, label, white_box):
