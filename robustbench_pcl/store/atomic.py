@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from robustbench_pcl.errors import UserError, refused
@@ -22,6 +21,8 @@ STALE_SECONDS = 24 * 3600
 NAME_LENGTH = 60
 """Characters of a file's name that its temporary name repeats, for people: 255 bytes is the limit
 of most file systems, and a character has four at most. (Folders' names are short.)"""
+_SWEPT: set[Path] = set()
+"""Folders into which this process has written: each is swept once, since it may be large."""
 _OLDER = "[0-9a-f]{32}"
 _PROCESS = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-(?P<started>\d{1,20})-[0-9a-f]{8}"
 _TEMPORARY = re.compile(rf"\..+(?:\.|-new-)(?:{_OLDER}|{_PROCESS})(?:\.tmp)?", re.DOTALL)
@@ -40,7 +41,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(path.parent.absolute())
+        if (folder := path.parent.absolute()) not in _SWEPT:
+            _SWEPT.add(folder)
+            sweep(folder, path.name)
         # Not mkstemp, whose files only this user may read: artefacts are shared in a lab.
         temporary = _temporary(path)
         temporary.touch(exist_ok=False)
@@ -117,7 +120,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     bring_back(folder)
-    sweep(folder.parent)
+    sweep(folder.parent, folder.name)
     new = _new(folder)
     new.mkdir()
     try:
@@ -157,7 +160,7 @@ def filling_folder(folder: Path) -> Iterator[Path]:
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(errno.ENOTEMPTY, "not empty", str(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep(folder.parent)
+        sweep(folder.parent, folder.name)
         new.mkdir()
         yield new
         for path in (*new.rglob("*"), new):
@@ -186,27 +189,30 @@ def bring_back(folder: Path) -> None:
             raise
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, name: str = "") -> None:
     """Remove what killed processes left in a folder of earlier writes.
 
     That is what lies there for a day, and at once what a process of this machine made that is gone.
+
+    Args:
+        folder: need not exist.
+        name: of a file or folder that is about to be written; what looks like an earlier write of
+            it is removed after a day, whatever wrote it.
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             found = _TEMPORARY.fullmatch(entry.name)
-            if found is None:
+            of_name = name and (
+                (entry.name.startswith(f".{name}.") and entry.name.endswith(".tmp"))
+                or entry.name.startswith(f".{name}-new-")
+            )
+            if found is None and not of_name:
                 continue
             with contextlib.suppress(OSError):  # another process may be doing the same
                 stale = time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS
-                if stale or (found["pid"] and Process.of_token(*found.groups()).dead):
+                if stale or (found and found["pid"] and Process.of_token(*found.groups()).dead):
                     is_folder = entry.is_dir(follow_symlinks=False)
                     (shutil.rmtree if is_folder else os.unlink)(entry.path)
-
-
-@cache
-def _sweep_once(folder: Path) -> None:
-    """Remove what killed processes left, before the first file of this process."""
-    sweep(folder)
 
 
 def _temporary(path: Path) -> Path:
