@@ -50,10 +50,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
         known: the names there are.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(shortened(name).lower(), names, n=3, cutoff=0.5)
     cure = f"Did you mean {' or '.join(near)}? " if near else ""
     listed = f"Known: {', '.join(names)}." if names else "There are none at all: leave it out."
-    return UserError(f"There is no {kind} called {name!r}.", f"{cure}{listed}")
+    return UserError(f"There is no {kind} called {shortened(name)!r}.", f"{cure}{listed}")
 
 
 _INTACT = "what was stored before is intact"
@@ -137,3 +137,9 @@ def in_one_line(error: BaseException) -> str:
     """What was raised, in one line without a full stop."""
     words = error.cause if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return " ".join(words.split()).rstrip(".")
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """A text in one line of at most so many characters, so that no message repeats a whole file."""
+    line = " ".join(text[: 4 * most].split()).rstrip(".")
+    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 3]}..."

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, shortened
 from robustbench_pcl.store.hdf5 import open_hdf5
 from robustbench_pcl.store.reading import (
     cannot_read,
     check_file,
     parse_json,
     read_bounded,
-    shortened,
 )
 
 if TYPE_CHECKING:
