@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -49,11 +49,13 @@ class Terms:
         command: what was typed, or "".
         keep_going: whether what does not need a task that failed is done, too.
         until: by the monotonic clock; nothing is begun that would take longer.
+        ended: is called when all is over, unless Ctrl-C ended it.
     """
 
     command: str = ""
     keep_going: bool = False
     until: float = math.inf
+    ended: Callable[[Run], None] = lambda _: None
 
     def fit(self, seconds: float) -> bool:
         """Whether a task of so many seconds would end in time."""
@@ -73,7 +75,8 @@ class TaskState:
         title: the task's.
         state: "waiting" for what it needs, "sent", "running", "done", "failed" for good,
             "cancelled", or "left" for another time.
-        attempt: how often it was sent.
+        attempt: how often it was sent, but for its losses.
+        losses: how often the cluster took it away.
         identity: what the executor calls it: a process, a Slurm job, a Ray task.
         host: the machine that it ran on; "" while that is not known.
         device: what computed it.
@@ -86,6 +89,7 @@ class TaskState:
     title: str
     state: State = "waiting"
     attempt: int = 0
+    losses: int = 0
     identity: str = ""
     host: str = ""
     device: str = ""
@@ -228,13 +232,14 @@ class Run:
             )
         return None
 
-    def end(self) -> None:
+    def end(self) -> Run:
         """Keep the record, and of what failed its file and log; nothing else stays."""
         self.record.ended = time.time()
         for task in self.record.of("waiting", "sent", "running"):
             task.state, task.since = "left", self.record.ended
         self.write()
         _tidy(self.folder, self.record)
+        return self
 
 
 def steps(count: int) -> str:

@@ -25,7 +25,7 @@ _SWEPT: set[Path] = set()
 """Folders into which this process has written: each is swept once, since it may be large."""
 _OLDER = "[0-9a-f]{32}"
 _PROCESS = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-(?P<started>\d{1,20})-[0-9a-f]{8}"
-_TEMPORARY = re.compile(rf"\..+(?:\.|-new-)(?:{_OLDER}|{_PROCESS})(?:\.tmp)?", re.DOTALL)
+TEMPORARY = re.compile(rf"\..+(?:\.|-new-)(?:{_OLDER}|{_PROCESS})(?:\.tmp)?", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -189,30 +189,75 @@ def bring_back(folder: Path) -> None:
             raise
 
 
-def sweep(folder: Path, name: str = "") -> None:
-    """Remove what killed processes left in a folder of earlier writes.
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; a part of a folder is never seen.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path.rename(_new(path)))
+        else:
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # another process removed it first
+    except OSError as error:
+        raise refused(error, path, "write") or error from error
+
+
+@contextlib.contextmanager
+def passing_folder(parent: Path) -> Iterator[Path]:
+    """Give an empty folder for what is looked at before it takes its place; gone in the end.
+
+    Raises:
+        UserError: the disk refuses it.
+    """
+    folder = _new(parent / "passing")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent)
+        folder.mkdir()
+    except OSError as error:
+        raise refused(error, folder, "write") or error from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_left_over(path: Path, name: str = "") -> bool:
+    """Whether a killed process left it of an earlier write.
 
     That is what lies there for a day, and at once what a process of this machine made that is gone.
 
     Args:
-        folder: need not exist.
+        path: a file or a folder.
         name: of a file or folder that is about to be written; what looks like an earlier write of
-            it is removed after a day, whatever wrote it.
+            it is left over after a day, whatever wrote it.
     """
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            found = _TEMPORARY.fullmatch(entry.name)
-            of_name = name and (
-                (entry.name.startswith(f".{name}.") and entry.name.endswith(".tmp"))
-                or entry.name.startswith(f".{name}-new-")
-            )
-            if found is None and not of_name:
-                continue
+    found = TEMPORARY.fullmatch(path.name)
+    of_name = name and (
+        (path.name.startswith(f".{name}.") and path.name.endswith(".tmp"))
+        or path.name.startswith(f".{name}-new-")
+    )
+    if found is None and not of_name:
+        return False
+    stale = time.time() - path.lstat().st_mtime > STALE_SECONDS
+    return stale or bool(found and found["pid"] and Process.of_token(*found.groups()).dead)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what killed processes left in a folder of earlier writes; it need not be there.
+
+    Args and what that is: see :func:`is_left_over`.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
             with contextlib.suppress(OSError):  # another process may be doing the same
-                stale = time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS
-                if stale or (found and found["pid"] and Process.of_token(*found.groups()).dead):
-                    is_folder = entry.is_dir(follow_symlinks=False)
-                    (shutil.rmtree if is_folder else os.unlink)(entry.path)
+                if path.name.startswith(".") and is_left_over(path, name):
+                    is_folder = path.is_dir() and not path.is_symlink()
+                    (shutil.rmtree if is_folder else os.unlink)(path)
 
 
 def _temporary(path: Path) -> Path:
