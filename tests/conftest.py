@@ -135,6 +135,27 @@ def interrupted() -> Callable[..., tuple[int, str, str]]:
     return interrupt
 
 
+@pytest.fixture
+def calls() -> Callable[..., int]:
+    """How many of Python's functions are called: a time that no other process changes."""
+
+    def count(work: Callable[..., object], *given: object) -> int:
+        found = 0
+
+        def note(frame: object, event: str, argument: object) -> None:
+            nonlocal found
+            found += event == "call"
+
+        sys.setprofile(note)
+        try:
+            work(*given)
+        finally:
+            sys.setprofile(None)
+        return found
+
+    return count
+
+
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
