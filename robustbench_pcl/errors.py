@@ -125,15 +125,17 @@ _MAY_NOT = {
         f"Ask its owner (ls -ld shows who), or {_ELSEWHERE}",
     ),
     "read": ("this user may not read it", "Ask its owner, or make it readable: chmod u+r."),
+    "open": ("this user may not", f"Ask its owner (ls -ld shows who), or {_ELSEWHERE}"),
 }
 _NOT_THERE = {
     "write": ("its folder cannot be made there", f"Check the path, or {_ELSEWHERE}"),
     "read": ("there is no such file", "Check the path."),
+    "open": ("there is no such file", "Check the path."),
 }
 
 
 def refused(
-    error: BaseException, path: object, doing: Literal["read", "write"]
+    error: BaseException, path: object, doing: Literal["read", "write", "open"]
 ) -> UserError | None:
     """The error for what the operating system refuses; None if that is not what went wrong.
 
@@ -141,7 +143,7 @@ def refused(
         error: what was raised. HDF5 and safetensors report the system's error in words, without
             its number.
         path: which file or folder.
-        doing: what was tried.
+        doing: what was tried; "open" where that is not known.
     """
     number = getattr(error, "errno", None)
     known = {**_SYSTEM, errno.ENOENT: _NOT_THERE[doing]}

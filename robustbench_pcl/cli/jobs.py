@@ -127,13 +127,13 @@ MANY = 20
 """So many tasks are shown whether they are done or not."""
 
 
-def summarise(run: "Run", workspace: "Workspace", limited: str) -> None:
+def summarise(run: "Run", workspace: "Workspace", limited: str | None) -> None:
     """Say what ran where, how long, what failed and why, and what is left; a little of a little.
 
     Args:
         run: that is over.
         workspace: that it worked for.
-        limited: how long it was to take, or "".
+        limited: how long it was to take, or None.
     """
     record = run.record
     places: dict[str, list[TaskState]] = {}

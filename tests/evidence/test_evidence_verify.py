@@ -121,7 +121,6 @@ def test_a_verdict_with_all_that_follows_from_it_is_found_by_the_weights(which, 
             file["predictions"][5] = (label + 1) % 10 if right[5] else label
             file["felled_by"][5] = 0 if right[5] else -1
             codes = np.where(file["felled_by"][:] == -1, 0, file["felled_by"][:] + 2)
-        sign_set(path)
         codes[file_wrong(path)] = 1
         seal_again(home)
         save_measurement(

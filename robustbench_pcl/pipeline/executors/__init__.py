@@ -17,7 +17,7 @@ from pydantic import Field
 
 from robustbench_pcl.configuration import Count, Description
 from robustbench_pcl.environment import has_accelerator
-from robustbench_pcl.errors import in_one_line
+from robustbench_pcl.errors import UserError, in_one_line
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.runs import USUAL, Run, Terms
 from robustbench_pcl.pipeline.scheduler import Scheduler, Submission, Submit
@@ -112,11 +112,11 @@ class Local(Executor):
         try:
             artefacts.make(task)
         except Exception as error:
-            run.note(task.key, "failed", cause=in_one_line(error))
+            why = str(error) if isinstance(error, UserError) else in_one_line(error)
+            run.note(task.key, "failed", cause=" ".join(why.split()))
             run.file(task.key, ".log").write_text(traceback.format_exc(), encoding="utf-8")
             if not terms.keep_going:
                 raise
-            artefacts.progress.say(f"{task.title}: failed: {in_one_line(error)}.")
             return False
         run.note(task.key, "done")
         return True
