@@ -38,6 +38,14 @@ from robustbench_pcl.cli.make import Attack, Train, Transfer
 from robustbench_pcl.cli.output import typed
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
+from robustbench_pcl.cli.store import (
+    ExportStore,
+    ImportStore,
+    ListStore,
+    MergeStore,
+    PruneStore,
+    ShowStored,
+)
 from robustbench_pcl.cli.verify import Verify
 from robustbench_pcl.cli.work import STARTING, USUAL
 from robustbench_pcl.errors import UserError, refused, unknown_name
@@ -221,6 +229,17 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "data": (
         "List, add and verify data sets.",
         {"list": ListData, "add": AddData, "verify": VerifyData, "path": DataPath},
+    ),
+    "store": (
+        "List what is stored, prune it, and move it between folders and machines.",
+        {
+            "list": ListStore,
+            "show": ShowStored,
+            "prune": PruneStore,
+            "export": ExportStore,
+            "import": ImportStore,
+            "merge": MergeStore,
+        },
     ),
 }
 for word, command in COMMANDS.items():

@@ -190,6 +190,7 @@ def carry_out(
     from robustbench_pcl.pipeline.executors import Local
     from robustbench_pcl.pipeline.planner import missing, select
     from robustbench_pcl.pipeline.runs import Terms, tidy
+    from robustbench_pcl.pipeline.sharding import sharded
     from robustbench_pcl.progress import read_duration
     from robustbench_pcl.store.atomic import require_writable
 
@@ -211,6 +212,7 @@ def carry_out(
     if lacking:
         where = _where(executor, workspace)
         require_writable(workspace.paths.root)
+        lacking = sharded(lacking, workspace, getattr(executor, "workers", 1))
         work = announced(lacking, chosen, workspace, executor, where)
         _keep_what_is_imported()
         terms = Terms(

@@ -168,7 +168,6 @@ def _read_arrays(found: Verification, files: Files, stored: Stored, progress: Pr
             continue
         stored.embeddings[name] = embedding
         found.checked["embeddings"] += 1
-        found.compare(name, "the file's name", embedding.spec.id, path.stem)
     for name, path in inside(files, FOLDERS.partial, ".safetensors"):
         try:
             load_state(path, path.stem)

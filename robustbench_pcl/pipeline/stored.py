@@ -193,4 +193,4 @@ def _passed_over(artefacts: Artefacts, kind: type[UserError] = DamagedSetError) 
     try:
         yield
     except kind as error:
-        artefacts.progress.say(f"Passed over: {error.cause}")
+        artefacts.pass_over(error)

@@ -145,13 +145,17 @@ class Generate(Task[AdversarialSet]):
 
     def compute(self, artefacts: Artefacts) -> AdversarialSet:
         """Make the images that are not stored yet."""
+        return generate.generate_set(self.crafting(artefacts))
+
+    def crafting(self, artefacts: Artefacts) -> generate.Crafting:
+        """All that its images are made from; the source is trained now if need be."""
         checkpoint = stored(artefacts, self.source)
         specification = self.specification(artefacts)
         assert specification is not None  # the source is trained by now
         clean = None
         if self.mode == "early-stop":
             clean, _ = artefacts.clean_answers(checkpoint, specification.n)
-        return generate.generate_set(
+        return generate.Crafting(
             artefacts.restored(checkpoint),
             self.attack,
             specification,

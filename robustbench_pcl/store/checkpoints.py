@@ -256,11 +256,14 @@ def find_checkpoints(folder: Path, identity: str) -> list[Checkpoint]:
     """All checkpoints with that id, each with other weights, by file name.
 
     Raises:
-        UserError: a file of that id is not a checkpoint.
+        UserError: a file of that id is not a checkpoint, or another one.
     """
     found: dict[str, Checkpoint] = {}
     for path in sorted(folder.glob(f"[!.]*-{identity}-*.safetensors")):
         checkpoint = open_checkpoint(path)
+        record = checkpoint.record
+        if not path.stem.endswith(f"-{record.checkpoint}-{record.weights}"):
+            raise changed(path, f"it holds {checkpoint_name(record)}")
         found.setdefault(checkpoint.record.weights, checkpoint)
     return list(found.values())
 

@@ -200,6 +200,7 @@ class TrainingRecord(StoredRecord):
         precision: of convolutions and matrix products, as they were: "bfloat16" or "float32".
         seconds_per_epoch: median over the epochs.
         history: one entry per epoch: losses, training accuracy, seconds, warnings.
+        devices: how many trained it together.
     """
 
     what: ClassVar[str] = "training record"
@@ -211,6 +212,7 @@ class TrainingRecord(StoredRecord):
     precision: str = "float32"
     seconds_per_epoch: float
     history: list[dict[str, Any]]
+    devices: int = 1
 
     @property
     def file_name(self) -> str:

@@ -21,6 +21,7 @@ from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.atomic import set_aside
 from robustbench_pcl.training.build import build_model
+from robustbench_pcl.training.distributed import together
 from robustbench_pcl.training.step import (
     RunState,
     Totals,
@@ -44,7 +45,7 @@ class Run:
         recipe: what to train.
         dataset: on what.
         device: where.
-        partial: file that keeps the run's state between epochs.
+        partial: file that keeps the run's state between epochs; None to keep none.
         progress: progress reporter.
         after_epoch: called with the model, in eval mode, and the number of epochs it has had:
             before the first, and after each.
@@ -55,7 +56,7 @@ class Run:
     recipe: Recipe
     dataset: Dataset
     device: torch.device
-    partial: Path
+    partial: Path | None
     progress: Progress
     after_epoch: AfterEpoch | None = None
     save_seconds: float = 10.0
@@ -70,14 +71,17 @@ class Run:
             The final state; its model is on the device, in eval mode.
 
         Raises:
-            UserError: the loss became infinite.
+            UserError: the loss became infinite, or several devices cannot train it.
         """
         split = DeviceSplit(self.dataset.train, self.device, self.recipe.train_images)
         state = self._begin(split, start)
         update = Update(self.recipe)
         epochs = self.recipe.schedule.epochs
         title = f"train {self.recipe.name} on {self.recipe.dataset}"
-        with self.progress.task(title, epochs * len(split)) as advance:
+        with (
+            self.progress.task(title, epochs * len(split)) as advance,
+            together(state, update, split),
+        ):
             advance(state.epochs * len(split), "")
             with self._keeping(state) as save:
                 while state.epochs < epochs:
@@ -95,7 +99,7 @@ class Run:
 
     def _begin(self, split: DeviceSplit, start: SupervisedModel | None) -> RunState:
         """The saved state, or one before the first epoch."""
-        if self.partial.exists():
+        if self.partial and self.partial.exists():
             state = self._fresh()
             try:
                 state.load(self.partial)
@@ -129,6 +133,8 @@ class Run:
 
         def save() -> None:
             nonlocal saved, unsaved, epochs
+            if self.partial is None:
+                return
             unsaved, epochs = state.kept(), state.epochs
             if time.monotonic() - saved > self.save_seconds:
                 unsaved(self.partial)
@@ -137,7 +143,7 @@ class Run:
         try:
             yield save
         except KeyboardInterrupt as interrupt:
-            if unsaved is not None:
+            if self.partial and unsaved:
                 unsaved(self.partial)
             of = f"{epochs} of {self.recipe.schedule.epochs}"
             kept = f"is kept after epoch {of}" if epochs else "begins anew, with its first epoch"
