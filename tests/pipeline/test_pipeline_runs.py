@@ -112,6 +112,17 @@ def test_requests_add_up(tmp_path):
     assert run.requests() == set()
 
 
+@pytest.mark.parametrize("field", [{"key": "../../secret"}, {"identity": "-u"}, {"state": "x"}])
+def test_records_that_would_lead_elsewhere(field, tmp_path):
+    run = begun(tmp_path, "a")
+    path = run.folder / runs.FILE
+    content = json.loads(path.read_text())
+    content["tasks"][0] |= field
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"is not a run: tasks\.0"):
+        read_run(run.folder)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"executor": 3}', "\x00", None])
 def test_files_that_are_no_record(content, tmp_path):
     run = begun(tmp_path, "a")

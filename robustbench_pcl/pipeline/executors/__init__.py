@@ -102,8 +102,7 @@ class Local(Executor):
 
     def stop(self, identity: str) -> None:
         """Interrupt the process, as Ctrl-C does: what it does is not sent, but done by itself."""
-        if int(identity) > 1:  # 0, 1 and -1 would be many processes
-            os.kill(int(identity), signal.SIGINT)
+        signal_process(identity, signal.SIGINT)
 
     def _make(self, task: AnyTask, artefacts: Artefacts, run: Run, terms: Terms) -> bool:
         """Make one artefact; whether it is there."""
@@ -120,6 +119,13 @@ class Local(Executor):
             return False
         run.note(task.key, "done")
         return True
+
+
+def signal_process(identity: str, number: signal.Signals) -> None:
+    """Send a signal to a process of this machine; one that is gone is left alone."""
+    if int(identity) > 1:  # 0, 1 and -1 would be many processes
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(identity), number)
 
 
 class Cluster(Executor):
