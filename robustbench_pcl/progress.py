@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -11,7 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from robustbench_pcl.errors import UserError
+
 T = TypeVar("T")
+_UNITS = (86400, 3600, 60, 1)
+_DURATION = re.compile(
+    r"\s*".join(rf"(?:(\d{{1,9}}(?:\.\d{{1,9}})?)\s*{unit})?" for unit in "dhms"), re.IGNORECASE
+)
 Advance = Callable[[float, str], None]
 """(units done since the last call, what to show beside the bar) -> None."""
 PATIENCE_SECONDS = 2.0
@@ -91,6 +99,27 @@ def spoken(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {round(seconds) % 60:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def sized(count: float) -> str:
+    """Bytes in words: ``0.3 MB``, ``74 MB``, ``1.2 GB``."""
+    unit = "GB" if count >= 1e9 else "MB"
+    number = count / (1e9 if unit == "GB" else 1e6)
+    return f"{number:.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+
+
+def read_duration(text: str) -> float:
+    """Seconds from ``90s``, ``30m``, ``2h``, ``1h30m`` or ``1 d 12 h``.
+
+    Raises:
+        UserError: it is none.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    parts = found.groups(default="0") if found and text.strip() else ()
+    seconds = sum(float(part) * unit for part, unit in zip(parts, _UNITS, strict=False))
+    if not 0 < seconds < math.inf:
+        raise UserError(f"{text!r} is no length of time.", "Write 90s, 30m, 2h or 1h30m.")
+    return seconds
 
 
 def _ignore(done: float, note: str) -> None:

@@ -22,6 +22,7 @@ from robustbench_pcl.cli.certify import Certify
 from robustbench_pcl.cli.check import Check
 from robustbench_pcl.cli.diagnose import Diagnose, Explain
 from robustbench_pcl.cli.exchange import Export
+from robustbench_pcl.cli.jobs import Cancel, Logs, Status
 from robustbench_pcl.cli.listing import (
     AddData,
     DataPath,
@@ -220,6 +221,10 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
         {"list": ListAttacks, "show": ShowAttack},
     ),
     "models": ("List models and show their layers.", {"list": ListModels, "show": ShowModel}),
+    "jobs": (
+        "See what runs or ran, what it printed, and stop it.",
+        {"status": Status, "logs": Logs, "cancel": Cancel},
+    ),
     "data": (
         "List, add and verify data sets.",
         {"list": ListData, "add": AddData, "verify": VerifyData, "path": DataPath},

@@ -9,7 +9,7 @@ import typer
 from robustbench_pcl.cli.choices import offered, recipe_names
 from robustbench_pcl.cli.options import EpsOption, FilesOption, Models
 from robustbench_pcl.cli.output import PAGES, PICTURES, write, write_figure
-from robustbench_pcl.cli.work import Work, carry_out, check_external
+from robustbench_pcl.cli.work import Work, carry_out
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,10 +60,11 @@ class Certify(Work, Models):
                 usual = dataset_spec(model.dataset).eps
                 largest = min(REACH * max(usual, *budgets), 1.0) if budgets else None
                 tasks.append(Certify(model, self.images, largest))
-        check_external(tasks, workspace, self)
         clean = [Measure(task.target, images=self.images) for task in tasks]
-        if carry_out([*clean, *tasks], workspace, self):
-            self._show([two_sided(workspace.make(task), budgets) for task in tasks])
+        done = carry_out([*clean, *tasks], workspace, self)
+        if done is not None:
+            self._show([two_sided(workspace.make(task), budgets) for task in done.of(tasks)])
+            done.settle()
 
     def _show(self, found: "Sequence[TwoSided]") -> None:
         """Print them, and write the files that are asked for."""

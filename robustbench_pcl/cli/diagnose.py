@@ -10,7 +10,7 @@ import typer
 from robustbench_pcl.cli.choices import Format, code_names, offered, recipe_names
 from robustbench_pcl.cli.options import Attacks, FilesOption, FormatOption, Models
 from robustbench_pcl.cli.output import PAGES, PICTURES, print_rows, say, write
-from robustbench_pcl.cli.work import Work, carry_out, check_external
+from robustbench_pcl.cli.work import Work, carry_out
 from robustbench_pcl.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -68,10 +68,10 @@ class Diagnose(Work, Models, Attacks):
         if len(tasks) > 1 and any(path.suffix in PICTURES for path in self.file or ()):
             cause = f"A picture shows one diagnosis, and these are {len(tasks)}."
             raise UserError(cause, "Name one attack, one --eps and one --seed, or a page: .html.")
-        check_external(tasks, workspace, self)
-        if carry_out(tasks, workspace, self):
-            diagnoses = [workspace.make(task) for task in tasks]
-            self._show(diagnoses)
+        done = carry_out(tasks, workspace, self)
+        if done is not None:
+            self._show([workspace.make(task) for task in done.of(tasks)])
+            done.settle()
 
     def _show(self, diagnoses: "Sequence[Diagnosis]") -> None:
         """Print them, and write the files that are asked for."""

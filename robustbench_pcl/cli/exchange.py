@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OF_MAKING = {field.name for field in fields(Attacks)} - {"eps", "norm"}
 OF_MAKING |= {"exact", "images", "workers", "executor", "dry_run"}
+OF_MAKING |= {"only", "limit_time", "keep_going"}
 """Options that say how images are made; those of a file are there already."""
 
 
@@ -55,7 +56,7 @@ def measure_imported(
     images = workspace.import_images(file, dataset, options.eps[0] if options.eps else None, norm)
     first = images.spec.data == workspace.dataset(dataset).record("test")
     clean = [Measure(model, images=images.spec.n) for model in models]
-    check_external(clean, workspace, options)
+    check_external(clean, workspace)
     needed = [training for model in models for training in trainings(model)]
     carry_out([*needed, *clean] if first else needed, workspace)
     measured = [workspace.make(task) for task in clean] if first else []

@@ -25,7 +25,7 @@ from robustbench_pcl.cli.options import (
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
-from robustbench_pcl.cli.work import Shortcuts, Tasks, Work, carry_out, check_external
+from robustbench_pcl.cli.work import Shortcuts, Tasks, Work, carry_out
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
@@ -99,8 +99,10 @@ class Train(Tasks, Seeds):
 
             build_model(recipes[0])  # layers that it lacks are refused before hours of work
         wanted = [task(recipe) for recipe in recipes for task in (tasks.Train, tasks.Measure)]
-        if not carry_out(wanted, workspace, self):
+        done = carry_out(wanted, workspace, self)
+        if done is None:
             return
+        recipes = [recipe for recipe in recipes if done.of([tasks.Measure(recipe)])]
         rows: list[dict[str, object]] = []
         for recipe in recipes:
             checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
@@ -120,6 +122,7 @@ class Train(Tasks, Seeds):
         print_rows(rows, self.form)
         for recipe in recipes:
             say(f"Stored in {workspace.train(recipe).path}")
+        done.settle()
 
     def _recipe(self, seed: int) -> "Recipe":
         from robustbench_pcl.recipes.load import trained_with
@@ -187,19 +190,24 @@ class Attack(Work, Shortcuts, Models, Attacks):
                 for recipe, attack in attacks
                 if recipe is model
             ]
-        check_external(tasks, workspace, self)
-        if carry_out(tasks, workspace, self):
-            cases = [
-                workspace.worst_case(recipe, attack.dump()["eps"], attack.norm, images=self.images)
-                for recipe, attack in attacks
-                if attack.name == STRONGEST
-            ]
-            print_measurements([workspace.make(task) for task in tasks], self.form, cases)
-            said: dict[str, list[str]] = {}
-            for recipe, attack in attacks:
+        done = carry_out(tasks, workspace, self)
+        if done is None:
+            return
+        measured = done.of(tasks)
+        known = [(task.target, task.attack) for task in measured]
+        cases = [
+            workspace.worst_case(recipe, attack.dump()["eps"], attack.norm, images=self.images)
+            for recipe, attack in known
+            if attack is not None and attack.name == STRONGEST and (recipe, None) in known
+        ]
+        print_measurements([workspace.make(task) for task in measured], self.form, cases)
+        said: dict[str, list[str]] = {}
+        for recipe, attack in known:
+            if attack is not None:
                 said.setdefault(_where_it_counts(recipe, attack), []).append(attack.label)
-            for where, labels in said.items():
-                say(f"{'; '.join(labels)}: {where}")
+        for where, labels in said.items():
+            say(f"{'; '.join(labels)}: {where}")
+        done.settle()
 
 
 def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
@@ -269,11 +277,12 @@ class Transfer(Work, Shortcuts, Models, Attacks):
                 for source, attack in self.attacks(sources)
                 for target in targets
             ]
-        check_external(tasks, workspace, self)
-        if not carry_out(tasks, workspace, self):
+        done = carry_out(tasks, workspace, self)
+        if done is None:
             return
-        measurements = [workspace.make(task) for task in tasks]
-        if self.form is Format.text and len(tasks) > 1:
+        measurements = [workspace.make(task) for task in done.of(tasks)]
+        if self.form is Format.text and len(measurements) > 1:
             print_matrices(measurements)
         else:
             print_measurements(measurements, self.form)
+        done.settle()

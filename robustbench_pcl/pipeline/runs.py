@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -47,11 +47,13 @@ class Terms:
         command: what was typed, or "".
         keep_going: whether what does not need a task that failed is done, too.
         until: by the monotonic clock; nothing is begun that would take longer.
+        ended: is called when all is over, unless Ctrl-C ended it.
     """
 
     command: str = ""
     keep_going: bool = False
     until: float = math.inf
+    ended: Callable[[Run], None] = lambda _: None
 
     def fit(self, seconds: float) -> bool:
         """Whether a task of so many seconds would end in time."""
@@ -228,7 +230,7 @@ class Run:
             )
         return None
 
-    def end(self) -> None:
+    def end(self) -> Run:
         """Keep the record, and of what failed its file and log; nothing else stays."""
         self.record.ended = time.time()
         for task in self.record.of("waiting", "sent", "running"):
@@ -242,6 +244,7 @@ class Run:
                     shutil.rmtree(path, ignore_errors=True)
             elif path.name != FILE and path not in kept:
                 path.unlink(missing_ok=True)
+        return self
 
 
 def steps(count: int) -> str:

@@ -166,7 +166,7 @@ class Scheduler:
             task = self._tasks[key]
             if key in self._cancelled:
                 continue
-            if task.find(self._artefacts) is not None:
+            if task.is_stored(self._artefacts):
                 self._finish(key)
             elif time.monotonic() + self._seconds[key] <= self._until:
                 self._send(task, 1, 0)
@@ -192,7 +192,7 @@ class Scheduler:
             if sent.submission is not None and not sent.submission.over():
                 continue
             sent.over_since = sent.over_since or now
-            if sent.task.find(self._artefacts) is not None:
+            if sent.task.is_stored(self._artefacts):
                 del self._sent[key]
                 self._finish(key)
             elif now - sent.over_since >= self._patience:

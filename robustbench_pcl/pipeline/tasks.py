@@ -26,7 +26,12 @@ from robustbench_pcl.pipeline.training import (
 )
 from robustbench_pcl.recipe import AnyModel, Recipe
 from robustbench_pcl.recipes.presets import SIZES
-from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification, find_set
+from robustbench_pcl.store.adversarial_sets import (
+    AdversarialSet,
+    SetSpecification,
+    find_set,
+    has_set,
+)
 from robustbench_pcl.store.embeddings import (
     Embedding,
     EmbeddingSpecification,
@@ -36,6 +41,7 @@ from robustbench_pcl.store.embeddings import (
 from robustbench_pcl.store.records import (
     Measurement,
     find_measurement,
+    has_measurement,
     measurement_id,
     save_measurement,
 )
@@ -120,13 +126,21 @@ class Generate(Task[AdversarialSet]):
 
     def find(self, artefacts: Artefacts) -> AdversarialSet | None:
         """The stored set, or None."""
+        identity = self._stored_id(artefacts)
+        return None if identity is None else find_set(artefacts.paths.adversarial_sets, identity)
+
+    def is_stored(self, artefacts: Artefacts) -> bool:
+        """Whether there is such a set."""
+        return self._stored_id(artefacts) is not None
+
+    def _stored_id(self, artefacts: Artefacts) -> str | None:
+        """The id of the stored set that answers; None if there is none."""
         for asked in (self.made("exact"), self) if self.mode == "fast" else (self,):
             specification = asked.specification(artefacts)
             if specification is None:
                 return None
-            found = find_set(artefacts.paths.adversarial_sets, specification.id)
-            if found is not None:
-                return found
+            if has_set(artefacts.paths.adversarial_sets, specification.id):
+                return specification.id
         return None
 
     def compute(self, artefacts: Artefacts) -> AdversarialSet:
@@ -228,14 +242,23 @@ class Measure(OnImages[Measurement]):
         Where a better set is stored than any that the target was measured on, it is still to be
         measured.
         """
-        checkpoint = artefacts.checkpoint(self.target)
+        identity = self._stored_id(artefacts)
+        return None if identity is None else find_measurement(artefacts.paths, identity)
+
+    def is_stored(self, artefacts: Artefacts) -> bool:
+        """Whether there is such a measurement."""
+        return self._stored_id(artefacts) is not None
+
+    def _stored_id(self, artefacts: Artefacts) -> str | None:
+        """The id of the stored measurement that answers; None if there is none."""
+        checkpoint, paths = artefacts.checkpoint(self.target), artefacts.paths
         if checkpoint is None:
             return None
-        paths = artefacts.paths
         if self.generate is None:
             n = count(artefacts, self.target, self.images)
             data = artefacts.dataset(self.dataset).test.digest
-            return find_measurement(paths, measurement_id(checkpoint.record, data=data, n=n))
+            identity = measurement_id(checkpoint.record, data=data, n=n)
+            return identity if has_measurement(paths, identity) else None
         answers = [self.generate]
         if self.mode == "fast":
             answers.insert(0, self.generate.made("exact"))
@@ -246,10 +269,9 @@ class Measure(OnImages[Measurement]):
             if specification is None:
                 return None
             identity = measurement_id(checkpoint.record, set=specification.id)
-            found = find_measurement(paths, identity)
-            if found is not None:
-                return found
-            if asked.mode != "early-stop" and find_set(paths.adversarial_sets, specification.id):
+            if has_measurement(paths, identity):
+                return identity
+            if asked.mode != "early-stop" and has_set(paths.adversarial_sets, specification.id):
                 return None
         return None
 

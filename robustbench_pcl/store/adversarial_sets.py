@@ -216,6 +216,11 @@ def content_digest(attributes: Mapping[str, Attribute], columns: Mapping[str, Ar
     return digest(texts)
 
 
+def has_set(folder: Path, identity: str) -> bool:
+    """Whether there is a file of the set with that id; it is not opened."""
+    return (folder / f"{identity}.h5").exists()
+
+
 def find_set(folder: Path, identity: str) -> AdversarialSet | None:
     """The finished set with that id, or None.
 

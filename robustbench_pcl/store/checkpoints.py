@@ -194,6 +194,12 @@ def find_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     return replace(found[0], others=tuple(found[1:])) if found else None
 
 
+def checkpoint_ids(folder: Path) -> set[str]:
+    """The ids of all checkpoints, as their files' names have them."""
+    paths = folder.glob("[!.]*-*-*.safetensors")
+    return {path.name.rsplit("-", 2)[1] for path in paths}
+
+
 def find_checkpoints(folder: Path, identity: str) -> list[Checkpoint]:
     """All checkpoints with that id, each with other weights, by file name.
 

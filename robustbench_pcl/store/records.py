@@ -259,6 +259,11 @@ def save_measurement(paths: Paths, measurement: Measurement) -> Path:
     return save_record(paths.measurements, measurement.id, measurement)
 
 
+def has_measurement(paths: Paths, identity: str) -> bool:
+    """Whether there is a file of the measurement with that id; it is not opened."""
+    return (paths.measurements / f"{identity}.json").exists()
+
+
 def find_measurement(paths: Paths, identity: str) -> Measurement | None:
     """The measurement with that id, or None.
 
