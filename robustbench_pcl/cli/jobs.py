@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 15.0
 """How long a run may take to do what it is asked."""
 WIDTH = 80
+FEW = 3
+"""So many titles are named."""
 LARGEST_LOG = 2**26
 """Bytes of a log that is shown."""
 RunArgument = Annotated[
@@ -290,7 +292,9 @@ def _ask(folder: Path, record: "RunRecord", tasks: "Iterable[TaskState] | None")
         now = read_run(folder)
         asked = {task.key for task in tasks} if tasks is not None else set()
         if now.ended is not None or asked & {task.key for task in now.of("cancelled")}:
-            say(f"Cancelled: {', '.join(visible(task.title) for task in now.of('cancelled'))}.")
+            stopped = now.of("cancelled")
+            more = f", and {len(stopped) - FEW} more" if len(stopped) > FEW else ""
+            _say(f"Cancelled: {'; '.join(task.title for task in stopped[:FEW])}{more}.")
             return True
         if now.alive is False:
             return False

@@ -11,6 +11,7 @@ import queue
 import signal
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -59,7 +60,7 @@ class TaskFile(Description):
         root = artefacts.data_root
         return cls(
             kind=task.kind,
-            task=TypeAdapter(KINDS[task.kind]).dump_python(task, mode="json"),
+            task=_adapter(task.kind).dump_python(task, mode="json"),
             folder=artefacts.paths.root.resolve(),
             device=artefacts.device_name.partition(":")[0],
             data_root=root.resolve() if root else None,
@@ -100,7 +101,7 @@ class TaskFile(Description):
         """
         for module, folder in self.plugins:
             load(module, folder)
-        task = TypeAdapter(KINDS[self.kind]).validate_python(self.task)
+        task = _adapter(self.kind).validate_python(self.task)
         place = (self.folder, self.device, self.data_root)
         known = opened if opened is not None else {}
         if place not in known:
@@ -111,6 +112,12 @@ class TaskFile(Description):
         for path in {*self.checkpoints} - {*workspace.known}:
             workspace.open(path)
         return task, workspace
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[AnyTask]:
+    """What reads and writes a kind of tasks; making one takes longer than a small task's file."""
+    return TypeAdapter(KINDS[kind])
 
 
 def main(path: str, opened: Workspaces | None = None) -> int:
