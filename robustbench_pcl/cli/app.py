@@ -6,7 +6,6 @@ import gc
 import io
 import os
 import re
-import shlex
 import sys
 import unicodedata
 from collections import Counter
@@ -22,6 +21,7 @@ from robustbench_pcl.cli.certify import Certify
 from robustbench_pcl.cli.check import Check
 from robustbench_pcl.cli.diagnose import Diagnose, Explain
 from robustbench_pcl.cli.exchange import Export
+from robustbench_pcl.cli.jobs import Cancel, Logs, Status
 from robustbench_pcl.cli.listing import (
     AddData,
     DataPath,
@@ -35,6 +35,7 @@ from robustbench_pcl.cli.listing import (
     VerifyData,
 )
 from robustbench_pcl.cli.make import Attack, Train, Transfer
+from robustbench_pcl.cli.output import typed
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
 from robustbench_pcl.cli.store import (
@@ -122,7 +123,7 @@ class _Root(_Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except KeyboardInterrupt as error:
-            print(f"pclbench: {said(error)}\n  Go on: {_typed(words)}", file=sys.stderr)
+            print(f"pclbench: {said(error)}\n  Go on: {typed(words)}", file=sys.stderr)
             sys.exit(exit_code(error))
         return command
 
@@ -168,13 +169,6 @@ def _show_mistake(error: Any) -> int:
             cause, cure = wrong.cause, wrong.cure
         print(f"pclbench: {cause}\n  {cure}", file=sys.stderr)
     return UNUSABLE
-
-
-def _typed(words: Sequence[str]) -> str:
-    """The command that was given, to be typed again."""
-    module = Path(sys.argv[0]).name == "__main__.py"
-    start = ["python", "-m", "robustbench_pcl"] if module else ["pclbench"]
-    return shlex.join([*start, *words])
 
 
 def _let_go_of_output() -> None:
@@ -228,6 +222,10 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
         {"list": ListAttacks, "show": ShowAttack},
     ),
     "models": ("List models and show their layers.", {"list": ListModels, "show": ShowModel}),
+    "jobs": (
+        "See what runs or ran, what it printed, and stop it.",
+        {"status": Status, "logs": Logs, "cancel": Cancel},
+    ),
     "data": (
         "List, add and verify data sets.",
         {"list": ListData, "add": AddData, "verify": VerifyData, "path": DataPath},

@@ -43,9 +43,9 @@ from robustbench_pcl.store.records import (
     TrainingRecord,
     find_measurement,
     load_records,
-    measurement_id,
     save_record,
 )
+from robustbench_pcl.store.rules import measurement_id
 from robustbench_pcl.version import __version__
 
 Say = Callable[[str], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
 from glob import escape
 from pathlib import Path
@@ -19,7 +20,12 @@ from robustbench_pcl.progress import Progress
 from robustbench_pcl.recipe import AnyModel, ExternalModel
 from robustbench_pcl.store.adversarial_sets import SetSpecification
 from robustbench_pcl.store.atomic import sweep
-from robustbench_pcl.store.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
+from robustbench_pcl.store.checkpoints import (
+    Checkpoint,
+    checkpoint_ids,
+    find_checkpoint,
+    open_checkpoint,
+)
 from robustbench_pcl.store.claims import claimed, remove_dead
 from robustbench_pcl.store.formats import check_format
 from robustbench_pcl.store.records import Paths
@@ -29,12 +35,12 @@ if TYPE_CHECKING:
     from torch import device as Device
     from torch import nn
 
-    from robustbench_pcl.evaluation import generate
+    from robustbench_pcl.evaluation import measure
     from robustbench_pcl.models import external
     from robustbench_pcl.training import build
 else:
     external = LazyModule("robustbench_pcl.models.external")
-    generate = LazyModule("robustbench_pcl.evaluation.generate")
+    measure = LazyModule("robustbench_pcl.evaluation.measure")
     build = LazyModule("robustbench_pcl.training.build")
 
 MODELS_KEPT = 4
@@ -95,6 +101,7 @@ class Artefacts:
         self._passed_over: set[str] = set()
         self._datasets: dict[str, Dataset] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
+        self._listed: set[str] | None = None
         self._models: dict[str, nn.Module] = {}
         self._cleaned = False
         self._clean: dict[tuple[str, int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
@@ -138,6 +145,23 @@ class Artefacts:
         """
         cached = task.dataset in self._datasets or dataset_info(task.dataset) is not None
         return task.find(self) if cached else None
+
+    def has(self, task: AnyTask) -> bool:
+        """Whether the artefact of a task is stored, as far as :meth:`find` knows."""
+        cached = task.dataset in self._datasets or dataset_info(task.dataset) is not None
+        return cached and task.is_stored(self)
+
+    @contextlib.contextmanager
+    def listed(self) -> Iterator[None]:
+        """Within the block checkpoints are looked for among those that are there when it begins.
+
+        A plan asks for many that are not there, and a folder may hold many.
+        """
+        self._listed = checkpoint_ids(self.paths.checkpoints)
+        try:
+            yield
+        finally:
+            self._listed = None
 
     def make(self, task: Task[A]) -> A:
         """The artefact of a task, made now unless it is stored; what it needs is made first.
@@ -195,6 +219,8 @@ class Artefacts:
             identity = key
             if not isinstance(recipe, ExternalModel):
                 identity = recipe.id(self.dataset(recipe.dataset).train.digest)
+            if self._listed is not None and identity not in self._listed:
+                return None
             found = find_checkpoint(self.paths.checkpoints, identity)
             if found is None:
                 return None
@@ -235,7 +261,7 @@ class Artefacts:
         if key not in self._clean:
             dataset = self.dataset(checkpoint.record.recipe.dataset)
             model = self.restored(checkpoint)
-            self._clean[key] = generate.clean_answers(model, dataset, n, self.device)
+            self._clean[key] = measure.clean_answers(model, dataset, n, self.device)
         return self._clean[key]
 
 
@@ -263,9 +289,18 @@ class Task(ABC, Generic[A]):
         """The same for all tasks that would write the same files, and a good file name."""
         return self.key
 
+    @property
+    def models(self) -> tuple[AnyModel, ...]:
+        """All models that it asks; none where it only makes something of one."""
+        return ()
+
     @abstractmethod
     def find(self, artefacts: Artefacts) -> A | None:
         """Its stored artefact, or None; its data set is cached."""
+
+    def is_stored(self, artefacts: Artefacts) -> bool:
+        """Whether its artefact is there; files are opened only where ids depend on them."""
+        return self.find(artefacts) is not None
 
     @abstractmethod
     def compute(self, artefacts: Artefacts) -> A:

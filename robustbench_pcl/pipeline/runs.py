@@ -12,7 +12,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from robustbench_pcl.configuration import explained
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import AnyTask
-from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.atomic import STALE_SECONDS, write_bytes
 from robustbench_pcl.store.claims import Process
 from robustbench_pcl.store.reading import parse_json, read_bounded
 
@@ -32,6 +32,8 @@ EVERYTHING = "*"
 """What a request names that is about the whole run."""
 KEPT = 20
 """Runs whose folders are kept; older ones are removed when a new one begins."""
+HERE = ("local", "workers")
+"""Executors whose tasks end with the process that sends them."""
 LARGEST = 64 * 2**20
 """Bytes of a record: of 100,000 tasks."""
 WRITE_SECONDS = 1.0
@@ -47,11 +49,13 @@ class Terms:
         command: what was typed, or "".
         keep_going: whether what does not need a task that failed is done, too.
         until: by the monotonic clock; nothing is begun that would take longer.
+        ended: is called when all is over, unless Ctrl-C ended it.
     """
 
     command: str = ""
     keep_going: bool = False
     until: float = math.inf
+    ended: Callable[[Run], None] = lambda _: None
 
     def fit(self, seconds: float) -> bool:
         """Whether a task of so many seconds would end in time."""
@@ -71,7 +75,8 @@ class TaskState:
         title: the task's.
         state: "waiting" for what it needs, "sent", "running", "done", "failed" for good,
             "cancelled", or "left" for another time.
-        attempt: how often it was sent.
+        attempt: how often it was sent, but for its losses.
+        losses: how often the cluster took it away.
         identity: what the executor calls it: a process, a Slurm job, a Ray task.
         host: the machine that it ran on; "" while that is not known.
         device: what computed it.
@@ -84,6 +89,7 @@ class TaskState:
     title: str
     state: State = "waiting"
     attempt: int = 0
+    losses: int = 0
     identity: str = ""
     host: str = ""
     device: str = ""
@@ -226,20 +232,14 @@ class Run:
             )
         return None
 
-    def end(self) -> None:
+    def end(self) -> Run:
         """Keep the record, and of what failed its file and log; nothing else stays."""
         self.record.ended = time.time()
         for task in self.record.of("waiting", "sent", "running"):
             task.state, task.since = "left", self.record.ended
         self.write()
-        failed = self.record.of("failed")
-        kept = {self.file(task.key, end) for task in failed for end in (".json", ".log")}
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                if not failed:
-                    shutil.rmtree(path, ignore_errors=True)
-            elif path.name != FILE and path not in kept:
-                path.unlink(missing_ok=True)
+        _tidy(self.folder, self.record)
+        return self
 
 
 def steps(count: int) -> str:
@@ -301,6 +301,31 @@ def request(folder: Path, key: str) -> None:
     """Ask the process of a run to cancel a task, or :data:`EVERYTHING`."""
     keys = sorted({*read_requests(folder), key})
     write_bytes(folder / REQUEST, json.dumps(keys).encode())
+
+
+def tidy(runs: Path) -> None:
+    """Remove what runs left whose process was killed; of those on a cluster, jobs may go on."""
+    for folder in stored_runs(runs):
+        with contextlib.suppress(UserError, OSError):
+            record = read_run(folder)
+            if record.ended is None and record.alive is False and record.executor in HERE:
+                _tidy(folder, record)
+    for folder in runs.glob("[!.]*"):  # killed before there was a record
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > STALE_SECONDS and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _tidy(folder: Path, record: RunRecord) -> None:
+    """Remove all but a run's record, and of what failed its file and log."""
+    failed = record.of("failed")
+    kept = {f"{task.key}{suffix}" for task in failed for suffix in (".json", ".log")}
+    for path in folder.iterdir():
+        if path.is_dir():
+            if not failed:
+                shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in {FILE, *kept}:
+            path.unlink(missing_ok=True)
 
 
 def _remove_old(runs: Path) -> None:

@@ -19,6 +19,8 @@ from robustbench_pcl.pipeline.runs import EVERYTHING, Run, steps
 from robustbench_pcl.progress import Advance
 
 ATTEMPTS = 3
+LOSSES = 20
+"""So often the cluster may take a task away, which does not count as an attempt."""
 POLL_SECONDS = 0.5
 POLL_SECONDS_HERE = 0.01
 """The same for processes on this machine, which cost nothing to ask."""
@@ -41,6 +43,12 @@ class Submission(Protocol):
     def over(self) -> bool:
         """Whether it ended, in whatever way."""
 
+    def taken_away(self) -> str | None:
+        """Why the cluster ended it, in a few words; None if it ended by itself.
+
+        A time limit, pre-emption, a node that failed: the command is not to blame.
+        """
+
     def cancel(self) -> None:
         """Take it out of the queue, or stop it."""
 
@@ -51,10 +59,14 @@ Submit = Callable[[list[str]], Submission]
 
 @dataclass
 class _Sent:
-    """A task that was sent for the ``attempt``-th time."""
+    """A task that was sent for the ``attempt``-th time, but for its losses.
+
+    ``losses`` says how often the cluster took it away.
+    """
 
     task: AnyTask
     attempt: int
+    losses: int
     submission: Submission | None
     over_since: float | None = None
 
@@ -154,12 +166,12 @@ class Scheduler:
             task = self._tasks[key]
             if key in self._cancelled:
                 continue
-            if task.find(self._artefacts) is not None:
+            if task.is_stored(self._artefacts):
                 self._finish(key)
             elif time.monotonic() + self._seconds[key] <= self._until:
-                self._send(task, 1)
+                self._send(task, 1, 0)
 
-    def _send(self, task: AnyTask, attempt: int) -> None:
+    def _send(self, task: AnyTask, attempt: int, losses: int) -> None:
         try:
             submission = self._send_task(task)
             self._accepted = True
@@ -169,9 +181,9 @@ class Scheduler:
             with self._run.file(task.key, ".log").open("a", encoding="utf-8") as file:
                 file.write(f"{error}\n")
             submission = None
-        self._sent[task.key] = _Sent(task, attempt, submission)
+        self._sent[task.key] = _Sent(task, attempt, losses, submission)
         identity = submission.identity if submission else ""
-        self._run.note(task.key, "sent", attempt=attempt, identity=identity)
+        self._run.note(task.key, "sent", attempt=attempt, losses=losses, identity=identity)
 
     def _collect(self) -> None:
         """See which of the sent tasks ended, and how."""
@@ -180,7 +192,7 @@ class Scheduler:
             if sent.submission is not None and not sent.submission.over():
                 continue
             sent.over_since = sent.over_since or now
-            if sent.task.find(self._artefacts) is not None:
+            if sent.task.is_stored(self._artefacts):
                 del self._sent[key]
                 self._finish(key)
             elif now - sent.over_since >= self._patience:
@@ -202,17 +214,22 @@ class Scheduler:
                 self._run.note(key, "cancelled", cause="cancelled by pclbench jobs cancel")
 
     def _again(self, sent: _Sent) -> None:
-        last = sent.attempt == ATTEMPTS
-        say = self._artefacts.progress.say
-        say(
-            f"{sent.task.title}: failed{'' if last else ', sent again'} ({sent.attempt}/{ATTEMPTS})"
-        )
-        if last:
+        """Send a task again that ended without its artefact, or give it up."""
+        title, say = sent.task.title, self._artefacts.progress.say
+        why = sent.submission.taken_away() if sent.submission else None
+        if why and sent.submission and sent.losses < LOSSES:
+            sent.submission.cancel()  # it may wait in the queue
+            say(f"{title}: taken away ({why}), sent again")
+            self._send(sent.task, sent.attempt, sent.losses + 1)
+        elif why or sent.attempt == ATTEMPTS:
+            say(f"{title}: failed ({sent.attempt}/{ATTEMPTS})")
             tail = self._tail(sent.task)
-            self._run.note(sent.task.key, "failed", cause=tail[-1])
+            cause = f"it was taken away {LOSSES + 1} times, the last time by {why}"
+            self._run.note(sent.task.key, "failed", cause=cause if why else tail[-1])
             say("\n".join(f"  {line}" for line in tail))
         else:
-            self._send(sent.task, sent.attempt + 1)
+            say(f"{title}: failed, sent again ({sent.attempt}/{ATTEMPTS})")
+            self._send(sent.task, sent.attempt + 1, sent.losses)
 
     def _finish(self, key: str) -> None:
         self._run.note(key, "done")

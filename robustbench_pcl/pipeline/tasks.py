@@ -26,7 +26,12 @@ from robustbench_pcl.pipeline.training import (
 )
 from robustbench_pcl.recipe import AnyModel, Recipe
 from robustbench_pcl.recipes.presets import SIZES
-from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification, find_set
+from robustbench_pcl.store.adversarial_sets import (
+    AdversarialSet,
+    SetSpecification,
+    find_set,
+    has_set,
+)
 from robustbench_pcl.store.embeddings import (
     Embedding,
     EmbeddingSpecification,
@@ -36,9 +41,10 @@ from robustbench_pcl.store.embeddings import (
 from robustbench_pcl.store.records import (
     Measurement,
     find_measurement,
-    measurement_id,
+    has_measurement,
     save_measurement,
 )
+from robustbench_pcl.store.rules import measurement_id
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import generate, measure
@@ -120,24 +126,36 @@ class Generate(Task[AdversarialSet]):
 
     def find(self, artefacts: Artefacts) -> AdversarialSet | None:
         """The stored set, or None."""
+        identity = self._stored_id(artefacts)
+        return None if identity is None else find_set(artefacts.paths.adversarial_sets, identity)
+
+    def is_stored(self, artefacts: Artefacts) -> bool:
+        """Whether there is such a set."""
+        return self._stored_id(artefacts) is not None
+
+    def _stored_id(self, artefacts: Artefacts) -> str | None:
+        """The id of the stored set that answers; None if there is none."""
         for asked in (self.made("exact"), self) if self.mode == "fast" else (self,):
             specification = asked.specification(artefacts)
             if specification is None:
                 return None
-            found = find_set(artefacts.paths.adversarial_sets, specification.id)
-            if found is not None:
-                return found
+            if has_set(artefacts.paths.adversarial_sets, specification.id):
+                return specification.id
         return None
 
     def compute(self, artefacts: Artefacts) -> AdversarialSet:
         """Make the images that are not stored yet."""
+        return generate.generate_set(self.crafting(artefacts))
+
+    def crafting(self, artefacts: Artefacts) -> generate.Crafting:
+        """All that its images are made from; the source is trained now if need be."""
         checkpoint = stored(artefacts, self.source)
         specification = self.specification(artefacts)
         assert specification is not None  # the source is trained by now
         clean = None
         if self.mode == "early-stop":
             clean, _ = artefacts.clean_answers(checkpoint, specification.n)
-        return generate.generate_set(
+        return generate.Crafting(
             artefacts.restored(checkpoint),
             self.attack,
             specification,
@@ -228,14 +246,23 @@ class Measure(OnImages[Measurement]):
         Where a better set is stored than any that the target was measured on, it is still to be
         measured.
         """
-        checkpoint = artefacts.checkpoint(self.target)
+        identity = self._stored_id(artefacts)
+        return None if identity is None else find_measurement(artefacts.paths, identity)
+
+    def is_stored(self, artefacts: Artefacts) -> bool:
+        """Whether there is such a measurement."""
+        return self._stored_id(artefacts) is not None
+
+    def _stored_id(self, artefacts: Artefacts) -> str | None:
+        """The id of the stored measurement that answers; None if there is none."""
+        checkpoint, paths = artefacts.checkpoint(self.target), artefacts.paths
         if checkpoint is None:
             return None
-        paths = artefacts.paths
         if self.generate is None:
             n = count(artefacts, self.target, self.images)
             data = artefacts.dataset(self.dataset).test.digest
-            return find_measurement(paths, measurement_id(checkpoint.record, data=data, n=n))
+            identity = measurement_id(checkpoint.record, data=data, n=n)
+            return identity if has_measurement(paths, identity) else None
         answers = [self.generate]
         if self.mode == "fast":
             answers.insert(0, self.generate.made("exact"))
@@ -246,10 +273,9 @@ class Measure(OnImages[Measurement]):
             if specification is None:
                 return None
             identity = measurement_id(checkpoint.record, set=specification.id)
-            found = find_measurement(paths, identity)
-            if found is not None:
-                return found
-            if asked.mode != "early-stop" and find_set(paths.adversarial_sets, specification.id):
+            if has_measurement(paths, identity):
+                return identity
+            if asked.mode != "early-stop" and has_set(paths.adversarial_sets, specification.id):
                 return None
         return None
 

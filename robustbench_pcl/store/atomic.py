@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -73,6 +74,31 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` in one step (see :func:`replacing`)."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def set_aside(path: Path, place: Path | None = None) -> Path:
+    """Rename a file that is not to be believed, so that nothing of it is lost.
+
+    Args:
+        path: the file.
+        place: its new name; ``path`` with ``.bad`` behind it if None. If that is taken, a number
+            follows.
+
+    Returns:
+        Its new name.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    wanted = place or path.with_name(f"{path.name}.bad")
+    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+    free = next(name for name in itertools.chain([wanted], numbered) if not os.path.lexists(name))
+    try:
+        free.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(free)
+    except OSError as error:
+        raise refused(error, free, "write") or error from error
+    return free
 
 
 @contextlib.contextmanager

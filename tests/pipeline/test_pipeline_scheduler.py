@@ -10,7 +10,7 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline import scheduler
 from robustbench_pcl.pipeline.artefacts import Task
 from robustbench_pcl.pipeline.runs import Run
-from robustbench_pcl.pipeline.scheduler import ATTEMPTS, Scheduler
+from robustbench_pcl.pipeline.scheduler import ATTEMPTS, LOSSES, Scheduler
 from robustbench_pcl.progress import Progress
 
 
@@ -43,8 +43,9 @@ class Heard(Progress):
 class Submitted:
     """Over after some polls; its task's artefact is stored then, or not."""
 
-    def __init__(self, task, artefacts, polls, works):
+    def __init__(self, task, artefacts, polls, works, taken=None):
         self.task, self.artefacts, self.polls, self.works = task, artefacts, polls, works
+        self.taken = taken
         self.cancelled, self.identity = False, task.name
 
     def over(self):
@@ -54,6 +55,9 @@ class Submitted:
         if self.works:
             self.task.compute(self.artefacts)
         return True
+
+    def taken_away(self):
+        return self.taken
 
     def cancel(self):
         self.cancelled = True
@@ -120,6 +124,35 @@ def test_two_failures_are_got_over(tmp_path):
         "make train: failed, sent again (1/3)",
         "make train: failed, sent again (2/3)",
     ]
+
+
+def losing(toys, times):
+    """A cluster that takes tasks away so often before it lets one finish."""
+    left = iter(range(times))
+
+    def send(task):
+        lost = next(left, None) is not None
+        toys.submitted.append(Submitted(task, toys, 1, not lost, "pre-emption" if lost else None))
+        return toys.submitted[-1]
+
+    return send
+
+
+def test_what_the_cluster_takes_away_is_no_failure(tmp_path):
+    toys = Toys(tmp_path)
+    run = toys.run(Toy("train"), send=losing(toys, LOSSES))
+    assert toys.progress.lines == ["make train: taken away (pre-emption), sent again"] * LOSSES
+    (task,) = run.record.tasks
+    assert (task.state, task.attempt, task.losses) == ("done", 1, LOSSES)
+    assert [each.cancelled for each in toys.submitted] == [True] * LOSSES + [False]
+
+
+def test_what_is_always_taken_away_is_given_up(tmp_path):
+    toys = Toys(tmp_path)
+    run = toys.run(Toy("train"), send=losing(toys, 99))
+    assert len(toys.submitted) == LOSSES + 1
+    (task,) = run.record.of("failed")
+    assert task.cause == f"it was taken away {LOSSES + 1} times, the last time by pre-emption"
 
 
 def test_a_third_failure_is_reported_when_the_rest_is_done(tmp_path):

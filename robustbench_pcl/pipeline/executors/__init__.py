@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import signal
+import socket
 import sys
 import traceback
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ from robustbench_pcl.configuration import Count, Description
 from robustbench_pcl.environment import has_accelerator
 from robustbench_pcl.errors import in_one_line
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
-from robustbench_pcl.pipeline.runs import USUAL, Run, RunRecord, Terms
+from robustbench_pcl.pipeline.runs import USUAL, Run, Terms
 from robustbench_pcl.pipeline.scheduler import Scheduler, Submission, Submit
 from robustbench_pcl.pipeline.worker import TaskFile
 from robustbench_pcl.registry import Family
@@ -34,13 +34,14 @@ class Executor(Description, ABC):
     Attributes:
         name: in ``EXECUTORS``.
         elsewhere: whether tasks run on other machines.
+        in_one_process: whether the process that is told to do them does them itself.
     """
 
     name: ClassVar[str]
     elsewhere: ClassVar[bool] = False
+    in_one_process: ClassVar[bool] = False
 
-    @abstractmethod
-    def execute(self, work: Work, artefacts: Artefacts, terms: Terms = USUAL) -> RunRecord:
+    def execute(self, work: Work, artefacts: Artefacts, terms: Terms = USUAL) -> Run:
         """Run tasks until all their artefacts are stored.
 
         Args:
@@ -53,48 +54,60 @@ class Executor(Description, ABC):
             failed.
 
         Raises:
-            UserError: a task cannot be done.
+            UserError: a task cannot be done, or was cancelled.
         """
+        tasks, runs = [task for task, _ in work], artefacts.paths.jobs.resolve()
+        run = Run.begin(runs, tasks, self.name, self.content(), terms.command)
+        try:
+            self.perform(work, artefacts, run, terms)
+        except Exception:
+            terms.ended(run.end())
+            raise
+        except BaseException:  # Ctrl-C: two lines say all there is to say
+            run.end()
+            raise
+        terms.ended(run.end())
+        failure = run.failure()
+        if failure and not terms.keep_going:
+            raise failure
+        return run
+
+    @abstractmethod
+    def perform(self, work: Work, artefacts: Artefacts, run: Run, terms: Terms) -> None:
+        """Do the work of a run; what fails is noted in it."""
 
     @abstractmethod
     def stop(self, identity: str) -> None:
         """Stop what was sent, by what it is called, when the process that sent it is gone."""
-
-    def _begin(self, work: Work, artefacts: Artefacts, terms: Terms) -> Run:
-        tasks, runs = [task for task, _ in work], artefacts.paths.jobs.resolve()
-        return Run.begin(runs, tasks, self.name, self.content(), terms.command)
 
 
 class Local(Executor):
     """One task after the other, in this process."""
 
     name: ClassVar[str] = "local"
+    in_one_process: ClassVar[bool] = True
 
-    def execute(self, work: Work, artefacts: Artefacts, terms: Terms = USUAL) -> RunRecord:
+    def perform(self, work: Work, artefacts: Artefacts, run: Run, terms: Terms) -> None:
         """Make each artefact in turn; one that is there by now is passed over.
 
         With ``keep_going`` what was raised is kept in the task's log, and what needs it left out.
         """
-        total = sum(seconds for _, seconds in work)
-        run, lacking = self._begin(work, artefacts, terms), set[str]()
-        try:
-            with artefacts.progress.task(f"{len(work)} steps", total) as advance:
-                for done, (task, seconds) in enumerate(work, start=1):
-                    ready = not lacking & {need.key for need in task.needs} and terms.fit(seconds)
-                    if not ready or not self._make(task, artefacts, run, terms):
-                        lacking.add(task.key)
-                    advance(seconds, f"{done} done")
-        finally:
-            run.end()
-        return run.record
+        total, lacking = sum(seconds for _, seconds in work), set[str]()
+        with artefacts.progress.task(f"{len(work)} steps", total) as advance:
+            for done, (task, seconds) in enumerate(work, start=1):
+                ready = not lacking & {need.key for need in task.needs} and terms.fit(seconds)
+                if not ready or not self._make(task, artefacts, run, terms):
+                    lacking.add(task.key)
+                advance(seconds, f"{done} done")
 
     def stop(self, identity: str) -> None:
         """Interrupt the process, as Ctrl-C does: what it does is not sent, but done by itself."""
-        os.kill(int(identity), signal.SIGINT)
+        if int(identity) > 1:  # 0, 1 and -1 would be many processes
+            os.kill(int(identity), signal.SIGINT)
 
     def _make(self, task: AnyTask, artefacts: Artefacts, run: Run, terms: Terms) -> bool:
         """Make one artefact; whether it is there."""
-        here = {"identity": str(os.getpid()), "host": platform.node()}
+        here = {"identity": str(os.getpid()), "host": socket.gethostname()}
         run.note(task.key, "running", attempt=1, device=artefacts.device_name, **here)
         try:
             artefacts.make(task)
@@ -139,35 +152,20 @@ class Cluster(Executor):
             UserError: the cluster or its Python package is not there.
         """
 
-    def execute(self, work: Work, artefacts: Artefacts, terms: Terms = USUAL) -> RunRecord:
+    def perform(self, work: Work, artefacts: Artefacts, run: Run, terms: Terms) -> None:
         """Send each task when what it needs is stored; see :class:`Scheduler`.
 
         What does not need a task that failed is finished in any case.
         """
-        run = self._begin(work, artefacts, terms)
-        try:
-            with self.connected(run.folder, self._gpus(artefacts)) as submit:
+        with self.connected(run.folder, self._gpus(artefacts)) as submit:
 
-                def send(task: AnyTask) -> Submission:
-                    file = run.file(task.key, ".json")
-                    TaskFile.of(task, artefacts).write(file)
-                    return submit(self._command(file))
+            def send(task: AnyTask) -> Submission:
+                file = run.file(task.key, ".json")
+                TaskFile.of(task, artefacts).write(file)
+                return submit(self._command(file))
 
-                Scheduler(
-                    work,
-                    artefacts,
-                    send,
-                    run,
-                    most=self.workers,
-                    here=self.here,
-                    until=terms.until,
-                ).run()
-        finally:
-            run.end()
-        failure = run.failure()
-        if failure and not terms.keep_going:
-            raise failure
-        return run.record
+            most, until = self.workers, terms.until
+            Scheduler(work, artefacts, send, run, most=most, here=self.here, until=until).run()
 
     def _gpus(self, artefacts: Artefacts) -> int:
         if self.gpus is not None:
@@ -183,8 +181,12 @@ class Cluster(Executor):
         return ["sh", "-c", logged, str(file.with_suffix(".log")), "env", threads, *worker]
 
 
-WORKER = (sys.executable, "-u", "-m", "robustbench_pcl.pipeline.worker")
-"""The command that does the task in a file, or one task after another."""
+WORKER = (sys.executable, "-P", "-u", "-m", "robustbench_pcl.pipeline.worker")
+"""The command that does the task in a file, or one task after another.
+
+``-P``: nothing is imported from the folder where the command was typed, where a ``torch.py`` or a
+``json.py`` may lie.
+"""
 EXECUTORS: Family[type[Executor]] = Family(
     "executor",
     {

@@ -148,6 +148,10 @@ class _Given:
         """Whether the worker said so, or is gone."""
         return self.file.with_suffix(".ended").exists() or self.process.poll() is not None
 
+    def taken_away(self) -> str | None:
+        """None: nobody takes a worker away."""
+        return None
+
     def cancel(self) -> None:
         """Stop the worker unless it is done with this; another one starts for the next task."""
         if not self.over():

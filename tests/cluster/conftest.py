@@ -1,0 +1,227 @@
+"""One suite, run in one process and then on real clusters, with what may go wrong there."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+SUITE = """
+datasets = ["digits"]
+targets = ["one", "two"]
+scale = "demo"
+images = 16
+
+[recipes.one]
+base = "softmax"
+width = 0.2
+train_images = 256
+schedule = { epochs = 40 }
+
+[recipes.two]
+base = "one"
+width = 0.25
+
+[[attack]]
+name = "fgsm"
+"""
+SHADOWS = ("torch", "json", "numpy", "random", "ray", "submitit", "robustbench_pcl/__init__")
+"""Modules that lie where the command is typed; nobody may import them."""
+PATIENCE_SECONDS = 300.0
+PACKAGES = {
+    "sbatch": "slurm-wlm",
+    "munged": "munge",
+    "slurmdbd": "slurmdbd",
+    "mariadbd": "mariadb-server",
+}
+
+
+def until(there: Callable[[], Any], what: str) -> Any:
+    """What ``there`` gives as soon as it is true."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (found := there()):
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.1)
+    return found
+
+
+class Command:
+    """``pclbench run`` on the suite, in a process of its own.
+
+    Args:
+        folder: where it is typed.
+        home: its workspace.
+        words: more options.
+    """
+
+    def __init__(self, folder: Path, home: Path, *words: str) -> None:
+        self.home, self.errors = home, home.with_suffix(".err")
+        run = ["run", "--suite", "suite.toml", "--home", str(home), "--device", "cpu"]
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*PCLBENCH, *run, *words],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def said(self) -> str:
+        return self.errors.read_text()
+
+    def results(self) -> dict[str, str]:
+        """The tables that it prints in the end, and what their numbers rest on."""
+        tables, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
+        assert self.process.returncode == 0, self.said()
+        return {"tables": tables, **evidence(self.home)}
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Its tasks, as its record says."""
+        runs = sorted(self.home.glob("results/jobs/*/run.json"))
+        return json.loads(runs[-1].read_text())["tasks"] if runs else []
+
+    def hears(self, words: str) -> None:
+        """Wait until it says something on a line of its own."""
+
+        def heard() -> bool:
+            assert self.process.poll() is None, self.said()
+            return words in self.said()
+
+        until(heard, words)
+
+    def running(self, title: str, since: float = 0.0) -> dict[str, Any]:
+        """A task whose process began after a time, as its record says: an ``identity`` is in it."""
+
+        def began() -> dict[str, Any] | None:
+            assert self.process.poll() is None, self.said()
+            for task in self.tasks():
+                if task["title"] == title and task["state"] == "sent":
+                    with contextlib.suppress(OSError, ValueError):
+                        (where,) = self.home.glob(f"results/jobs/*/{task['key']}.where")
+                        if json.loads(where.read_bytes())["began"] > since:
+                            return task
+            return None
+
+        return until(began, f"{title} runs")
+
+    def kill_worker(self, key: str) -> None:
+        """Kill the process that does a task."""
+        file = f"{key}.json"
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_text().split("\0")
+                if "-P" in words[:3] and any(word.endswith(file) for word in words):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    return
+        pytest.fail(f"no process does {key}")
+
+
+PCLBENCH = [sys.executable, "-P", "-m", "robustbench_pcl"]
+
+
+def evidence(home: Path) -> dict[str, str]:
+    """What the numbers of a workspace rest on: digests of weights, of images, and accuracies."""
+    from robustbench_pcl.store.adversarial_sets import open_set
+
+    found = {}
+    for path in home.glob("checkpoints/*.safetensors"):
+        found[path.name] = path.read_bytes().hex()
+    for path in home.glob("results/adversarial_sets/*.h5"):
+        found[path.name] = open_set(path).summary.images_digest
+    for path in home.glob("results/measurements/*.json"):
+        record = json.loads(path.read_bytes())
+        found[path.name] = f"{record['correct']} of {record['n']}"
+    return found
+
+
+def left_over(home: Path) -> list[str]:
+    """Files that nobody needs: temporary ones, claims, states of trainings."""
+    hidden = [path for path in home.rglob(".*") if path.is_file()]
+    partial = [path for path in home.glob("results/partial/*") if path.is_file()]
+    return [str(path) for path in (*hidden, *partial, *home.glob("results/claims/*"))]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where commands are typed: beside the suite lie modules that must not be imported."""
+    here = tmp_path_factory.mktemp("here")
+    (here / "robustbench_pcl").mkdir()
+    for module in SHADOWS:
+        (here / f"{module}.py").write_text("raise SystemExit('imported from here')")
+    (here / "suite.toml").write_text(SUITE)
+    return here
+
+
+@pytest.fixture(scope="session")
+def local(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The results of the suite, run in one process."""
+    return Command(folder, tmp_path_factory.mktemp("local") / "home").results()
+
+
+@pytest.fixture
+def command(folder: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Start ``pclbench run`` on the suite."""
+    started: list[Command] = []
+
+    def start(*words: str) -> Command:
+        started.append(Command(folder, tmp_path / f"home{len(started)}", *words))
+        return started[-1]
+
+    yield start
+    for each in started:
+        with each.process:
+            each.process.terminate()
+
+
+@contextlib.contextmanager
+def brought_up(name: str) -> Iterator[Path]:
+    """A cluster in a folder with a short name, for as long as the block lasts."""
+    place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir="/tmp"))
+    up = [HERE / f"{name}_up.sh", place]
+    try:
+        told = subprocess.run(up, capture_output=True, text=True, timeout=300, check=False)
+        assert told.returncode == 0, told.stderr
+        setting = told.stdout.strip().removeprefix("export ")
+        key, _, value = setting.partition("=")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(key, value.strip("'"))
+            yield place
+    finally:
+        subprocess.run([HERE / f"{name}_down.sh", place], check=False, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Path]:
+    """A Slurm of two nodes."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    lacking = [package for tool, package in PACKAGES.items() if not shutil.which(tool, path=path)]
+    if os.geteuid():
+        pytest.skip("only root can start a Slurm")
+    if lacking:
+        pytest.skip(f"apt-get install --no-install-recommends {' '.join(lacking)}")
+    if not importlib.util.find_spec("submitit"):
+        pytest.skip("pip install 'pclbench[slurm]'")
+    with brought_up("slurm") as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Path]:
+    """A Ray of two nodes."""
+    if not importlib.util.find_spec("ray"):
+        pytest.skip("pip install 'pclbench[ray]'")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY", f"{sys.executable} -m ray.scripts.scripts")
+        with brought_up("ray") as place:
+            yield place

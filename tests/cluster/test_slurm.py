@@ -1,0 +1,54 @@
+"""A suite on a real Slurm of two nodes: the results of one process, whatever is taken away."""
+
+import subprocess
+import time
+
+import pytest
+from conftest import HERE, left_over, until
+
+pytestmark = pytest.mark.cluster
+TRAIN = "train one on digits"
+
+
+def slurm_says(*words):
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def node_of(job):
+    return slurm_says("squeue", "--noheader", "--jobs", job, "--format=%N").strip()
+
+
+def test_tasks_killed_requeued_out_of_time_and_on_lost_nodes(slurm, local, command):
+    run = command("--executor", "slurm", "--executor-option", "minutes=30")
+
+    run.kill_worker(run.running(TRAIN)["key"])
+    run.hears(f"{TRAIN}: failed, sent again (1/3)")
+
+    began = time.time()
+    job = run.running(TRAIN, began)["identity"]
+    slurm_says("scontrol", "requeue", job)
+    run.hears(f"{TRAIN}: taken away (requeued by Slurm), sent again")
+
+    began = time.time()
+    node = node_of(run.running(TRAIN, began)["identity"])
+    slurm_says("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    until(lambda: run.said().count(f"{TRAIN}: taken away") == 2, "the node's task is sent again")
+    back = ["scontrol", "update", f"nodename={node}", "state=resume"]
+    subprocess.run(back, capture_output=True, check=False)  # it may have come back by itself
+
+    assert run.results() == local
+    assert left_over(run.home) == []
+    (task,) = [task for task in run.tasks() if task["title"] == TRAIN]
+    assert (task["state"], task["attempt"], task["losses"]) == ("done", 2, 2)
+    assert not slurm_says("squeue", "--me", "--noheader")
+
+
+def test_a_node_that_dies_and_comes_back(slurm, local, command):
+    run = command("--executor", "slurm")
+    node = node_of(run.running(TRAIN)["identity"])
+    daemon = int((slurm / "run" / f"slurmd-{node}.pid").read_text())
+    subprocess.run(["kill", "-9", str(daemon)], check=True)
+    until(lambda: "down" in slurm_says("sinfo", "-hN", "-n", node, "-o", "%t"), f"{node} is down")
+    subprocess.run([HERE / "slurm_up.sh", slurm], check=True, capture_output=True, timeout=120)
+    assert run.results() == local
+    assert left_over(run.home) == []
