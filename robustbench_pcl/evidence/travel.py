@@ -94,7 +94,7 @@ def export_archive(
     """
     for item in items:
         if item.damage:
-            progress.say(f"Left out: {item.damage}.")
+            progress.say(f"Left out {item.name}: {item.damage}.")
     whole = [item for item in items if not item.damage]
     shown = tracked(whole, "computing digests", len(whole), progress)
     about = [item.about for item in whole if isinstance(item.about, StoredRecord)]
