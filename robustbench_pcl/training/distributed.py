@@ -168,7 +168,7 @@ def _explained(codes: list[int | None]) -> int:
                 KEPT,
             )
     if any(codes):
-        raise _lost()
+        raise LostError
     return 0
 
 
@@ -201,12 +201,11 @@ def joined(devices: int, name: str) -> Iterator[int]:
         yield rank
         if rank == 0:
             _agreed("", counted.device)
-    except RuntimeError as error:
-        if not _is_of_the_network(error):
-            raise
-        if rank > 0 or STARTED in os.environ:  # the first one speaks, or who started it
-            sys.exit(LOST)
-        raise _lost() from error
+    except (LostError, RuntimeError) as error:
+        lost = _as_lost(error)
+        if isinstance(lost, LostError) and (rank > 0 or STARTED in os.environ):
+            sys.exit(LOST)  # the first process speaks, or the one that started all
+        raise lost from error
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
@@ -218,16 +217,18 @@ def _end_with_who_started() -> None:
     os._exit(LOST)
 
 
-def _is_of_the_network(error: RuntimeError) -> bool:
+class LostError(UserError):
+    """Another process of a training ended."""
+
+    def __init__(self) -> None:
+        super().__init__("Another process of this training ended, so it was stopped.", KEPT)
+
+
+def _as_lost(error: Exception) -> Exception:
+    """What the network raises where another process ended, as that; anything else as it is."""
     words = str(error).lower()
-    return isinstance(error, distributed.DistError) or "gloo" in words or "connection" in words
-
-
-def _lost() -> UserError:
-    return UserError(
-        "Another process of this training ended, so it was stopped.",
-        KEPT,
-    )
+    network = isinstance(error, distributed.DistError) or "gloo" in words or "connection" in words
+    return LostError() if network else error
 
 
 class Announcement(Description):
@@ -290,7 +291,10 @@ def together(state: RunState, update: Update, split: DeviceSplit) -> Iterator[No
         divided = _gradients(state, update, images, labels)
         model.load_state_dict(before)
         _compare(whole, divided)
-        yield
+        try:
+            yield
+        except RuntimeError as error:
+            raise _as_lost(error) from error
 
 
 def _gradients(
