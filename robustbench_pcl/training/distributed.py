@@ -269,12 +269,29 @@ def together(state: RunState, update: Update, split: DeviceSplit) -> Iterator[No
         split: the training images; it is tried on the first few.
 
     Raises:
+        LostError: another process ended.
         UserError: in shares, a batch has another gradient than in one.
     """
     if not distributed.is_initialized():
         yield
         return
-    _spread(state)
+    try:
+        _spread(state)
+        with warnings.catch_warnings():
+            # Of convolutions of one pixel, whose strides mean nothing.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view")
+            with shares.training(_divided(state, update, split)):
+                yield
+    except RuntimeError as error:
+        raise _as_lost(error) from error
+
+
+def _divided(state: RunState, update: Update, split: DeviceSplit) -> DistributedDataParallel:
+    """The model as it passes batches in shares, having tried that on a few images.
+
+    Raises:
+        UserError: in shares, they have another gradient than in one.
+    """
     few = slice(TRIED * count() + 1)  # so that shares differ in size
     images, labels = pixels(split.images[few]), split.labels[few]
     model = state.model.train()
@@ -285,16 +302,11 @@ def together(state: RunState, update: Update, split: DeviceSplit) -> Iterator[No
         # What the loss does not reach has nothing to average.
         parameter.requires_grad_(whole[name] is not None)
     passing = DistributedDataParallel(shares.Passing(model))
-    with shares.training(passing), warnings.catch_warnings():
-        # Of convolutions of one pixel, whose strides mean nothing.
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view")
+    with shares.training(passing):
         divided = _gradients(state, update, images, labels)
-        model.load_state_dict(before)
-        _compare(whole, divided)
-        try:
-            yield
-        except RuntimeError as error:
-            raise _as_lost(error) from error
+    model.load_state_dict(before)
+    _compare(whole, divided)
+    return passing
 
 
 def _gradients(
