@@ -115,19 +115,34 @@ class Command:
 
         return until(began, f"{title} runs")
 
-    def kill_worker(self, key: str) -> None:
-        """Kill the process that does a task."""
-        file = f"{key}.json"
+    def workers(self, key: str) -> list[int]:
+        """The processes that do a task."""
+        found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (process / "cmdline").read_text().split("\0")
-                if "-P" in words[:3] and any(word.endswith(file) for word in words):
-                    os.kill(int(process.name), signal.SIGKILL)
-                    return
-        pytest.fail(f"no process does {key}")
+                ours = any(
+                    str(self.home) in word and word.endswith(f"{key}.json") for word in words
+                )
+                if ours and "-P" in words[:3]:
+                    found.append(int(process.name))
+        return found
+
+    def kill_worker(self, key: str) -> None:
+        """Kill the process that does a task."""
+        (worker,) = self.workers(key)
+        os.kill(worker, signal.SIGKILL)
 
 
 PCLBENCH = [sys.executable, "-P", "-m", "robustbench_pcl"]
+
+
+def jobs(run: Command, *words: str) -> str:
+    """What ``pclbench jobs`` prints about a command."""
+    asked = [*PCLBENCH, "jobs", *words, "--home", str(run.home)]
+    told = subprocess.run(asked, capture_output=True, text=True, timeout=120, check=False)
+    assert told.returncode == 0, told.stderr
+    return told.stdout + told.stderr
 
 
 def evidence(home: Path) -> dict[str, str]:

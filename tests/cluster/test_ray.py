@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from conftest import HERE, left_over, until
+from conftest import HERE, jobs, left_over, until
 
 pytestmark = pytest.mark.cluster
 TRAININGS = ("train one on digits", "train two on digits")
@@ -21,3 +21,13 @@ def test_a_worker_that_is_killed_and_a_node_that_dies(ray, local, command):
 
     assert run.results() == local
     assert left_over(run.home) == []
+
+
+def test_jobs(ray, command):
+    run = command("--executor", "ray", "--only", TRAININGS[0])
+    key = run.running(TRAININGS[0])["key"]
+    assert TRAININGS[0] in jobs(run, "status")
+    jobs(run, "logs", TRAININGS[0])
+    assert "Cancelled" in jobs(run, "cancel")
+    assert run.process.wait(60) == 2
+    assert not run.workers(key)

@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import HERE, left_over, until
+from conftest import HERE, evidence, jobs, left_over, until
 
 pytestmark = pytest.mark.cluster
 TRAIN = "train one on digits"
@@ -44,11 +44,28 @@ def test_tasks_killed_requeued_out_of_time_and_on_lost_nodes(slurm, local, comma
 
 
 def test_a_node_that_dies_and_comes_back(slurm, local, command):
-    run = command("--executor", "slurm")
+    run = command("--executor", "slurm", "--only", TRAIN)
     node = node_of(run.running(TRAIN)["identity"])
-    daemon = int((slurm / "run" / f"slurmd-{node}.pid").read_text())
-    subprocess.run(["kill", "-9", str(daemon)], check=True)
+    daemon = (slurm / "run" / f"slurmd-{node}.pid").read_text().strip()
+    subprocess.run(["kill", "-9", daemon], check=True)
     until(lambda: "down" in slurm_says("sinfo", "-hN", "-n", node, "-o", "%t"), f"{node} is down")
     subprocess.run([HERE / "slurm_up.sh", slurm], check=True, capture_output=True, timeout=120)
-    assert run.results() == local
+    results = run.results()
+    assert {**local, **results, "tables": ""} == {**local, "tables": ""}
+    assert len(evidence(run.home)) == 1
     assert left_over(run.home) == []
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["sender lives", "sender was killed"])
+def test_jobs(alive, slurm, command):
+    run = command("--executor", "slurm", "--only", TRAIN)
+    job = run.running(TRAIN)["identity"]
+    assert TRAIN in jobs(run, "status")
+    jobs(run, "logs", TRAIN)
+    if not alive:
+        run.process.kill()
+        run.process.wait()
+    assert "Cancelled" in jobs(run, "cancel")
+    until(lambda: not slurm_says("squeue", "--noheader", "--me"), "the queue is empty")
+    assert slurm_says("squeue", "-h", "--states=all", "--jobs", job, "-o", "%T") == "CANCELLED\n"
+    assert run.process.wait(60) == (2 if alive else -9)

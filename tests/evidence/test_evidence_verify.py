@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from bundles import ALWAYS, EPS, N, bundle_of, flip
+from store_artefacts import sign_set
 from tampering import files, seal_again, set_text, sign_again
 
 from robustbench_pcl import results
@@ -306,6 +307,7 @@ def test_images_beyond_the_budget_are_found(bundle, verifier):
     path = Paths(bundle).adversarial_sets / f"{measurement.adversarial_set}.h5"
     with h5py.File(path, "r+") as file:
         set_text(file, "summary", json.loads(file.attrs["summary"]) | {"largest_linf": 0.5})
+    sign_set(path)
     save_measurement(Paths(bundle), measurement.changed(largest_linf=0.5))
     seal_again(bundle)
     sign_again(bundle)

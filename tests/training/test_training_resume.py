@@ -98,17 +98,20 @@ def test_a_killed_training_ends_with_the_same_bits(name, tiny, trained, run, kil
     assert [entry["epoch"] for entry in state.history] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("precision", ["mixed", "float32"])
+@pytest.mark.parametrize(("precision", "save_seconds"), [("mixed", -1), ("float32", 600.0)])
 def test_an_interrupted_training_ends_with_the_same_bits(
-    precision, tiny, run, tmp_path, monkeypatch
+    *, precision, save_seconds, tiny, run, tmp_path, monkeypatch
 ):
+    """The last whole epoch is kept, whether its state was written by then or not."""
     monkeypatch.setattr(step, "computes_bfloat16", lambda device: True)
     recipe = tiny("ours-pgd", start=None)
     recipe = recipe.changed(schedule=recipe.schedule.changed(precision=precision, epochs=3))
     whole = run(recipe, partial=tmp_path / "never").execute()
-    interrupted = run(recipe, progress=Stop(1.5 * recipe.train_images), save_seconds=-1)
-    with pytest.raises(KeyboardInterrupt):
+    stop = Stop(1.5 * recipe.train_images)
+    interrupted = run(recipe, progress=stop, save_seconds=save_seconds)
+    with pytest.raises(KeyboardInterrupt) as raised:
         interrupted.execute()
+    assert raised.value.__notes__ == ["ours-pgd is kept after epoch 1 of 3"]
     resumed = run(recipe)
     assert_same_bits(arrays_of(resumed.execute().model), arrays_of(whole.model))
     assert resumed.progress.lines == ["resuming ours-pgd after epoch 1"]

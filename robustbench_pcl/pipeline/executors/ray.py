@@ -28,8 +28,12 @@ CANCEL_SECONDS = 10.0
 STOP_SECONDS = 5.0
 """How long a process may take to keep what it did, before it is killed."""
 STEP_SECONDS = 0.2
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-"""Ray tells nobody what is done, and sends the current folder nowhere."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",
+}
+"""Ray tells nobody what is done, sends the current folder nowhere, and says only what matters."""
 PASSED_ON = ("PCLBENCH_", "PYTHONPATH")
 """Variables of the environment whose names begin so hold in the tasks, too."""
 OF_PATHS = ("PYTHONPATH", "PCLBENCH_CACHE", "PCLBENCH_DATA")
@@ -55,7 +59,7 @@ class Ray(Cluster):
             UserError: Ray is not there, or no cluster answers at the address.
         """
         environment = _environment()
-        for name, value in QUIET.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         address = self.address or os.environ.get("RAY_ADDRESS") or _last_started()
         try:
@@ -95,10 +99,12 @@ class Ray(Cluster):
         def submit(command: list[str]) -> Submission:
             return _RayTask(task.remote(command))
 
-        try:
-            yield submit
-        finally:
-            ray.shutdown()
+        # What Ray says of nodes that die must not stand in the results.
+        with (folder / "ray.log").open("w") as log, contextlib.redirect_stdout(log):
+            try:
+                yield submit
+            finally:
+                ray.shutdown()
 
     def stop(self, identity: str) -> None:
         """Nothing is left to do: Ray stops the tasks of a process that is gone."""
