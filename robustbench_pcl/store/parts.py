@@ -50,6 +50,8 @@ LARGEST_PART = 2**32
 """Bytes of a part."""
 MOST_ROWS = 2**20
 """Images of a part."""
+UNDIGESTED = "it was made before parts had digests"
+"""Why a part is made again that may be sound."""
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """What file systems say that know no links, where a name may be taken by two at the same moment."""
 
@@ -196,7 +198,9 @@ def open_part(path: Path, identity: str) -> Part:
             part = _read_part(path, contents)
             images = contents.arrays["images"]
             each = (images.read(row, row + 1) for row in range(images.shape[0]))
-            if contents.attributes.get("digest") != part.content_digest(identity, each):
+            if "digest" not in contents.attributes:
+                raise ValueError(UNDIGESTED)
+            if contents.attributes["digest"] != part.content_digest(identity, each):
                 raise ValueError("its content does not match its digest")
     except UNREADABLE as error:
         raise damaged(path, error) from error
