@@ -19,7 +19,8 @@ import pytest
 HERE = Path(__file__).parent
 SUITE = """
 datasets = ["digits"]
-targets = ["one", "two"]
+targets = ["one"]
+sources = ["two"]
 scale = "demo"
 images = 16
 
