@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import difflib
 import errno
+import json
 import os
+import re
 from collections.abc import Iterable
 from typing import Literal
+
+CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]+"
+)
+"""What moves a terminal's cursor, turns a line's direction, or cannot be seen."""
+
+
+def visible(text: str) -> str:
+    """Text as a terminal may show it: what would move its cursor or turn a line is written out.
+
+    Names and notes come from others' files. Line breaks and tabs stay. The others are written as
+    JSON has them, so that JSON stays what it is.
+    """
+    return CONTROLS.sub(lambda found: "".join(map(_escape, found[0])), text)
+
+
+def _escape(letter: str) -> str:
+    return json.dumps(letter)[1:-1] if letter != "\x7f" else "\\u007f"
 
 
 class UserError(Exception):
@@ -18,12 +39,14 @@ class UserError(Exception):
     Args:
         cause: what is wrong, in one line.
         cure: what to do about it, in one line, with the command to type where there is one.
+
+    Both are kept as :func:`visible` text in one line, whatever the names in them.
     """
 
     def __init__(self, cause: str, cure: str) -> None:
         super().__init__(cause, cure)
-        self.cause = cause
-        self.cure = cure
+        self.cause = visible(cause.replace("\n", " "))
+        self.cure = visible(cure.replace("\n", " "))
 
     def __str__(self) -> str:
         return f"{self.cause} {self.cure}"

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, visible
 
 T = TypeVar("T")
 _UNITS = (86400, 3600, 60, 1)
@@ -59,11 +59,12 @@ class TerminalProgress(Progress):
         """A bar that vanishes when done; the outermost one starts and stops the display."""
         note, start = "", time.monotonic()
         outermost = not self._bars.tasks
+        title = visible(title)
         row = self._bars.add_task(title, total=total, note="")
 
         def advance(done: float, words: str) -> None:
             nonlocal note
-            note = words or note
+            note = visible(words) or note
             self._bars.update(row, advance=done, note=note)
 
         try:
@@ -80,7 +81,7 @@ class TerminalProgress(Progress):
 
     def say(self, message: str) -> None:
         """Print the line above any bar."""
-        self._console.print(message, markup=False, soft_wrap=True)
+        self._console.print(visible(message), markup=False, soft_wrap=True)
 
 
 def tracked(items: Iterable[T], title: str, total: int, progress: Progress) -> Iterator[T]:

@@ -29,6 +29,14 @@ TINY = Recipe(
 """A recipe that trains in about a second."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long tests/chaos goes on: as in CI, unless told otherwise."""
+    chaos = parser.getgroup("chaos")
+    chaos.addoption("--kills", type=int, default=30, help="kill -9 so often")
+    chaos.addoption("--kill-seconds", type=float, default=180, help="for at most so long")
+    chaos.addoption("--kill-seed", type=int, default=0, help="of the moments")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No folder of the user's is read or written, here or in processes that tests start."""

@@ -6,7 +6,6 @@ import gc
 import io
 import os
 import re
-import shlex
 import sys
 import unicodedata
 from collections import Counter
@@ -36,8 +35,17 @@ from robustbench_pcl.cli.listing import (
     VerifyData,
 )
 from robustbench_pcl.cli.make import Attack, Train, Transfer
+from robustbench_pcl.cli.output import typed
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
+from robustbench_pcl.cli.store import (
+    ExportStore,
+    ImportStore,
+    ListStore,
+    MergeStore,
+    PruneStore,
+    ShowStored,
+)
 from robustbench_pcl.cli.verify import Verify
 from robustbench_pcl.cli.work import STARTING, USUAL
 from robustbench_pcl.errors import UserError, refused, unknown_name
@@ -115,7 +123,7 @@ class _Root(_Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except KeyboardInterrupt as error:
-            print(f"pclbench: {said(error)}\n  Go on: {_typed(words)}", file=sys.stderr)
+            print(f"pclbench: {said(error)}\n  Go on: {typed(words)}", file=sys.stderr)
             sys.exit(exit_code(error))
         return command
 
@@ -161,13 +169,6 @@ def _show_mistake(error: Any) -> int:
             cause, cure = wrong.cause, wrong.cure
         print(f"pclbench: {cause}\n  {cure}", file=sys.stderr)
     return UNUSABLE
-
-
-def _typed(words: Sequence[str]) -> str:
-    """The command that was given, to be typed again."""
-    module = Path(sys.argv[0]).name == "__main__.py"
-    start = ["python", "-m", "robustbench_pcl"] if module else ["pclbench"]
-    return shlex.join([*start, *words])
 
 
 def _let_go_of_output() -> None:
@@ -228,6 +229,17 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "data": (
         "List, add and verify data sets.",
         {"list": ListData, "add": AddData, "verify": VerifyData, "path": DataPath},
+    ),
+    "store": (
+        "List what is stored, prune it, and move it between folders and machines.",
+        {
+            "list": ListStore,
+            "show": ShowStored,
+            "prune": PruneStore,
+            "export": ExportStore,
+            "import": ImportStore,
+            "merge": MergeStore,
+        },
     ),
 }
 for word, command in COMMANDS.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from robustbench_pcl.cli.choices import Norm, dataset_names, offered
+from robustbench_pcl.cli.files import ForceOption, writing
 from robustbench_pcl.cli.options import DATASET_HELP, Attacks, Place
 from robustbench_pcl.cli.output import print_measurements, say
 from robustbench_pcl.cli.work import carry_out, check_external
@@ -96,6 +97,7 @@ class Export(Place):
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A file: .h5, .npz, .csv or .jsonl.")
     ]
+    force: ForceOption = False
 
     def __call__(self) -> None:
         """Find what is named and write it."""
@@ -112,5 +114,6 @@ class Export(Place):
             found = all_of_target(workspace, self.target, self.dataset)
         else:
             found = [one_stored(workspace, self.what or "")]
-        rows = write_per_image(found, self.output)
+        with writing(self.output, force=self.force) as place:
+            rows = write_per_image(found, place)
         say(f"Wrote {self.output}: {rows:,} rows.")

@@ -66,7 +66,8 @@ def announced(
         on = f" with {workers} workers{where}" if workers > 1 else where
         about = f"about {spoken(took)}{on}" if known else f"of unknown length{on}"
         rest = f" and {unknown} of unknown length" if known and unknown else ""
-        todo = f"{len(lacking)} of {len(plan(tasks))} tasks to {'do' if where else 'send'}"
+        every = len(plan(tasks)) + kinds["craft"]
+        todo = f"{len(lacking)} of {every} tasks to {'do' if where else 'send'}"
         words = f"{todo} ({counts}), {about}{rest}, {room}."
         say(fill(f"{words} Ctrl-C stops; the same command goes on.", WIDTH))
     return work

@@ -136,7 +136,7 @@ class Run(_Reproduction):
         for part, asked in parts:
             known = done.of(asked)
             if part.title and known:
-                print(f"{part.title}\n")
+                write(f"{part.title}\n\n")
             measures = [task for task in known if isinstance(task, Measure)]
             if measures:
                 print_measurements([workspace.make(task) for task in measures], self.form)
@@ -144,7 +144,7 @@ class Run(_Reproduction):
                 if isinstance(task, Diagnose):
                     found = workspace.make(task)
                     words = f"{task.target.name}: {found.code} {found.verdict}. {found.sentence}"
-                    print(fill(words, 80, subsequent_indent="  "))
+                    write(fill(words, 80, subsequent_indent="  ") + "\n")
         done.settle()
 
     def _run_paper(self) -> None:
@@ -219,7 +219,8 @@ class Run(_Reproduction):
         evidence = load_evidence(workspace.paths, workspace.pass_over)
         for number, datasets in numbers.items():
             figure = report_figure(number, evidence, datasets, scale=scale, seed=self.seeds[0])
-            write_figure(figure, workspace.paths.results / f"figure{number:02}.svg")
+            path = workspace.paths.results / f"figure{number:02}.svg"
+            write_figure(figure, path, force=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,5 +290,5 @@ class Demo(Home):
         shown = [report_table(number, evidence, ["digits"], "demo") for number in DEMO_TABLES]
         print_tables(shown, Format.text)
         page = self.output or workspace.paths.results / "demo.html"
-        write(full_page(evidence, (), ["digits"], scale="demo"), page)
+        write(full_page(evidence, (), ["digits"], scale="demo"), page, force=self.output is None)
         say(f"The page: {page.resolve()}")

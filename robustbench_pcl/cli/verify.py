@@ -3,10 +3,11 @@
 import json
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,8 @@ from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.evidence.findings import Verification
+    from robustbench_pcl.evidence.repair import Repaired
+    from robustbench_pcl.evidence.verify import Verifier
 
 WIDTH = 79
 DOES_NOT_HOLD = 1
@@ -29,7 +32,8 @@ class Verify(Place):
 
     Digests, ids, counts, intervals, perturbations, verdicts of stored images by stored weights,
     page and tables: docs/bundle.md says what that proves. Without a folder, what is stored in
-    --home is verified. The exit code is 1 where something does not hold.
+    --home is verified, and --repair sets aside what does not hold and makes it again. The exit
+    code is 1 where something does not hold.
     """
 
     folder: Annotated[
@@ -38,14 +42,25 @@ class Verify(Place):
             metavar="DIR", help="A bundle: pclbench report --bundle DIR.", show_default="--home"
         ),
     ] = None
-    sample: Annotated[
-        str, typer.Option(help="Share of the images that are classified again, such as 5%.")
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", "--sample", help="Share of the images that are classified again: 10%."
+        ),
     ] = "100%"
     sample_seed: Annotated[int, typer.Option(help="Of the choice of these images.", min=0)] = 0
     digest: Annotated[
         str,
         typer.Option(help="SHA-256 that the bundle is known by elsewhere.", show_default=False),
     ] = ""
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Move what does not hold to results/damaged, and make it again where that can be "
+            "done without training.",
+        ),
+    ] = False
     form: Annotated[Readers, typer.Option("--format", help="How to write what is found.")] = (
         Readers.text
     )
@@ -55,12 +70,17 @@ class Verify(Place):
         from robustbench_pcl.evidence.verify import Verifier
         from robustbench_pcl.progress import TerminalProgress
 
-        share, digest = read_share(self.sample), self.digest.lower()
+        share, digest = read_share(self.data), self.digest.lower()
         if digest and not re.fullmatch("[0-9a-f]{64}", digest):
             cure = "Copy all of it: pclbench report --bundle and pclbench verify print it."
             raise UserError(f"{self.digest!r} are not the 64 digits of a SHA-256.", cure)
         if digest and self.folder is None:
             raise UserError("A workspace has no digest.", "Name the folder of a bundle.")
+        if self.folder is not None and self.repair:
+            raise UserError(
+                f"{self.folder} is a bundle: it shows what somebody found, and is not changed.",
+                "Fetch it again, or name a workspace: pclbench verify --home DIR --repair",
+            )
         verifier = Verifier(
             share=share,
             seed=self.sample_seed,
@@ -68,14 +88,32 @@ class Verify(Place):
             data_root=self.data_root,
             progress=TerminalProgress(),
         )
+        if self.repair:
+            return self._repaired(verifier)
         if self.folder is None:
             found = verifier.workspace(self.home)
         else:
             found = verifier.bundle(self.folder, digest)
+        return self._show(found, found.content(), _lines(found))
+
+    def _repaired(self, verifier: "Verifier") -> int:
+        """Repair, and print what was done, and what holds then; the exit code."""
+        from robustbench_pcl.evidence.repair import repair
+
+        done = repair(verifier, self.home)
+        content = {
+            **done.found.content(),
+            "set_aside": done.aside,
+            "made_again": done.made,
+            "not_made_again": done.left,
+        }
+        return self._show(done.found, content, chain(_done(done), _lines(done.found)))
+
+    def _show(self, found: "Verification", content: dict[str, Any], lines: Iterable[str]) -> int:
         if self.form is Readers.json:
-            write(json.dumps(found.content(), indent=2) + "\n")
+            write(json.dumps(content, indent=2) + "\n")
         else:
-            write("".join(f"{line}\n" for line in _lines(found)))
+            write("".join(f"{line}\n" for line in lines))
         return 0 if found.holds else DOES_NOT_HOLD
 
 
@@ -91,8 +129,26 @@ def read_share(text: str) -> float:
     except ValueError:
         share = -1
     if not 0 < share <= 1:
-        raise UserError(f"{text!r} is no share of the images.", "Write --sample 5%.")
+        raise UserError(f"{text!r} is no share of the images.", "Write --data 10%.")
     return share
+
+
+def _done(repaired: "Repaired") -> Iterator[str]:
+    """What was set aside, what was made again, and what was not, for people."""
+    if not repaired.aside:
+        yield "Nothing was set aside."
+        return
+    yield f"Set aside: {len(repaired.aside):,}"
+    for place in repaired.aside.values():
+        yield from _wrapped(f"- {place}")
+    if repaired.made:
+        yield f"Made again: {len(repaired.made):,}"
+    for path in repaired.made:
+        yield from _wrapped(f"- {path}")
+    if repaired.left:
+        yield f"Not made again: {len(repaired.left):,}"
+    for path, why in repaired.left.items():
+        yield from _wrapped(f"- {path}: {why}")
 
 
 def _lines(found: "Verification") -> Iterator[str]:

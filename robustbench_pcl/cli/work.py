@@ -2,7 +2,6 @@
 
 import gc
 import math
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -15,7 +14,7 @@ import typer
 from robustbench_pcl.cli.choices import Format, executor_names, offered
 from robustbench_pcl.cli.jobs import summarise
 from robustbench_pcl.cli.options import FormatOption, Place, read_settings
-from robustbench_pcl.cli.output import say
+from robustbench_pcl.cli.output import say, typed
 from robustbench_pcl.cli.plan import announced, show_plan
 from robustbench_pcl.errors import UserError, unknown_name
 
@@ -190,7 +189,8 @@ def carry_out(
     """
     from robustbench_pcl.pipeline.executors import Local
     from robustbench_pcl.pipeline.planner import missing, select
-    from robustbench_pcl.pipeline.runs import Terms
+    from robustbench_pcl.pipeline.runs import Terms, tidy
+    from robustbench_pcl.pipeline.sharding import sharded
     from robustbench_pcl.progress import read_duration
     from robustbench_pcl.store.atomic import require_writable
 
@@ -202,6 +202,7 @@ def carry_out(
         show_plan(chosen, workspace, options.form)
         return None
     workspace.clean()
+    tidy(workspace.paths.jobs)
     absent = _not_found(chosen, workspace)
     chosen = [task for task in chosen if task.dataset not in absent]
     if options:
@@ -210,10 +211,11 @@ def carry_out(
     if lacking:
         where = _where(executor, workspace)
         require_writable(workspace.paths.root)
+        lacking = sharded(lacking, workspace, getattr(executor, "workers", 1))
         work = announced(lacking, chosen, workspace, executor, where)
         _keep_what_is_imported()
         terms = Terms(
-            command=shlex.join(["pclbench", *sys.argv[1:]]),
+            command=typed(sys.argv[1:]),
             keep_going=bool(options and options.keep_going),
             until=time.monotonic() + limit,
             ended=lambda run: summarise(run, workspace, limited),

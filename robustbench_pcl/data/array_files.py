@@ -7,21 +7,26 @@ would take more than the caller allows, or lies in another file, is not there.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import os
 import pickle
+import subprocess
+import sys
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from robustbench_pcl.data import hdf5_worker
+from robustbench_pcl.data.hdf5_worker import MOST_NAMES
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import torch
 
@@ -29,8 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = np.ndarray[Any, Any]
-MOST_NAMES = 100
-"""Arrays of a file that are looked at."""
 UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
     *(RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
@@ -84,25 +87,58 @@ def open_arrays(path: Path, limit: int) -> Iterator[dict[str, StoredArray]]:
 @contextlib.contextmanager
 def _hdf5(path: Path, limit: int) -> Iterator[dict[str, StoredArray]]:
     """The arrays of an HDF5 file that lie in it, not behind a link to another one."""
-    with h5py.File(path, "r") as file:
-        inside = {
-            name: file[name]
-            for name in islice(file, MOST_NAMES)
-            if isinstance(file.get(name, getlink=True), h5py.HardLink)
-            and _lies_inside(file[name], limit)
-        }
-        yield {
-            name: StoredArray(array.shape, array.dtype, partial(array.__getitem__, ()))
-            for name, array in inside.items()
-        }
+    command = [sys.executable, "-P", "-m", hdf5_worker.__name__, str(path.absolute()), str(limit)]
+    places = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, places)),
+        "OPENBLAS_NUM_THREADS": "1",  # each thread takes memory from what is allowed
+    }
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    ) as worker:
+        try:
+            held = json.loads(_answer(worker, None) or "null")
+            if not isinstance(held, dict):
+                raise ValueError(held or "HDF5's library does not get through it")
+            arrays = {}
+            for name, (sides, kind) in held.items():
+                shape, dtype = tuple(sides), np.dtype(kind)
+                read = partial(_array_of, worker, name, shape, dtype)
+                arrays[name] = StoredArray(shape, dtype, read)
+            yield arrays
+        finally:
+            worker.kill()
 
 
-def _lies_inside(item: object, limit: int) -> bool:
-    """Whether an item is an array whose bytes are in the file itself, in chunks of usual size."""
-    if not isinstance(item, h5py.Dataset) or item.shape is None:
-        return False
-    chunk = math.prod(item.chunks or ()) * item.dtype.itemsize
-    return not item.is_virtual and not item.external and chunk <= limit
+def _array_of(
+    worker: subprocess.Popen[bytes], name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Array:
+    """An array that another process reads."""
+    size = math.prod(shape) * dtype.itemsize
+    assert worker.stdin is not None
+    worker.stdin.write(json.dumps(name).encode() + b"\n")
+    worker.stdin.flush()
+    data = _answer(worker, size)
+    if len(data) != size:
+        raise ValueError(f"HDF5's library does not get through {name!r}")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _answer(worker: subprocess.Popen[bytes], size: int | None) -> bytes:
+    """So many bytes of what a process writes, or one line; it is stopped if it takes too long."""
+    seconds = hdf5_worker.SECONDS * (1 + (size or 0) / 2**30)
+    timer = threading.Timer(seconds, worker.kill)
+    timer.start()
+    assert worker.stdout is not None
+    try:
+        return worker.stdout.readline() if size is None else worker.stdout.read(size)
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import numpy as np
 
 from robustbench_pcl.data.array_files import KEPT, StoredArray, open_arrays
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.store.rules import ROUNDING
 
 Array = np.ndarray[Any, Any]
 
@@ -23,8 +24,6 @@ IMAGES = ("adversarial", "x_adv", "adv", "adv_inputs", "adv_complete", "images",
 """Names of adversarial images, the clearest first: some tools keep clean ones as ``images``."""
 LABELS = ("labels", "label", "y")
 INDICES = ("indices", "index")
-ROUNDING = 1e-5
-"""float32 pixels may leave their range or budget by a rounding error; 1/255 is 4e-3."""
 WIDEST = np.dtype(np.float64).itemsize
 ROOM = 4
 """A file may hold as many times what the images take, for clean ones, labels and answers."""

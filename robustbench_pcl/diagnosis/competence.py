@@ -21,7 +21,7 @@ from robustbench_pcl.attacks.stages import WITHSTOOD, run_all
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.diagnosis.evidence import Attached, Evidence, unsaid
 from robustbench_pcl.store.diagnoses import Competence
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 MOST_IMAGES = 60
 """Images that are tried: with them a share of 100 % is known to 6 points."""

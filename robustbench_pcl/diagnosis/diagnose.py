@@ -28,7 +28,7 @@ from robustbench_pcl.errors import InvalidInputError, UserError
 from robustbench_pcl.evaluation.evaluate import within
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.store.diagnoses import CODES, Check, Competence, Verdict
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 
 @dataclass(frozen=True, repr=False)

@@ -17,7 +17,6 @@ import numpy as np
 from robustbench_pcl.attacks.base import norm_of
 from robustbench_pcl.data.dataset import Dataset, split_digest
 from robustbench_pcl.data.datasets import DatasetSpec, dataset_spec
-from robustbench_pcl.data.foreign import ROUNDING
 from robustbench_pcl.store.adversarial_sets import (
     BLOCK,
     AdversarialSet,
@@ -26,6 +25,7 @@ from robustbench_pcl.store.adversarial_sets import (
     perturbation_sizes,
 )
 from robustbench_pcl.store.reading import damaged
+from robustbench_pcl.store.rules import ROUNDING
 
 Array = np.ndarray[Any, Any]
 ACCURACY = 1e-9

@@ -18,7 +18,7 @@ from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
 from robustbench_pcl.attacks.stages import WITHSTOOD, run_all
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.errors import InvalidInputError, UserError
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 COLUMNS = {
     "attack": "with every parameter that is not its default, as papers write it",

@@ -13,7 +13,7 @@ import numpy as np
 from robustbench_pcl.attacks.base import Norm
 from robustbench_pcl.configuration import ID_LENGTH, Dump, parse_eps, parse_radius
 from robustbench_pcl.data.dataset import Dataset, Split, split_digest
-from robustbench_pcl.data.foreign import ROUNDING, ForeignImages, read_foreign
+from robustbench_pcl.data.foreign import ForeignImages, read_foreign
 from robustbench_pcl.environment import current_environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.adversarial_sets import (
@@ -25,6 +25,7 @@ from robustbench_pcl.store.adversarial_sets import (
     write_set,
 )
 from robustbench_pcl.store.records import DataRecord
+from robustbench_pcl.store.rules import ROUNDING
 
 if TYPE_CHECKING:
     from torch import device as Device

@@ -16,7 +16,7 @@ from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.datasets import DatasetSpec
 from robustbench_pcl.errors import InvalidInputError
 from robustbench_pcl.models.classifier import Normalise
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 IMAGES = 256
 """So many clean images show whether an accuracy is plausible: to 6 points at most."""

@@ -20,8 +20,7 @@ from robustbench_pcl.certificates.radii import CHUNK, Certifier
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.checked import Array, CheckedSet
-from robustbench_pcl.evaluation.generate import BATCH, judging
-from robustbench_pcl.evaluation.measure import NEAR, in_8_bits, too_near
+from robustbench_pcl.evaluation.measure import BATCH, NEAR, in_8_bits, judging, too_near
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.stored import Stored
 from robustbench_pcl.progress import Progress, tracked
@@ -29,7 +28,8 @@ from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import MARGIN_PERCENTILES, Measurement, ModelRecord
+from robustbench_pcl.store.records import Measurement, ModelRecord
+from robustbench_pcl.store.rules import MARGIN_PERCENTILES
 from robustbench_pcl.training import build
 
 ROUNDING = 1e-6
@@ -93,8 +93,7 @@ class Models:
     def _restored(self, record: ModelRecord) -> nn.Module | None:
         name, checkpoint = self._files.get((record.checkpoint, record.weights), ("", None))
         recipe = record.recipe
-        if checkpoint is None:
-            self.found.skip(f"What {recipe.name} answers: its weights are not here.")
+        if checkpoint is None:  # said with the lineage
             return None
         if not isinstance(recipe, Recipe):
             self.found.skip(f"What {recipe.name} answers: it needs code of its own, not run here.")
@@ -152,7 +151,7 @@ class Again:
         if model is None:
             return
         if self.sample.share < 1:
-            self.found.skip("Clean accuracies in diagnoses, which take all images: --sample 100%.")
+            self.found.skip("Clean accuracies in diagnoses, which take all images: --data 100%.")
             return
         pixels, labels = _clean(dataset, np.arange(diagnosis.n))
         again = self._answers(model, pixels, labels)
@@ -191,7 +190,7 @@ class Again:
         if again is None or not measurement.margins:
             return
         if len(rows) < measurement.n:
-            self.found.skip("Percentiles of margins, which take all images: --sample 100%.")
+            self.found.skip("Percentiles of margins, which take all images: --data 100%.")
             return
         margins = np.percentile(again.margins, MARGIN_PERCENTILES)
         differ = np.abs(margins - measurement.margins).max()
@@ -213,9 +212,7 @@ class Again:
         if measurement.correct_8bit is None:
             return
         if len(rows) < measurement.n:
-            self.found.skip(
-                "Counts after rounding to 8 bits: that takes all images, --sample 100%."
-            )
+            self.found.skip("Counts after rounding to 8 bits: that takes all images, --data 100%.")
             return
         rounded, _ = next(in_8_bits([(torch.from_numpy(pixels), torch.from_numpy(labels))]))
         again = self._answers(model, rounded.numpy(), labels)

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from robustbench_pcl.errors import visible
+
 LONGEST = 100
 """Characters of a value that are shown."""
+LONGEST_PATH = 4096
 
 
 class Finding(NamedTuple):
@@ -54,9 +57,15 @@ class Verification:
         """Whether nothing was found."""
         return not self.findings
 
+    @property
+    def wrong_files(self) -> list[str]:
+        """The files in which something was found, each once."""
+        return list(dict.fromkeys(finding.file for finding in self.findings))
+
     def sound(self, file: str) -> bool:
         """Whether nothing was found in a file, so that what follows from it may be looked at."""
-        return all(finding.file != file for finding in self.findings)
+        shown = printable(file, LONGEST_PATH)
+        return all(finding.file != shown for finding in self.findings)
 
     def compare(self, file: str, what: str, expected: object, found: object) -> bool:
         """Note a finding where two things differ; whether they are the same."""
@@ -72,9 +81,11 @@ class Verification:
         return holds
 
     def wrong(self, file: str, what: str, expected: object, found: object) -> None:
-        """Note a finding."""
-        shown = (printable(value) for value in (file, what, expected, found))
-        self.findings.append(Finding(*shown))
+        """Note a finding, once."""
+        shown = (printable(value) for value in (what, expected, found))
+        finding = Finding(printable(file, LONGEST_PATH), *shown)
+        if finding not in self.findings:
+            self.findings.append(finding)
 
     def skip(self, sentence: str) -> None:
         """Note what cannot be checked and why, once."""
@@ -96,6 +107,5 @@ class Verification:
 
 def printable(value: object, longest: int = LONGEST) -> str:
     """Text that moves no cursor and reverses no line: others' names come to the terminal by it."""
-    text = str(value)
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    shown = visible(str(value).replace("\n", "\\n"))
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."

@@ -23,13 +23,8 @@ from robustbench_pcl.report.per_image import COLUMNS, Answered
 from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import Evidence, load_evidence
 from robustbench_pcl.report.table import report_table
-from robustbench_pcl.store.records import (
-    Measurement,
-    ModelRecord,
-    Paths,
-    StoredRecord,
-    measurement_id,
-)
+from robustbench_pcl.store.records import Measurement, ModelRecord, Paths, StoredRecord
+from robustbench_pcl.store.rules import measurement_id
 from robustbench_pcl.version import __version__
 
 SIZES = ("linf", "l2")

@@ -17,14 +17,22 @@ from robustbench_pcl.evaluation.imported import NO_CLASS
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.records import OF_SET, check_budget
 from robustbench_pcl.evidence.stored import Stored
+from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.store.adversarial_sets import perturbation_sizes
 from robustbench_pcl.store.records import Measurement
 
 
-def check_sets(found: Verification, stored: Stored) -> None:
+def check_sets(found: Verification, stored: Stored, progress: Progress) -> None:
     """Hold each set against itself and its clean images, and what was measured against it."""
-    for checked in stored.sets.values():
+    sets, undigested = stored.sets.values(), 0
+    for checked in tracked(sets, "pixels of adversarial sets", len(sets), progress):
         check_set(found, checked, stored)
+        undigested += checked.images.summary.content_digest is None
+    if undigested:
+        found.skip(
+            f"Labels and predictions of {undigested} adversarial sets by a digest: they were made "
+            "before sets had one of these."
+        )
     for name, measurement in stored.measurements.items():
         checked_set = stored.set_of(measurement)
         if checked_set is not None and found.sound(name):

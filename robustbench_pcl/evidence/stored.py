@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -12,11 +13,12 @@ from robustbench_pcl.data.loader import load
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.checked import CheckedSet, open_strangers
 from robustbench_pcl.evidence.findings import Verification
-from robustbench_pcl.evidence.manifest import LARGEST
+from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.store.certificates import Certificate
-from robustbench_pcl.store.checkpoints import Checkpoint, load_arrays, open_checkpoint
+from robustbench_pcl.store.checkpoints import Checkpoint, load_arrays, load_state, open_checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, open_embedding
+from robustbench_pcl.store.parts import open_part
 from robustbench_pcl.store.records import (
     DataRecord,
     Measurement,
@@ -24,7 +26,7 @@ from robustbench_pcl.store.records import (
     Paths,
     StoredRecord,
     TrainingRecord,
-    read_record,
+    examine_record,
 )
 
 Files = Mapping[str, Path]
@@ -48,6 +50,7 @@ class Stored:
         checkpoints: whose weights are those that were stored.
         sets: whose structure is sound.
         datasets: that these are about and that are on this machine, by name.
+        unsealed: records that keep no digest, since they were made before there was one.
     """
 
     measurements: dict[str, Measurement] = field(default_factory=dict)
@@ -58,6 +61,7 @@ class Stored:
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     sets: dict[str, CheckedSet] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    unsealed: int = 0
 
     @property
     def judged(self) -> dict[str, Judged]:
@@ -87,22 +91,25 @@ def inside(files: Files, folder: Path, suffix: str) -> Iterator[tuple[str, Path]
             yield name, path
 
 
-def read_stored(found: Verification, files: Files, data_root: Path | None) -> Stored:
+def read_stored(
+    found: Verification, files: Files, data_root: Path | None, progress: Progress
+) -> Stored:
     """Read all that can be read.
 
     Args:
         found: where it is noted what cannot.
         files: that are there.
         data_root: folder with torchvision's data files; PCLBENCH_DATA if None.
+        progress: the progress reporter.
     """
-    stored = Stored(
-        _read_all(found, files, FOLDERS.measurements, Measurement),
-        _read_all(found, files, FOLDERS.trainings, TrainingRecord),
-        _read_all(found, files, FOLDERS.diagnoses, Diagnosis),
-        _read_all(found, files, FOLDERS.certificates, Certificate),
-    )
-    _read_arrays(found, files, stored)
-    _read_sets(found, files, stored)
+    stored = Stored()
+    read = partial(_read_records, found, files, progress=progress)
+    stored.unsealed += read(FOLDERS.measurements, Measurement, kept=stored.measurements)
+    stored.unsealed += read(FOLDERS.trainings, TrainingRecord, kept=stored.trainings)
+    stored.unsealed += read(FOLDERS.diagnoses, Diagnosis, kept=stored.diagnoses)
+    stored.unsealed += read(FOLDERS.certificates, Certificate, kept=stored.certificates)
+    _read_arrays(found, files, stored, progress)
+    _read_sets(found, files, stored, progress)
     about = [each.data.dataset for each in stored.judged.values()]
     about += [each.images.spec.data.dataset for each in stored.sets.values()]
     for name in dict.fromkeys(about):
@@ -113,36 +120,40 @@ def read_stored(found: Verification, files: Files, data_root: Path | None) -> St
     return stored
 
 
-def _read_all(
-    found: Verification, files: Files, folder: Path, kind: type[Record]
-) -> dict[str, Record]:
-    """The records of one folder, by their files."""
-    read = {name: _read(found, name, path, kind) for name, path in inside(files, folder, ".json")}
-    records = {name: record for name, record in read.items() if record is not None}
-    found.checked[folder.name] += len(records)
-    return records
+def _read_records(
+    found: Verification,
+    files: Files,
+    folder: Path,
+    kind: type[Record],
+    *,
+    kept: dict[str, Record],
+    progress: Progress,
+) -> int:
+    """Read the records of one folder; how many of them keep no digest."""
+    there, unsealed = list(inside(files, folder, ".json")), 0
+    for name, path in tracked(there, f"{folder.name} read", len(there), progress):
+        try:
+            examined = examine_record(path, kind)
+        except UserError as error:
+            found.wrong(name, "the file", f"a {kind.what}", why(error, path))
+            continue
+        for fault in examined.faults:
+            found.wrong(name, *fault)
+        kept[name] = examined.record
+        unsealed += not examined.sealed
+    found.checked[folder.name] += len(kept)
+    return unsealed
 
 
-def _read(found: Verification, name: str, path: Path, kind: type[Record]) -> Record | None:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"more than {LARGEST:,} bytes", "")
-        return read_record(path, kind)
-    except UserError as error:
-        found.wrong(name, "the file", f"a {kind.what}", _why(error, path))
-    except (OSError, RecursionError) as error:
-        found.wrong(name, "the file", f"a {kind.what}", type(error).__name__)
-    return None
-
-
-def _read_arrays(found: Verification, files: Files, stored: Stored) -> None:
-    """Read checkpoints and embeddings, and every number in them."""
-    for name, path in inside(files, FOLDERS.checkpoints, ".safetensors"):
+def _read_arrays(found: Verification, files: Files, stored: Stored, progress: Progress) -> None:
+    """Read checkpoints, embeddings and interrupted trainings, and every number in them."""
+    there = list(inside(files, FOLDERS.checkpoints, ".safetensors"))
+    for name, path in tracked(there, "checkpoints read", len(there), progress):
         try:
             checkpoint = open_checkpoint(path)
             load_arrays(path, checkpoint.record.weights)
         except UserError as error:
-            found.wrong(name, "the file", "the weights that its header names", _why(error, path))
+            found.wrong(name, "the file", "the weights that its header names", why(error, path))
             continue
         stored.checkpoints[name] = checkpoint
         found.checked["checkpoints"] += 1
@@ -153,25 +164,42 @@ def _read_arrays(found: Verification, files: Files, stored: Stored) -> None:
             embedding = open_embedding(path)
             load_arrays(path, embedding.record.content_digest)
         except UserError as error:
-            found.wrong(name, "the file", "the points that its header names", _why(error, path))
+            found.wrong(name, "the file", "the points that its header names", why(error, path))
             continue
         stored.embeddings[name] = embedding
         found.checked["embeddings"] += 1
-        found.compare(name, "the file's name", embedding.spec.id, path.stem)
+    for name, path in inside(files, FOLDERS.partial, ".safetensors"):
+        try:
+            load_state(path, path.stem)
+        except UserError as error:
+            found.wrong(name, "the file", "the state of a training", why(error, path))
+        else:
+            found.checked["interrupted trainings"] += 1
 
 
-def _read_sets(found: Verification, files: Files, stored: Stored) -> None:
-    """Open adversarial sets, and read what is no image."""
-    for name, path in inside(files, FOLDERS.adversarial_sets, ".h5"):
+def _read_sets(found: Verification, files: Files, stored: Stored, progress: Progress) -> None:
+    """Open adversarial sets, and read what is no image; read parts of sets in the making."""
+    there = list(inside(files, FOLDERS.adversarial_sets, ".h5"))
+    for name, path in tracked(there, "adversarial sets read", len(there), progress):
         try:
             stored.sets[name] = CheckedSet(name, open_strangers(path))
         except UserError as error:
-            found.wrong(name, "the file", "an adversarial set", _why(error, path))
+            found.wrong(name, "the file", "an adversarial set", why(error, path))
         else:
             found.checked["adversarial sets"] += 1
+    for name, path in files.items():
+        pure = PurePosixPath(name)
+        if pure.parent.suffix != ".parts" or pure.suffix != ".h5" or pure.stem[0] == ".":
+            continue
+        try:
+            open_part(path, pure.parent.stem)
+        except UserError as error:
+            found.wrong(name, "the file", "a part of an adversarial set", why(error, path))
+        else:
+            found.checked["parts of adversarial sets"] += 1
 
 
-def _why(error: UserError, path: Path) -> str:
+def why(error: UserError, path: Path) -> str:
     """What is wrong with a file, without its name."""
     return error.cause.replace(f"{path} ", "it ").replace(str(path), "it").rstrip(".")
 
@@ -183,6 +211,8 @@ def models_of(stored: Stored) -> Iterator[tuple[str, ModelRecord]]:
             yield name, model
     for name, checkpoint in stored.checkpoints.items():
         yield name, checkpoint.record
+    for name, embedding in stored.embeddings.items():
+        yield name, embedding.spec.model
     for name, checked in stored.sets.items():
         if checked.images.spec.source is not None:
             yield name, checked.images.spec.source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from robustbench_pcl.environment import pick_device
@@ -13,7 +13,7 @@ from robustbench_pcl.evidence.manifest import MANIFEST, Manifest, read_manifest,
 from robustbench_pcl.evidence.records import check_records
 from robustbench_pcl.evidence.rendered import check_rendered
 from robustbench_pcl.evidence.sets import check_sets
-from robustbench_pcl.evidence.stored import Files, Stored, read_stored
+from robustbench_pcl.evidence.stored import FOLDERS, Files, Stored, read_stored
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.progress import Progress
 
@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from robustbench_pcl.evidence import answers
 else:
     answers = LazyModule("robustbench_pcl.evidence.answers")
+
+
+KINDS = (
+    *(FOLDERS.measurements, FOLDERS.trainings, FOLDERS.diagnoses, FOLDERS.certificates),
+    *(FOLDERS.adversarial_sets, FOLDERS.embeddings),
+)
+"""The folders of what was made from checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +73,53 @@ class Verifier:
         Raises:
             UserError: there is no such folder.
         """
+        return self.look_into(folder)[0]
+
+    def look_into(self, folder: Path) -> tuple[Verification, Stored]:
+        """Verify a workspace; what was found, and what could be read.
+
+        Raises:
+            UserError: there is no such folder.
+        """
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}.", "Check --home.")
         found = Verification(folder)
-        self._verify(found, {name: path for name, path in walk(folder) if path})
-        return found
+        return found, self._verify(found, _stored_files(found))
 
     def _verify(self, found: Verification, files: Files) -> Stored:
         """Records, weights, sets, and what the weights say of the images."""
-        stored = read_stored(found, files, self.data_root)
+        stored = read_stored(found, files, self.data_root, self.progress)
         check_records(found, stored)
-        check_sets(found, stored)
+        check_sets(found, stored, self.progress)
         sample = answers.Sample(self.share, self.seed)
         device = pick_device(self.device)
         answers.classify_again(found, stored, sample, device, self.progress)
         return stored
+
+
+def _stored_files(found: Verification) -> Files:
+    """The files of a workspace; what is none is not looked into, and that is said."""
+    files: dict[str, Path] = {}
+    links, temporary = [], []
+    for folder in (FOLDERS.checkpoints, *KINDS):
+        if not (found.folder / folder).is_dir():
+            continue
+        for inside, path in walk(found.folder / folder):
+            name = f"{folder.as_posix()}/{inside}"
+            if path is None:
+                links.append(name)
+            elif PurePosixPath(name).name.startswith("."):
+                temporary.append(name)
+            else:
+                files[name] = path
+    if links:
+        found.skip(f"{len(links)} links or devices, such as {links[0]}: none is followed.")
+    if temporary:
+        found.skip(
+            f"{len(temporary)} temporary files of runs that go on or were killed, such as "
+            f"{temporary[0]}: nothing rests on them."
+        )
+    return files
 
 
 def _check_files(found: Verification, manifest: Manifest) -> Files:

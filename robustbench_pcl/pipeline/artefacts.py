@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from torch import device as Device
     from torch import nn
 
-    from robustbench_pcl.evaluation import generate
+    from robustbench_pcl.evaluation import measure
     from robustbench_pcl.models import external
     from robustbench_pcl.training import build
 else:
     external = LazyModule("robustbench_pcl.models.external")
-    generate = LazyModule("robustbench_pcl.evaluation.generate")
+    measure = LazyModule("robustbench_pcl.evaluation.measure")
     build = LazyModule("robustbench_pcl.training.build")
 
 MODELS_KEPT = 4
@@ -261,7 +261,7 @@ class Artefacts:
         if key not in self._clean:
             dataset = self.dataset(checkpoint.record.recipe.dataset)
             model = self.restored(checkpoint)
-            self._clean[key] = generate.clean_answers(model, dataset, n, self.device)
+            self._clean[key] = measure.clean_answers(model, dataset, n, self.device)
         return self._clean[key]
 
 

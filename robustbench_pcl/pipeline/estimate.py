@@ -17,6 +17,7 @@ from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.environment import has_accelerator, processor
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.diagnosing import ENOUGH, Diagnose
+from robustbench_pcl.pipeline.sharding import Craft
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.training import POINTS
 from robustbench_pcl.recipe import AnyModel, ExternalModel, Recipe
@@ -110,7 +111,8 @@ class Estimator:
         for training in self._newest(self._artefacts.paths.trainings, TrainingRecord):
             if training.recipe.dataset in DATASETS:  # not of a plugin that is not loaded
                 images = _images(training.recipe, training.recipe.train_images, "train")
-                found[_kind_of_training(training.recipe)] = training.seconds_per_epoch / images
+                seconds = training.seconds_per_epoch * training.devices
+                found[_kind_of_training(training.recipe)] = seconds / images
         return found
 
     @cached_property
@@ -139,6 +141,11 @@ class Estimator:
             case Train(recipe):
                 images = _images(recipe, recipe.train_images, "train")
                 found = recipe.schedule.epochs * images * self._step(recipe)
+            case Craft(whole, _, shards):
+                seconds = self.seconds(whole)
+                found = UNKNOWN if seconds is None else seconds / shards
+            case Generate(source) if any(isinstance(need, Craft) for need in task.needs):
+                found = _images(source, task.images) * FORWARD_SHARE * self._pass(source)
             case Generate(source):
                 found = _images(source, task.images) * self._attack(task)
             case Measure(target):

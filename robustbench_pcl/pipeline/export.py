@@ -10,12 +10,8 @@ from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.pipeline.artefacts import Artefacts
 from robustbench_pcl.report.per_image import Answered
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, find_set, open_set
-from robustbench_pcl.store.records import (
-    Measurement,
-    find_measurement,
-    load_measurements,
-    measurement_id,
-)
+from robustbench_pcl.store.records import Measurement, find_measurement, load_measurements
+from robustbench_pcl.store.rules import measurement_id
 
 IDENTITY = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
 

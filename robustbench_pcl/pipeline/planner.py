@@ -13,11 +13,12 @@ from robustbench_pcl.paper.tables import AttackRequest, Cell, published
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.pipeline.diagnosing import Diagnose
+from robustbench_pcl.pipeline.sharding import Craft
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.recipes.load import load_recipe
 
 KINDS: dict[str, type[AnyTask]] = {
-    kind.kind: kind for kind in (Train, Generate, Measure, Embed, Diagnose, Certify)
+    kind.kind: kind for kind in (Train, Craft, Generate, Measure, Embed, Diagnose, Certify)
 }
 """The kinds of tasks by name, in the order in which they run."""
 

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from robustbench_pcl.configuration import explained
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import AnyTask
-from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.atomic import STALE_SECONDS, write_bytes
 from robustbench_pcl.store.claims import Process
 from robustbench_pcl.store.reading import parse_json, read_bounded
 
@@ -32,6 +32,8 @@ EVERYTHING = "*"
 """What a request names that is about the whole run."""
 KEPT = 20
 """Runs whose folders are kept; older ones are removed when a new one begins."""
+HERE = ("local", "workers")
+"""Executors whose tasks end with the process that sends them."""
 LARGEST = 64 * 2**20
 """Bytes of a record: of 100,000 tasks."""
 WRITE_SECONDS = 1.0
@@ -236,14 +238,7 @@ class Run:
         for task in self.record.of("waiting", "sent", "running"):
             task.state, task.since = "left", self.record.ended
         self.write()
-        failed = self.record.of("failed")
-        kept = {self.file(task.key, end) for task in failed for end in (".json", ".log")}
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                if not failed:
-                    shutil.rmtree(path, ignore_errors=True)
-            elif path.name != FILE and path not in kept:
-                path.unlink(missing_ok=True)
+        _tidy(self.folder, self.record)
         return self
 
 
@@ -306,6 +301,31 @@ def request(folder: Path, key: str) -> None:
     """Ask the process of a run to cancel a task, or :data:`EVERYTHING`."""
     keys = sorted({*read_requests(folder), key})
     write_bytes(folder / REQUEST, json.dumps(keys).encode())
+
+
+def tidy(runs: Path) -> None:
+    """Remove what runs left whose process was killed; of those on a cluster, jobs may go on."""
+    for folder in stored_runs(runs):
+        with contextlib.suppress(UserError, OSError):
+            record = read_run(folder)
+            if record.ended is None and record.alive is False and record.executor in HERE:
+                _tidy(folder, record)
+    for folder in runs.glob("[!.]*"):  # killed before there was a record
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > STALE_SECONDS and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _tidy(folder: Path, record: RunRecord) -> None:
+    """Remove all but a run's record, and of what failed its file and log."""
+    failed = record.of("failed")
+    kept = {f"{task.key}{suffix}" for task in failed for suffix in (".json", ".log")}
+    for path in folder.iterdir():
+        if path.is_dir():
+            if not failed:
+                shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in {FILE, *kept}:
+            path.unlink(missing_ok=True)
 
 
 def _remove_old(runs: Path) -> None:

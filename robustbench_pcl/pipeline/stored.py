@@ -15,7 +15,6 @@ import numpy as np
 from robustbench_pcl.attacks.base import Norm, attack_label
 from robustbench_pcl.configuration import Dump
 from robustbench_pcl.data.dataset import Dataset
-from robustbench_pcl.data.foreign import ROUNDING
 from robustbench_pcl.errors import DamagedSetError, UserError
 from robustbench_pcl.evaluation.checked import checked_batches
 from robustbench_pcl.lazy import LazyModule
@@ -27,10 +26,9 @@ from robustbench_pcl.store.records import (
     Measurement,
     ModelRecord,
     find_measurement,
-    measurement_id,
     save_measurement,
-    wilson,
 )
+from robustbench_pcl.store.rules import ROUNDING, measurement_id, wilson
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import measure
@@ -195,4 +193,4 @@ def _passed_over(artefacts: Artefacts, kind: type[UserError] = DamagedSetError) 
     try:
         yield
     except kind as error:
-        artefacts.progress.say(f"Passed over: {error.cause}")
+        artefacts.pass_over(error)

@@ -42,9 +42,9 @@ from robustbench_pcl.store.records import (
     Measurement,
     find_measurement,
     has_measurement,
-    measurement_id,
     save_measurement,
 )
+from robustbench_pcl.store.rules import measurement_id
 
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import generate, measure
@@ -145,13 +145,17 @@ class Generate(Task[AdversarialSet]):
 
     def compute(self, artefacts: Artefacts) -> AdversarialSet:
         """Make the images that are not stored yet."""
+        return generate.generate_set(self.crafting(artefacts))
+
+    def crafting(self, artefacts: Artefacts) -> generate.Crafting:
+        """All that its images are made from; the source is trained now if need be."""
         checkpoint = stored(artefacts, self.source)
         specification = self.specification(artefacts)
         assert specification is not None  # the source is trained by now
         clean = None
         if self.mode == "early-stop":
             clean, _ = artefacts.clean_answers(checkpoint, specification.n)
-        return generate.generate_set(
+        return generate.Crafting(
             artefacts.restored(checkpoint),
             self.attack,
             specification,

@@ -11,11 +11,10 @@ import numpy as np
 
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
-from robustbench_pcl.data.foreign import ROUNDING
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.report.formatting import listed, per_cent, percent, show_budget, show_measured
 from robustbench_pcl.store.certificates import Certificate
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import ROUNDING, wilson
 
 LADDER = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0)
 """Of a budget: where certified and not known shares are printed."""

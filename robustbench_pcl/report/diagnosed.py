@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from robustbench_pcl.attacks.base import norm_of
 from robustbench_pcl.configuration import Dump
-from robustbench_pcl.data.foreign import ROUNDING
 from robustbench_pcl.store.diagnoses import Diagnosis, Verdict
 from robustbench_pcl.store.records import Measurement
+from robustbench_pcl.store.rules import ROUNDING
 
 OF_ONE_ATTACK: Verdict = "attack too weak"
 """The verdict that tells of the judged attack, and nothing of the model."""

@@ -13,7 +13,7 @@ from robustbench_pcl.report.figures import PageFigure
 from robustbench_pcl.report.formatting import per_cent, show_measured
 from robustbench_pcl.report.plots import COLOURS, INK, Drawing, ink
 from robustbench_pcl.store.diagnoses import Check, Diagnosis
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 LEAVING = frozenset(
     {

@@ -17,6 +17,7 @@ from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.report.formatting import (
     MISSING,
+    csv_text,
     per_cent,
     show_budget,
     show_interval,
@@ -26,7 +27,7 @@ from robustbench_pcl.report.model_section import NORMS
 from robustbench_pcl.report.render import FORMATS, fill
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 NUMBERS = ("", "Accuracy", "95 % interval", "n")
 CHECKS = ("Check", "Question", "Answer", "What was found")
@@ -57,8 +58,7 @@ def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
         case "text":
             return "\n".join(map(_text, diagnoses))
         case "csv":
-            csv: str = check_frame(diagnoses).to_csv(index=False, lineterminator="\n")
-            return csv
+            return csv_text(check_frame(diagnoses))
         case "json":
             content = [each.content() for each in diagnoses]
             shown = content if len(content) > 1 else content[0]

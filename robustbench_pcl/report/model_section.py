@@ -15,7 +15,7 @@ from robustbench_pcl.report.certified import TwoSided
 from robustbench_pcl.report.formatting import counted, listed, per_cent, show_budget
 from robustbench_pcl.report.results import Record
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 NORMS = {"linf": "L-infinity", "l2": "L2", "l0": "L0"}
 FIRST_STAGE = 2

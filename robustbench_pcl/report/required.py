@@ -36,7 +36,7 @@ from robustbench_pcl.report.summaries import TITLES
 from robustbench_pcl.report.worst_case import ENSEMBLES, WORST_CASE, worst_case
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import Diagnosis, Verdict
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 Status = Literal["holds", "does not hold", "nothing measured"]
 USUAL = {CLEAN: "fgsm", WORST_CASE: "strongest"}

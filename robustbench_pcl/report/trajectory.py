@@ -20,7 +20,7 @@ from robustbench_pcl.report.figures import PageFigure
 from robustbench_pcl.report.formatting import listed, percent, show_budget
 from robustbench_pcl.report.plots import COLOURS, INK, LINES, MARKERS, Drawing, ink
 from robustbench_pcl.report.results import RANK, Evidence, Record
-from robustbench_pcl.store.records import MARGIN_PERCENTILES
+from robustbench_pcl.store.rules import MARGIN_PERCENTILES
 
 ROUNDS_TO_ONE = 24 * math.log(2)
 """The logit margin from which a label's float32 probability is 1, and its own gradient 0."""

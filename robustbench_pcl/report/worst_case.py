@@ -15,7 +15,7 @@ from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent, show_budget
 from robustbench_pcl.report.results import Answers, Evidence, Record
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 WORST_CASE = "worst-case"
 """The attack that stands for all stored ones, image by image."""

@@ -27,6 +27,7 @@ from robustbench_pcl.store.formats import FORMAT, LARGEST_FILE, other_format
 from robustbench_pcl.store.hdf5 import UNREADABLE, VERSION, Attribute, Contents, open_hdf5
 from robustbench_pcl.store.reading import check_file, damaged, parse_json
 from robustbench_pcl.store.records import DataRecord, ModelRecord
+from robustbench_pcl.store.rules import set_id
 
 Array = np.ndarray[Any, Any]
 CHUNK = 32
@@ -67,15 +68,8 @@ class SetSpecification(Description):
     @cached_property
     def id(self) -> str:
         """The id: the source's key, attack, pixels, n, seed and mode decide it."""
-        return digest(
-            {
-                "source": self.source and self.source.key,
-                "attack": self.attack,
-                "data": self.data.digest,
-                "n": self.n,
-                "seed": self.seed,
-                "mode": self.mode,
-            }
+        return set_id(
+            self.source, self.attack, self.data.digest, n=self.n, seed=self.seed, mode=self.mode
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import shutil
@@ -23,7 +24,7 @@ NAME_LENGTH = 60
 of most file systems, and a character has four at most. (Folders' names are short.)"""
 _OLDER = "[0-9a-f]{32}"
 _PROCESS = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-(?P<started>\d{1,20})-[0-9a-f]{8}"
-_TEMPORARY = re.compile(rf"\..+(?:\.|-new-)(?:{_OLDER}|{_PROCESS})(?:\.tmp)?", re.DOTALL)
+TEMPORARY = re.compile(rf"\..+(?:\.|-new-)(?:{_OLDER}|{_PROCESS})(?:\.tmp)?", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -47,7 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 raises either of them
         raise refused(error, path, "write") or error from error
     finally:
         if temporary is not None:
@@ -73,6 +74,31 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` in one step (see :func:`replacing`)."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def set_aside(path: Path, place: Path | None = None) -> Path:
+    """Rename a file that is not to be believed, so that nothing of it is lost.
+
+    Args:
+        path: the file.
+        place: its new name; ``path`` with ``.bad`` behind it if None. If that is taken, a number
+            follows.
+
+    Returns:
+        Its new name.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    wanted = place or path.with_name(f"{path.name}.bad")
+    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+    free = next(name for name in itertools.chain([wanted], numbered) if not os.path.lexists(name))
+    try:
+        free.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(free)
+    except OSError as error:
+        raise refused(error, free, "write") or error from error
+    return free
 
 
 @contextlib.contextmanager
@@ -160,21 +186,63 @@ def bring_back(folder: Path) -> None:
             raise
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder of earlier writes.
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; a part of a folder is never seen.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path.rename(_new(path)))
+        else:
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # another process removed it first
+    except OSError as error:
+        raise refused(error, path, "write") or error from error
+
+
+@contextlib.contextmanager
+def passing_folder(parent: Path) -> Iterator[Path]:
+    """Give an empty folder for what is looked at before it takes its place; gone in the end.
+
+    Raises:
+        UserError: the disk refuses it.
+    """
+    folder = _new(parent / "passing")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent)
+        folder.mkdir()
+    except OSError as error:
+        raise refused(error, folder, "write") or error from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_left_over(path: Path) -> bool:
+    """Whether a killed process left it of an earlier write.
 
     That is what lies there for a day, and at once what a process of this machine made that is gone.
     """
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            found = _TEMPORARY.fullmatch(entry.name)
-            if found is None:
-                continue
+    found = TEMPORARY.fullmatch(path.name)
+    if found is None:
+        return False
+    stale = time.time() - path.lstat().st_mtime > STALE_SECONDS
+    return stale or (found["pid"] is not None and Process.of_token(*found.groups()).dead)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder of earlier writes."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*"):
             with contextlib.suppress(OSError):  # another process may be doing the same
-                stale = time.time() - entry.stat(follow_symlinks=False).st_mtime > STALE_SECONDS
-                if stale or (found["pid"] and Process.of_token(*found.groups()).dead):
-                    is_folder = entry.is_dir(follow_symlinks=False)
-                    (shutil.rmtree if is_folder else os.unlink)(entry.path)
+                if is_left_over(path):
+                    is_folder = path.is_dir() and not path.is_symlink()
+                    (shutil.rmtree if is_folder else os.unlink)(path)
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from robustbench_pcl.configuration import digest
 from robustbench_pcl.store.records import DataRecord, ModelRecord, StoredRecord
+from robustbench_pcl.store.rules import MOST_IMAGES, Fault, Faults, model_faults, outside, unequal
 
 METHOD = "crown"
 """How lower ends are found: interval bounds, and one backward pass of CROWN."""
@@ -45,6 +46,28 @@ class Certificate(StoredRecord):
     found_by: str
     reason: str
     seconds: float
+
+    @property
+    def file_name(self) -> str:
+        """Its id."""
+        return self.id
+
+    def faults(self) -> Faults:
+        """The id is that of what it names; what is certified of an image is not fooled within."""
+        yield from model_faults(self.target)
+        expected = certificate_id(
+            self.target, self.data.digest, n=self.n, largest_eps=self.largest_eps
+        )
+        yield from unequal("id", expected, self.id)
+        yield from unequal("method", METHOD, self.method)
+        yield from outside("n", self.n, 1, MOST_IMAGES)
+        yield from outside("seconds", self.seconds, 0)
+        yield from unequal("certified radii", self.n, len(self.certified))
+        yield from unequal("fooling radii", self.n, len(self.fooling))
+        for image, (low, high) in enumerate(zip(self.certified, self.fooling, strict=False)):
+            most = self.largest_eps if high is None else high
+            if not 0 <= low <= most:
+                yield Fault(f"certified radius of image {image}", f"0 to {most:g}", low)
 
 
 def certificate_id(target: ModelRecord, data: str, *, n: int, largest_eps: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
@@ -21,6 +21,7 @@ from robustbench_pcl.recipe import AnyModel
 from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.formats import FORMAT, other_format
 from robustbench_pcl.store.records import ModelRecord
+from robustbench_pcl.store.rules import REPAIR, sealed, unsealed
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -48,7 +49,7 @@ def weights_digest(arrays: Arrays) -> str:
 def save_arrays(path: Path, arrays: Arrays, description: Mapping[str, Any]) -> None:
     """Write arrays, a JSON description and the format's number into one file, in one step."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    header = json.dumps({"format": FORMAT, **description})
+    header = json.dumps(sealed({"format": FORMAT, **description}))
     write_bytes(path, save(contiguous, metadata={"pclbench": header}))
 
 
@@ -76,10 +77,11 @@ def load_description(path: Path) -> dict[str, Any]:
         raise _unreadable(path, error) from error
     if not isinstance(description, dict):
         raise _unreadable(path, TypeError("its description is not an object"))
-    found = description.pop("format", None)
-    if found != FORMAT:
-        raise other_format(path, found)
-    return description
+    if description.get("format") != FORMAT:
+        raise other_format(path, description.get("format"))
+    if any(unsealed(description)):
+        raise changed(path, "its header is not the one that was written")
+    return {name: value for name, value in description.items() if name != "format"}
 
 
 def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[Any, Any]]:
@@ -98,11 +100,54 @@ def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[A
     except (SafetensorError, OSError) as error:
         raise _unreadable(path, error) from error
     if digest is not None and weights_digest(arrays) != digest:
-        raise UserError(
-            f"The numbers in {path} are not the ones that its header names.",
-            "The file was changed after it was made: move it away and make it again.",
-        )
+        raise changed(path, "its numbers are not the ones that its header names")
     return arrays
+
+
+def save_state(
+    path: Path, identity: str, arrays: Arrays, history: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the state of a training between two epochs, with the digest of its arrays.
+
+    Args:
+        path: the file.
+        identity: id of the checkpoint that it becomes.
+        arrays: weights and momentum.
+        history: one entry for each epoch that is done.
+    """
+    description = {"checkpoint": identity, "history": history}
+    save_arrays(path, arrays, {**description, "content_digest": weights_digest(arrays)})
+
+
+def load_state(
+    path: Path, identity: str
+) -> tuple[dict[str, np.ndarray[Any, Any]], list[dict[str, Any]]]:
+    """The arrays and the history of a training between two epochs.
+
+    States that were saved before there were digests name no checkpoint and are believed.
+
+    Raises:
+        UserError: the file is damaged, or not the state of that training.
+    """
+    description = load_description(path)
+    arrays = load_arrays(path, description.get("content_digest"))
+    history = description.get("history")
+    if not isinstance(history, list) or description.get("checkpoint", identity) != identity:
+        raise other_training(path)
+    return arrays, history
+
+
+def other_training(path: Path) -> UserError:
+    """The error for a file that is not the state of the training that is to go on."""
+    return UserError(
+        f"{path} is not the state of this interrupted training.",
+        "Move it away and run the command again: the training starts anew.",
+    )
+
+
+def changed(path: Path, how: str) -> UserError:
+    """The error for a file that can be read, but is not as it was written."""
+    return UserError(f"{path} was changed after it was made: {how}.", REPAIR)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -169,16 +214,23 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, recipe: AnyModel, identity: str, arrays: Arrays) -> Checkpoint:
-    """Store a model.
-
-    People read the first part of the file's name; programs read the id and the digest of the
-    weights, so that a recipe that was trained to two sets of weights has two files.
-    """
+    """Store a model."""
     weights = weights_digest(arrays)
     record = ModelRecord(checkpoint=identity, weights=weights, recipe=recipe)
-    name = f"{recipe.dataset}-{recipe.name}-{recipe.scale}-{identity}-{weights}.safetensors"
+    name = checkpoint_name(record)
     save_arrays(folder / name, arrays, record.content())
     return Checkpoint(folder / name, record)
+
+
+def checkpoint_name(model: ModelRecord) -> str:
+    """The name of a model's file.
+
+    People read its first part; programs read the id and the digest of the weights, so that a recipe
+    that was trained to two sets of weights has two files.
+    """
+    recipe = model.recipe
+    first = f"{recipe.dataset}-{recipe.name}-{recipe.scale}"
+    return f"{first}-{model.checkpoint}-{model.weights}.safetensors"
 
 
 def find_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
@@ -204,11 +256,14 @@ def find_checkpoints(folder: Path, identity: str) -> list[Checkpoint]:
     """All checkpoints with that id, each with other weights, by file name.
 
     Raises:
-        UserError: a file of that id is not a checkpoint.
+        UserError: a file of that id is not a checkpoint, or another one.
     """
     found: dict[str, Checkpoint] = {}
     for path in sorted(folder.glob(f"[!.]*-{identity}-*.safetensors")):
         checkpoint = open_checkpoint(path)
+        record = checkpoint.record
+        if not path.stem.endswith(f"-{record.checkpoint}-{record.weights}"):
+            raise changed(path, f"it holds {checkpoint_name(record)}")
         found.setdefault(checkpoint.record.weights, checkpoint)
     return list(found.values())
 

@@ -33,6 +33,8 @@ two machines differ."""
 POLL_SECONDS = 0.5
 OWNER, LONGEST = "owner.json", 4096
 """The file of a claim, and the characters of it that are read."""
+_HELD: set[str] = set()
+"""What the claims say that this process holds."""
 _PROC = Path("/proc")
 
 
@@ -140,29 +142,30 @@ def claimed(
         now = _look(claim)
         if now != seen:
             seen, changed = now, time.monotonic()
-        owner = _owner(seen)
-        if (owner and owner.dead) or time.monotonic() - changed > SILENCE_SECONDS:
+        if _given_up(seen) or time.monotonic() - changed > SILENCE_SECONDS:
             _remove(claim, seen)
             continue
+        owner = _owner(seen)
         if owner and not told:
             waiting(f"process {owner.pid} on {owner.host}")
             told = True
         time.sleep(POLL_SECONDS)
     content, handle = mine
+    _HELD.add(content)
     try:
         with _beating(handle):
             yield not done()
     finally:
         os.close(handle)
+        _HELD.discard(content)
         _remove(claim, content)
 
 
 def remove_dead(folder: Path) -> None:
-    """Remove the claims of processes that have certainly ended."""
+    """Remove the claims that nobody holds any more."""
     for claim in folder.glob("[!.]*"):
         seen = _look(claim)
-        owner = _owner(seen)
-        if owner and owner.dead:
+        if _given_up(seen):
             _remove(claim, seen)
 
 
@@ -226,6 +229,16 @@ def _owner(seen: str) -> Process | None:
         host = "".join(filter(str.isprintable, str(said["host"])))
         return Process(host, str(said["machine"]), int(said["pid"]), int(said["started"]))
     return None
+
+
+def _given_up(seen: str) -> bool:
+    """Whether a claim's owner has ended, or is this process, and could not remove it."""
+    owner, own = _owner(seen), Process.own()
+    if owner is None:
+        return False
+    if (owner.machine, owner.pid, owner.started) == (own.machine, own.pid, own.started):
+        return seen.rpartition("\n")[2] not in _HELD
+    return owner.dead
 
 
 def _remove(claim: Path, seen: str) -> None:

@@ -7,6 +7,16 @@ from typing import ClassVar, Literal
 
 from robustbench_pcl.configuration import Description, Dump, digest
 from robustbench_pcl.store.records import DataRecord, ModelRecord, StoredRecord
+from robustbench_pcl.store.rules import (
+    MOST_IMAGES,
+    Fault,
+    Faults,
+    attack_faults,
+    model_faults,
+    outside,
+    unequal,
+    wilson,
+)
 
 RULE = 1
 """Which questions are asked and where lines are drawn: by another rule it is another diagnosis."""
@@ -125,6 +135,44 @@ class Diagnosis(StoredRecord):
     checks: tuple[Check, ...]
     competence: tuple[Competence, ...] = ()
     seconds: float
+
+    @property
+    def file_name(self) -> str:
+        """Its id."""
+        return self.id
+
+    def faults(self) -> Faults:
+        """Id, code, counts and intervals follow from what was found."""
+        for model in (self.target, *self.sources):
+            yield from model_faults(model)
+        for attack in (self.attack, *(each.attack for each in self.competence)):
+            yield from attack_faults(attack)
+        if self.rule == RULE:
+            yield from unequal("id", self._expected_id(), self.id)
+        yield from unequal("code", CODES[self.verdict], self.code)
+        yield from unequal("eps", self.attack.get("eps"), self.eps)
+        yield from outside("seconds", self.seconds, 0)
+        for each in self.competence:
+            what = f"competence of {each.label}"
+            if not 0 <= each.found <= each.n > 0:
+                yield Fault(what, "a share", each.found)
+            else:
+                yield from unequal(f"{what}, interval", wilson(each.found, each.n), each.interval)
+        counts = (0, self.withstood, self.correct, self.clean, self.n)
+        if list(counts) != sorted(counts) or not 0 < self.n <= MOST_IMAGES:
+            yield Fault("counts", "withstood <= correct <= clean <= n", counts[1:])
+        else:
+            yield from unequal("interval", wilson(self.withstood, self.n), self.interval)
+
+    def _expected_id(self) -> str:
+        return diagnosis_id(
+            self.target,
+            self.data.digest,
+            self.attack,
+            n=self.n,
+            seed=self.seed,
+            sources=self.sources,
+        )
 
 
 def diagnosis_id(

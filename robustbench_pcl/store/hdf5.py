@@ -86,8 +86,8 @@ def open_hdf5(path: Path) -> Iterator[Contents]:
         _require(stat.S_ISREG(about.st_mode), "it is no regular file")
         try:
             yield Contents(file, about.st_size)
-        except (struct.error, zlib.error) as error:
-            raise ValueError(str(error)) from error
+        except (struct.error, UnicodeError, zlib.error) as error:
+            raise ValueError("its bytes are damaged") from error
 
 
 class Contents:
@@ -167,7 +167,7 @@ class Contents:
             _require(mark == b"SNOD" and count <= MOST_OBJECTS, "its group is damaged")
             entries = self._structure(node + 8, 40 * count)
             for start, address, cached in struct.iter_unpack("<QQI20x", entries):
-                name = text[start : text.index(b"\0", start)].decode()
+                name = text[start:].partition(b"\0")[0].decode()
                 _require(cached != 2, f"{name!r} in it is a link")  # III.C: a soft one
                 yield name, address
 
@@ -287,16 +287,14 @@ class StoredArray:
         Raises:
             ValueError: they are not in the file, or damaged.
         """
-        stop = self.shape[0] if stop is None else min(stop, self.shape[0])
-        data = self._bytes(start, stop)
-        return np.frombuffer(data, self.dtype).reshape(stop - start, *self.shape[1:])
+        start, stop, _ = slice(start, stop).indices(self.shape[0])
+        data = self._bytes(start, stop) if start < stop else b""
+        return np.frombuffer(data, self.dtype).reshape(max(stop - start, 0), *self.shape[1:])
 
     def _bytes(self, start: int, stop: int) -> bytearray:
-        wanted = (stop - start) * self.row_bytes
-        if not wanted:
-            return bytearray()
         _require(self.size == self.shape[0] * self.row_bytes, "a part of it is missing")
-        return bytearray(self.contents.at(self.address + start * self.row_bytes, wanted))
+        first = self.address + start * self.row_bytes
+        return bytearray(self.contents.at(first, (stop - start) * self.row_bytes))
 
 
 @dataclass(frozen=True, eq=False)

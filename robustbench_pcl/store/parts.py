@@ -132,8 +132,8 @@ def save_part(folder: Path, identity: str, part: Part) -> Part:
     own = parts / f"{Process.own().token}.h5"
     with replacing(own) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
         for name, kind in ROWS.items():
-            file.create_dataset(name, data=getattr(part, name), dtype=kind)
-        file.create_dataset("images", data=part.images, dtype="f4")
+            file[name] = getattr(part, name).astype(kind)
+        file["images"] = part.images.astype("<f4")
         file.attrs["stage"] = part.stage
         file.attrs["precision"] = np.bytes_(part.precision)
         file.attrs["cost"] = [float(getattr(part, name)) for name in COSTS]
@@ -179,14 +179,14 @@ def load_parts(
     found = []
     for path in _files(folder / f"{identity}.parts"):
         try:
-            found.append(_open_part(path, identity))
+            found.append(open_part(path, identity))
         except DamagedSetError as error:
             path.replace(path.with_name(f"{path.name}.bad"))
             say(f"Made again: {in_one_line(error)}.")
     return found
 
 
-def _open_part(path: Path, identity: str) -> Part:
+def open_part(path: Path, identity: str) -> Part:
     """A part without its images, all of it checked against its digest.
 
     Raises:
@@ -284,7 +284,7 @@ def finish_set(
     """
     parts = draft.parts
     for part in parts:
-        _open_part(part.path, spec.id)
+        open_part(part.path, spec.id)
     names = ("labels", "predictions", "felled_by")
     found = write_set(
         folder,

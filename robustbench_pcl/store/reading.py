@@ -142,6 +142,8 @@ def damaged(path: Path, why: Exception | str) -> UserError:
     if isinstance(why, OSError):
         return cannot_read(path, why)
     reason = shortened((str(why).splitlines() or [type(why).__name__])[0], 200)
+    if isinstance(why, KeyError):
+        reason = f"it has no {why.args[0]}"
     return DamagedSetError(
         f"{path} is not a whole adversarial set: {reason}.",
         f"Move it away (mv {path.name} {path.name}.bad) and run the command again to make it.",

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import math
+import json
 import os
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 
-from robustbench_pcl.configuration import Description, Dump, Mode, digest, explained
+from robustbench_pcl.configuration import Description, Dump, Mode, explained
 from robustbench_pcl.environment import Environment
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, AnyModel, ExternalModel, Recipe
 from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.formats import FORMAT, LARGEST_RECORD, other_format
 from robustbench_pcl.store.reading import PassedOver, load_each, parse_json, read_bounded
+from robustbench_pcl.store.rules import (
+    REPAIR,
+    SEAL,
+    Fault,
+    Faults,
+    measurement_faults,
+    sealed,
+    training_faults,
+    unequal,
+    unsealed,
+)
 
-MARGIN_PERCENTILES = (5, 25, 50, 75, 95)
-"""Of logit margins: those that are kept beside clean accuracy."""
-Z95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution."""
-_CURE = "Move it away and run the command again: the number will be measured anew."
 _NEWER = "It may be of a newer pclbench: update (pip install --upgrade pclbench), or move it away."
 
 
@@ -42,6 +49,15 @@ class StoredRecord(Description):
     format: Literal[2] = FORMAT
     environment: Environment
     created: str
+
+    @property
+    def file_name(self) -> str:
+        """What its file is called, without the suffix: an id."""
+        raise NotImplementedError
+
+    def faults(self) -> Faults:
+        """What in it does not follow from the rest of it, as far as that is quickly told."""
+        raise NotImplementedError
 
 
 class DataRecord(Description):
@@ -154,6 +170,15 @@ class Measurement(StoredRecord):
     seed: int
 
     @property
+    def file_name(self) -> str:
+        """Its id."""
+        return self.id
+
+    def faults(self) -> Faults:
+        """See :func:`measurement_faults`."""
+        return measurement_faults(self)
+
+    @property
     def accuracy(self) -> float:
         """Fraction of images classified as their label."""
         return self.correct / self.n
@@ -162,31 +187,6 @@ class Measurement(StoredRecord):
         """Boolean (n,): the images classified as their label, in the set's order."""
         packed = np.frombuffer(bytes.fromhex(self.verdicts), dtype=np.uint8)
         return np.unpackbits(packed, count=self.n).astype(np.bool_)
-
-
-def measurement_id(target: ModelRecord, **images: str | int) -> str:
-    """The id of an accuracy: of the model, and the ``set`` or the clean ``data`` and ``n``.
-
-    An external model has any scale, which tells among which numbers its own are shown.
-    """
-    external = isinstance(target.recipe, ExternalModel)
-    scale = {"scale": target.recipe.scale} if external else {}
-    return digest({"target": target.key, **scale, **images})
-
-
-def wilson(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), as fractions in [0, 1].
-
-    Args:
-        correct: successes, at most ``n``.
-        n: trials, at least 1.
-        z: quantile; 1.96 for 95 %.
-    """
-    share = correct / n
-    scale = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 class TrainingRecord(StoredRecord):
@@ -200,6 +200,7 @@ class TrainingRecord(StoredRecord):
         precision: of convolutions and matrix products, as they were: "bfloat16" or "float32".
         seconds_per_epoch: median over the epochs.
         history: one entry per epoch: losses, training accuracy, seconds, warnings.
+        devices: how many trained it together.
     """
 
     what: ClassVar[str] = "training record"
@@ -211,6 +212,16 @@ class TrainingRecord(StoredRecord):
     precision: str = "float32"
     seconds_per_epoch: float
     history: list[dict[str, Any]]
+    devices: int = 1
+
+    @property
+    def file_name(self) -> str:
+        """The checkpoint's id and its weights'."""
+        return f"{self.checkpoint}-{self.weights}"
+
+    def faults(self) -> Faults:
+        """See :func:`training_faults`."""
+        return training_faults(self)
 
 
 Record = TypeVar("Record", bound="StoredRecord")
@@ -299,7 +310,8 @@ def load_trainings(paths: Paths, passed_over: PassedOver | None = None) -> list[
 def save_record(folder: Path, name: str, record: StoredRecord) -> Path:
     """Write a record as ``name.json`` and return the file."""
     path = folder / f"{name}.json"
-    write_bytes(path, (record.model_dump_json(indent=1) + "\n").encode())
+    text = json.dumps(sealed(record.content()), indent=1, ensure_ascii=False)
+    write_bytes(path, f"{text}\n".encode())
     return path
 
 
@@ -330,8 +342,34 @@ def load_records(
     return sorted(found, key=lambda record: record.created)
 
 
+class Examined(NamedTuple, Generic[Record]):
+    """What a file holds, and what is wrong with it.
+
+    Attributes:
+        record: it.
+        faults: what contradicts the rest of it, the plainest first.
+        sealed: whether the file keeps a digest of all that it says; older ones have none.
+    """
+
+    record: Record
+    faults: tuple[Fault, ...]
+    sealed: bool
+
+
 def read_record(path: Path, kind: type[Record]) -> Record:
     """The record of one file, which may come from anywhere.
+
+    Raises:
+        UserError: as :func:`examine_record`, or a number contradicts the rest of the record.
+    """
+    examined = examine_record(path, kind)
+    for fault in examined.faults:
+        raise UserError(f"{path} is not as it was measured: {fault}.", REPAIR)
+    return examined.record
+
+
+def examine_record(path: Path, kind: type[Record]) -> Examined[Record]:
+    """The record of one file, and what is wrong with what it says.
 
     Raises:
         UserError: it is no such record, of another format, no regular file of at most
@@ -339,11 +377,15 @@ def read_record(path: Path, kind: type[Record]) -> Record:
     """
     what = f"{path} is not a {kind.what}"
     file = read_bounded(path, LARGEST_RECORD, kind.what, within=path.parent.parent)
-    content = parse_json(file, what, _CURE)
+    content = parse_json(file, what, REPAIR)
     if isinstance(content, dict) and content.get("format") != FORMAT:
         raise other_format(path, content.get("format"))
+    is_sealed = isinstance(content, dict) and SEAL in content
+    broken = list(unsealed(content))
     try:
-        return kind.model_validate(content)
+        record = kind.model_validate(content)
     except ValidationError as error:
         unknown = error.errors()[0]["type"] == "extra_forbidden"
-        raise explained(error, what, _NEWER if unknown else _CURE) from error
+        raise explained(error, what, _NEWER if unknown else REPAIR) from error
+    name = unequal("the file's name", record.file_name, path.stem)
+    return Examined(record, (*record.faults(), *name, *broken), is_sealed)

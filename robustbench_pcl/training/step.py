@@ -14,10 +14,9 @@ from torch import Tensor
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.defenses.adversarial import with_adversarial_images
 from robustbench_pcl.environment import computes_bfloat16
-from robustbench_pcl.errors import UserError
 from robustbench_pcl.models.supervised import Step, SupervisedModel
 from robustbench_pcl.recipe import Recipe, Schedule
-from robustbench_pcl.store.checkpoints import load_arrays, load_description, save_arrays
+from robustbench_pcl.store.checkpoints import load_state, other_training, save_state
 from robustbench_pcl.training.build import arrays_of, other_model
 
 
@@ -33,12 +32,14 @@ class RunState:
         momentum: the optimiser of the classifier.
         prototypes: the optimiser of the criterion's own parameters, which has no state.
         history: one entry for each epoch that is done.
+        identity: id of the checkpoint that it becomes.
     """
 
     model: SupervisedModel
     momentum: torch.optim.SGD
     prototypes: torch.optim.SGD | None
     history: list[dict[str, Any]] = field(default_factory=list)
+    identity: str = ""
 
     @property
     def epochs(self) -> int:
@@ -52,21 +53,21 @@ class RunState:
     def kept(self) -> Callable[[Path], None]:
         """What writes the state as it is now, however the run has gone on when it is called."""
         arrays = {f"model.{name}": array for name, array in arrays_of(self.model).items()}
-        for index, parameter in enumerate(self._parameters()):
+        for index, parameter in enumerate(self.optimised()):
             buffer = self.momentum.state[parameter].get("momentum_buffer")
             if buffer is not None:
                 arrays[f"momentum.{index}"] = buffer.cpu().numpy()
         arrays = {name: array.copy() for name, array in arrays.items()}
-        description = {"history": list(self.history)}
-        return lambda path: save_arrays(path, arrays, description)
+        history = list(self.history)
+        return lambda path: save_state(path, self.identity, arrays, history)
 
     def load(self, path: Path) -> None:
-        """Go back to a saved state.
+        """Go back to a saved state; where that fails, the model is no longer of use.
 
         Raises:
-            UserError: the file is damaged or of another model.
+            UserError: the file is damaged, or the state of another training.
         """
-        arrays = load_arrays(path)
+        arrays, history = load_state(path, self.identity)
         weights = {
             name.removeprefix("model."): array
             for name, array in arrays.items()
@@ -76,21 +77,18 @@ class RunState:
             self.model.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights})
         except RuntimeError as error:
             raise other_model(self.model, weights, path) from error
-        for index, parameter in enumerate(self._parameters()):
+        for index, parameter in enumerate(self.optimised()):
             if f"momentum.{index}" in arrays:
                 buffer = torch.from_numpy(arrays[f"momentum.{index}"])
+                if buffer.shape != parameter.shape:
+                    raise other_training(path)
                 # Laid out as the parameter is: the order of sums decides the last bits.
                 kept = torch.empty_like(parameter, requires_grad=False).copy_(buffer)
                 self.momentum.state[parameter] = {"momentum_buffer": kept}
-        history = load_description(path).get("history")
-        if history is None:
-            raise UserError(
-                f"{path} is not the state of an interrupted training.",
-                "Move it away and run the command again: the training starts anew.",
-            )
         self.history = history
 
-    def _parameters(self) -> list[torch.nn.Parameter]:
+    def optimised(self) -> list[torch.nn.Parameter]:
+        """The classifier's parameters, in the order of their momentum."""
         return [value for group in self.momentum.param_groups for value in group["params"]]
 
 
@@ -145,12 +143,7 @@ class Update:
         """Take one step; returns its terms, the loss and the gradient's norm among them."""
         mixed = in_bfloat16(self._schedule, images.device)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
-            if self._adversarial:
-                images, labels = with_adversarial_images(
-                    self._adversarial, state.model, images, labels, generator
-                )
-            step = self._defense.step(state.model, images, labels, generator)
-            loss = torch.stack(list(step.terms.values())).sum()
+            step, loss = self.forward(state.model, images, labels, generator)
         optimisers = list(filter(None, (state.momentum, state.prototypes)))
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -164,6 +157,17 @@ class Update:
         return Step(
             {"loss": loss.detach(), **terms, "gradient_norm": norm}, step.correct, step.count
         )
+
+    def forward(
+        self, model: SupervisedModel, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Step, Tensor]:
+        """What a batch gives, and the loss, a scalar: all of a step but its gradient."""
+        if self._adversarial:
+            images, labels = with_adversarial_images(
+                self._adversarial, model, images, labels, generator
+            )
+        step = self._defense.step(model, images, labels, generator)
+        return step, torch.stack(list(step.terms.values())).sum()
 
 
 def in_bfloat16(schedule: Schedule, device: torch.device) -> bool:

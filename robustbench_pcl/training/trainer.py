@@ -19,7 +19,9 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.models.supervised import SupervisedModel
 from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.store.atomic import set_aside
 from robustbench_pcl.training.build import build_model
+from robustbench_pcl.training.distributed import together
 from robustbench_pcl.training.step import (
     RunState,
     Totals,
@@ -43,7 +45,7 @@ class Run:
         recipe: what to train.
         dataset: on what.
         device: where.
-        partial: file that keeps the run's state between epochs.
+        partial: file that keeps the run's state between epochs; None to keep none.
         progress: progress reporter.
         after_epoch: called with the model, in eval mode, and the number of epochs it has had:
             before the first, and after each.
@@ -54,7 +56,7 @@ class Run:
     recipe: Recipe
     dataset: Dataset
     device: torch.device
-    partial: Path
+    partial: Path | None
     progress: Progress
     after_epoch: AfterEpoch | None = None
     save_seconds: float = 10.0
@@ -69,14 +71,17 @@ class Run:
             The final state; its model is on the device, in eval mode.
 
         Raises:
-            UserError: the loss became infinite, or the saved state is damaged.
+            UserError: the loss became infinite, or several devices cannot train it.
         """
         split = DeviceSplit(self.dataset.train, self.device, self.recipe.train_images)
         state = self._begin(split, start)
         update = Update(self.recipe)
         epochs = self.recipe.schedule.epochs
         title = f"train {self.recipe.name} on {self.recipe.dataset}"
-        with self.progress.task(title, epochs * len(split)) as advance:
+        with (
+            self.progress.task(title, epochs * len(split)) as advance,
+            together(state, update, split),
+        ):
             advance(state.epochs * len(split), "")
             with self._keeping(state) as save:
                 while state.epochs < epochs:
@@ -94,12 +99,20 @@ class Run:
 
     def _begin(self, split: DeviceSplit, start: SupervisedModel | None) -> RunState:
         """The saved state, or one before the first epoch."""
-        model = build_model(self.recipe, self.dataset.mean, self.dataset.std, self.device)
-        state = RunState(model, *optimisers(model, self.recipe.schedule))
-        if self.partial.exists():
-            state.load(self.partial)
-            self.progress.say(f"resuming {self.recipe.name} after epoch {state.epochs}")
-            return state
+        if self.partial and self.partial.exists():
+            state = self._fresh()
+            try:
+                state.load(self.partial)
+            except UserError as error:
+                aside = set_aside(self.partial)
+                self.progress.say(
+                    f"{error.cause} {self.recipe.name} is trained anew; the file is now {aside}."
+                )
+            else:
+                self.progress.say(f"resuming {self.recipe.name} after epoch {state.epochs}")
+                return state
+        state = self._fresh()
+        model = state.model
         if start is not None:
             # Auxiliary branches are new; everything else continues.
             model.classifier.load_state_dict(start.classifier.state_dict(), strict=False)
@@ -120,6 +133,8 @@ class Run:
 
         def save() -> None:
             nonlocal saved, unsaved, epochs
+            if self.partial is None:
+                return
             unsaved, epochs = state.kept(), state.epochs
             if time.monotonic() - saved > self.save_seconds:
                 unsaved(self.partial)
@@ -128,12 +143,18 @@ class Run:
         try:
             yield save
         except KeyboardInterrupt as interrupt:
-            if unsaved is not None:
+            if self.partial and unsaved:
                 unsaved(self.partial)
             of = f"{epochs} of {self.recipe.schedule.epochs}"
             kept = f"is kept after epoch {of}" if epochs else "begins anew, with its first epoch"
             interrupt.add_note(f"{self.recipe.name} {kept}")
             raise
+
+    def _fresh(self) -> RunState:
+        """A state whose weights are those of the recipe's seed."""
+        model = build_model(self.recipe, self.dataset.mean, self.dataset.std, self.device)
+        identity = self.recipe.id(self.dataset.train.digest)
+        return RunState(model, *optimisers(model, self.recipe.schedule), identity=identity)
 
     def _show(self, model: SupervisedModel, epochs: int) -> None:
         if self.after_epoch is not None:

@@ -205,8 +205,11 @@ def brought_up(name: str) -> Iterator[Path]:
     """A cluster in a folder with a short name, for as long as the block lasts."""
     place = Path(tempfile.mkdtemp(prefix=f"{name}-", dir="/tmp"))
     up = [HERE / f"{name}_up.sh", place]
+    port = {f"{name.upper()}_PORT": str(21000 + 4 * os.getpid() % 8000)}
     try:
-        told = subprocess.run(up, capture_output=True, text=True, timeout=300, check=False)
+        told = subprocess.run(
+            up, env=os.environ | port, capture_output=True, text=True, timeout=300, check=False
+        )
         assert told.returncode == 0, told.stderr
         setting = told.stdout.strip().removeprefix("export ")
         key, _, value = setting.partition("=")

@@ -13,7 +13,7 @@ from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.attacks.checks import ALONE
 from robustbench_pcl.attacks.target import PROBE
 from robustbench_pcl.errors import InvalidInputError, UserError
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 EPS = (0.01, 0.06, 0.1)
 N = 120

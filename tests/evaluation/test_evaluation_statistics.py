@@ -15,7 +15,7 @@ from robustbench_pcl.evaluation.statistics import (
     significantly_best,
     welch,
 )
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 
 @pytest.mark.parametrize(

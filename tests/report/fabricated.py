@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from math import sqrt
 from typing import Any
 
 from robustbench_pcl.attacks.base import attack_label, norm_of
@@ -16,15 +15,17 @@ from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.recipes.load import load_attack, load_recipe
 from robustbench_pcl.report.results import Evidence, measurement_frame, training_frame
 from robustbench_pcl.store.certificates import Certificate
-from robustbench_pcl.store.diagnoses import CODES, Check, Competence, Diagnosis, Verdict
-from robustbench_pcl.store.embeddings import Embedding
-from robustbench_pcl.store.records import (
-    DataRecord,
-    Measurement,
-    ModelRecord,
-    TrainingRecord,
-    wilson,
+from robustbench_pcl.store.diagnoses import (
+    CODES,
+    Check,
+    Competence,
+    Diagnosis,
+    Verdict,
+    diagnosis_id,
 )
+from robustbench_pcl.store.embeddings import Embedding
+from robustbench_pcl.store.records import DataRecord, Measurement, ModelRecord, TrainingRecord
+from robustbench_pcl.store.rules import measurement_id, set_id, wilson
 
 ENVIRONMENT = Environment(
     pclbench="0.2.0",
@@ -66,7 +67,7 @@ def make_recipe(
 def make_model(name: str = "ours", weights: str = "", **changes: Any) -> ModelRecord:
     recipe = make_recipe(name, **changes)
     weights = weights or digest([name, recipe.dataset, recipe.scale, recipe.seed])
-    identity = digest([recipe.identity, recipe.scale])
+    identity = recipe.id(f"{recipe.dataset}-train")
     return ModelRecord(checkpoint=identity, weights=weights, recipe=recipe)
 
 
@@ -99,24 +100,29 @@ def make_measurement(
     target = target or make_model()
     verdicts = changes.pop("right", [index < correct for index in range(n)])
     n, correct = len(verdicts), sum(verdicts)
-    spread = 1.96 * sqrt(correct / n * (1 - correct / n) / n)
     eps = attack.get("eps", 0.5) if attack else 0.0  # C&W has no L-infinity budget
     mode = changes.get("mode", "exact")
-    adversarial_set = attack and digest([attack, source and source.weights, mode])
+    data, seed = make_data(target.recipe.dataset), 0 if attack else target.recipe.seed
+    data, seed = changes.get("data", data), changes.get("seed", seed)
+    images: dict[str, Any] = {"data": data.digest, "n": n}
+    adversarial_set = None
+    if attack:
+        adversarial_set = set_id(source, attack, data.digest, n=n, seed=seed, mode=mode)
+        images = {"set": adversarial_set}
     fields: dict[str, Any] = {
-        "id": digest([target.weights, adversarial_set, n]),
-        "data": make_data(target.recipe.dataset),
+        "id": measurement_id(target, **images),
+        "data": data,
         "adversarial_set": adversarial_set,
         "largest_linf": eps,
-        "interval": (correct / n - spread, correct / n + spread),
+        "interval": wilson(correct, n),
         "verdicts": packed(verdicts),
-        "seconds": 1.0,
-        "forward_passes": n,
-        "backward_passes": n,
-        "seed": 0,
+        "seconds": 1.0 if attack else 0.0,
+        "forward_passes": n if attack else 0,
+        "backward_passes": n if attack else 0,
+        "seed": seed,
         "environment": ENVIRONMENT,
         "created": "2025-01-01T00:00:00+00:00",
-        "correct_8bit": correct,
+        "correct_8bit": None if mode == "early-stop" else correct,
     }
     return Measurement(
         target=target, source=source, attack=attack, n=n, correct=correct, **{**fields, **changes}
@@ -129,7 +135,7 @@ def make_training(
     recipe = recipe or make_recipe()
     model = make_model(recipe.name, dataset=recipe.dataset, scale=recipe.scale, seed=recipe.seed)
     fields: dict[str, Any] = {
-        "checkpoint": model.checkpoint,
+        "checkpoint": recipe.id(f"{recipe.dataset}-train"),
         "weights": model.weights,
         "data": make_data(recipe.dataset, digest=f"{recipe.dataset}-train"),
         "seconds_per_epoch": seconds,
@@ -247,9 +253,12 @@ def make_diagnosis(
 ) -> Diagnosis:
     """A diagnosis of PGD on a model: 98 % clean, 68 % under PGD, 1 % under everything."""
     target, attack = target or make_model(), attack or make_attack()
+    data = changes.get("data", make_data(target.recipe.dataset))
+    asked = {"n": 200, "seed": 0, "sources": ()}
+    asked |= {name: changes[name] for name in asked.keys() & changes.keys()}
     fields: dict[str, Any] = {
-        "id": digest([target.key, attack, verdict, sorted(map(str, changes.items()))]),
-        "data": make_data(target.recipe.dataset),
+        "id": diagnosis_id(target, data.digest, attack, **asked),
+        "data": data,
         "label": attack_label(attack),
         "norm": norm_of(attack),
         "eps": attack["eps"],

@@ -25,7 +25,7 @@ from robustbench_pcl.report.model_formats import render_models
 from robustbench_pcl.report.model_report import stored_budgets
 from robustbench_pcl.report.page import certificate_page, full_page
 from robustbench_pcl.report.render import FORMATS
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 OURS = make_model("ours")
 RADII = (

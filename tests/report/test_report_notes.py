@@ -116,7 +116,7 @@ def test_footnotes_say_how_the_numbers_were_made():
     ) in text
     assert "Loss of Ours: pcl (separation = 4.0, weight = 0.01)." in text
     assert "C&W with 100 steps (the paper's Table 2: 1000)." in text
-    assert "n = 100 to 400 images; the widest 95 % interval is ±9.8 points." in text
+    assert "n = 100 to 400 images; the widest 95 % interval is ±9.6 points." in text
     assert "Measured on CPU." in text
     assert (
         "Not adaptive: the table's own attacks maximise cross-entropy, C&W the logit margin,"

@@ -21,7 +21,7 @@ from robustbench_pcl.report.required import answer, doubts
 from robustbench_pcl.report.requirements import Place, read_requirement, read_requirements
 from robustbench_pcl.report.selection import Selection
 from robustbench_pcl.report.table import report_table
-from robustbench_pcl.store.records import wilson
+from robustbench_pcl.store.rules import wilson
 
 READ = {
     "ours-pgd.strongest >= 45": ("ours-pgd", "strongest", "", ">=", 45),

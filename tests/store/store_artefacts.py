@@ -1,5 +1,6 @@
 """One artefact of each kind, how it is stored and how it is read."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,13 @@ from safetensors.numpy import load_file, save_file
 
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.recipe import Recipe, Schedule
-from robustbench_pcl.store.adversarial_sets import SetSpecification, find_set
+from robustbench_pcl.store.adversarial_sets import (
+    COLUMNS,
+    TEXTS,
+    SetSpecification,
+    content_digest,
+    find_set,
+)
 from robustbench_pcl.store.checkpoints import find_checkpoint, save_checkpoint
 from robustbench_pcl.store.embeddings import (
     EmbeddingSpecification,
@@ -35,6 +42,7 @@ from robustbench_pcl.store.records import (
     save_measurement,
     save_training,
 )
+from robustbench_pcl.store.rules import measurement_id, wilson
 
 HERE = Environment(
     pclbench="0.2.0",
@@ -72,7 +80,7 @@ EMBEDDING = EmbeddingSpecification(
     seed=0,
 )
 MEASUREMENT = Measurement(
-    id="cccccccccccc",
+    id=measurement_id(MODEL, set=SET.id),
     data=DATA,
     target=MODEL,
     source=MODEL,
@@ -80,11 +88,11 @@ MEASUREMENT = Measurement(
     adversarial_set=SET.id,
     largest_linf=0.1,
     mean_l2=0.4,
-    n=10,
+    n=50,
     correct=3,
     correct_8bit=4,
-    interval=(0.1, 0.6),
-    verdicts="e000",
+    interval=wilson(3, 50),
+    verdicts="e0000000000000",
     seconds=1.5,
     forward_passes=100,
     backward_passes=100,
@@ -93,12 +101,14 @@ MEASUREMENT = Measurement(
     created=now(),
 )
 TRAINING = TrainingRecord(
-    checkpoint=MODEL.checkpoint,
+    checkpoint=OURS.id(DATA.digest),
     weights=MODEL.weights,
     recipe=OURS,
     data=DATA,
     seconds_per_epoch=0.5,
-    history=[{"epoch": 1, "loss": 0.25, "warnings": ["it may run away"]}],
+    history=[
+        {"epoch": epoch, "loss": 0.25, "warnings": ["it may run away"]} for epoch in range(1, 5)
+    ],
     environment=HERE,
     created=now(),
 )
@@ -173,6 +183,31 @@ def save_set(paths: Paths) -> Path:
         position=rows,
     )
     return finish_set(folder, SET, draft, clean_images(), HERE).path
+
+
+def sign_set(path: Path) -> None:
+    """Write the digests of a set anew, as somebody would who changed it."""
+    with h5py.File(path, "r+") as file:
+        kept = {name: file.attrs[name] for name in TEXTS}
+        texts = {
+            name: text if isinstance(text, str) else text.decode() for name, text in kept.items()
+        }
+        summary = json.loads(texts["summary"])
+        summary["images_digest"] = hashlib.sha256(file["images"][:].tobytes()).hexdigest()[:12]
+        columns = {name: file[name][:] for name in COLUMNS if name in file}
+        texts["summary"] = json.dumps(summary)
+        summary["content_digest"] = content_digest(texts, columns)
+        file.attrs["summary"] = np.bytes_(json.dumps(summary).encode())
+
+
+def as_before_digests(path: Path) -> None:
+    """Take from a set what sets had not before they kept a digest of their content."""
+    with h5py.File(path, "r+") as file:
+        summary = json.loads(file.attrs["summary"])
+        del summary["content_digest"]
+        for name, text in ((name, file.attrs[name]) for name in TEXTS):
+            file.attrs[name] = text.decode()  # it had any length
+        file.attrs["summary"] = json.dumps(summary)
 
 
 @dataclass(frozen=True)

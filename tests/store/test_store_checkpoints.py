@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from store_artefacts import HERE, OURS, SET, SOFTMAX, TRAINING, weights
+from store_artefacts import DATA, HERE, OURS, SET, SOFTMAX, TRAINING, weights
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.checkpoints import (
@@ -24,7 +24,7 @@ from robustbench_pcl.store.checkpoints import (
 )
 from robustbench_pcl.store.records import load_trainings, save_training
 
-ID = "0123456789ab"
+ID = OURS.id(DATA.digest)
 
 
 @pytest.fixture

@@ -14,29 +14,37 @@ from robustbench_pcl.store.records import (
     save_measurement,
     save_training,
 )
+from robustbench_pcl.store.rules import measurement_id
+
+
+def on_set(**changes):
+    """The measurement on another set, whose id and whose own follow."""
+    images = SET.changed(**{name: changes[name] for name in {"attack", "seed"} & changes.keys()})
+    own = {"adversarial_set": images.id, "id": measurement_id(MODEL, set=images.id)}
+    return MEASUREMENT.changed(**changes, **own)
 
 
 def test_a_measurement_comes_back(paths):
     path = save_measurement(paths, MEASUREMENT)
-    assert path == paths.root / "results" / "measurements" / "cccccccccccc.json"
-    assert find_measurement(paths, "cccccccccccc") == MEASUREMENT
+    assert path == paths.root / "results" / "measurements" / f"{MEASUREMENT.id}.json"
+    assert find_measurement(paths, MEASUREMENT.id) == MEASUREMENT
     assert load_measurements(paths) == [MEASUREMENT]
-    assert MEASUREMENT.accuracy == 0.3
+    assert MEASUREMENT.accuracy == 0.06
     assert find_measurement(paths, "another") is None
 
 
 def test_numbers_come_back_with_their_types(paths):
     attack = {"name": "cw", "c": 10.0, "steps": 10, "targeted": False}
-    save_measurement(paths, MEASUREMENT.changed(attack=attack))
-    found = find_measurement(paths, MEASUREMENT.id).attack
+    made = on_set(attack=attack)
+    save_measurement(paths, made)
+    found = find_measurement(paths, made.id).attack
     assert [type(value) for value in found.values()] == [str, float, int, bool]
 
 
 def test_the_oldest_comes_first(paths):
-    for number, created in enumerate(("2025-03-01", "2025-01-01", "2025-02-01")):
-        changes = {"id": f"{number:012d}", "created": f"{created}T00:00:00+00:00"}
-        save_measurement(paths, MEASUREMENT.changed(**changes))
-    assert [record.id[-1] for record in load_measurements(paths)] == ["1", "2", "0"]
+    for seed, created in enumerate(("2025-03-01", "2025-01-01", "2025-02-01")):
+        save_measurement(paths, on_set(seed=seed, created=f"{created}T00:00:00+00:00"))
+    assert [record.seed for record in load_measurements(paths)] == [1, 2, 0]
 
 
 def test_one_recipe_s_trainings_to_different_weights_are_all_kept(paths):
