@@ -9,9 +9,10 @@
 # left alone, so that it can be given again after a daemon was killed.
 set -eu
 folder=${1:-${TMPDIR:-/tmp}/pclbench-slurm}
-port=${SLURM_PORT:-16817}
 mkdir -p "$folder/state" "$folder/log" "$folder/run"
 folder=$(cd "$folder" && pwd)
+[ -e "$folder/port" ] || echo "${SLURM_PORT:-16817}" >"$folder/port" # the first of four
+port=$(cat "$folder/port")
 host=$(hostname -s)
 export SLURM_CONF="$folder/slurm.conf" MYSQL_UNIX_PORT="$folder/mysql.sock"
 
