@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from conftest import HERE, jobs, left_over, until
+from cluster_commands import HERE, jobs, left_over, until
 
 pytestmark = pytest.mark.cluster
 TRAININGS = ("train one on digits", "train two on digits")

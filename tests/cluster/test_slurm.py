@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import HERE, evidence, jobs, left_over, until
+from cluster_commands import HERE, evidence, jobs, left_over, until
 
 pytestmark = pytest.mark.cluster
 TRAIN = "train one on digits"
