@@ -1,8 +1,10 @@
 """``pclbench run`` in a process of its own, what may be done to it, and what it leaves."""
 
 import contextlib
+import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,28 @@ from typing import Any
 HERE = Path(__file__).parent
 PCLBENCH = [sys.executable, "-P", "-m", "robustbench_pcl"]
 PATIENCE_SECONDS = 300.0
+PACKAGES = {
+    "sbatch": "slurm-wlm",
+    "munged": "munge",
+    "slurmdbd": "slurmdbd",
+    "mariadbd": "mariadb-server",
+}
+
+
+def without_slurm() -> str:
+    """What is lacking to start a Slurm here, or ""."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    lacking = [package for tool, package in PACKAGES.items() if not shutil.which(tool, path=path)]
+    if os.geteuid():
+        return "only root can start a Slurm"
+    if lacking:
+        return f"apt-get install --no-install-recommends {' '.join(lacking)}"
+    return "" if importlib.util.find_spec("submitit") else "pip install 'pclbench[slurm]'"
+
+
+def without_ray() -> str:
+    """What is lacking to start a Ray here, or ""."""
+    return "" if importlib.util.find_spec("ray") else "pip install 'pclbench[ray]'"
 
 
 def until(there: Callable[[], Any], what: str) -> Any:

@@ -3,9 +3,10 @@
 import subprocess
 
 import pytest
-from cluster_commands import HERE, jobs, left_over, until
+from cluster_commands import HERE, jobs, left_over, until, without_ray
 
-pytestmark = pytest.mark.cluster
+LACKING = without_ray()
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(LACKING), reason=LACKING)]
 TRAININGS = ("train one on digits", "train two on digits")
 
 

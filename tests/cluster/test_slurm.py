@@ -4,9 +4,10 @@ import subprocess
 import time
 
 import pytest
-from cluster_commands import HERE, evidence, jobs, left_over, until
+from cluster_commands import HERE, evidence, jobs, left_over, until, without_slurm
 
-pytestmark = pytest.mark.cluster
+LACKING = without_slurm()
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(LACKING), reason=LACKING)]
 TRAIN = "train one on digits"
 
 
