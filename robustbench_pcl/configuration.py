@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.errors import UserError, shortened, unknown_name
 
 Scalar = bool | int | float | str
 Dump = dict[str, Scalar]
@@ -113,18 +114,47 @@ class Configuration(Description):
             raise explained(error, str(own), cure) from error
 
 
-def explained(error: ValidationError, what: str, cure: str) -> UserError:
-    """What pydantic found wrong first, in one line: ``what: field: reason``."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+Place = tuple[int | str, ...]
+"""Where in something nested a value is: keys, and numbers in lists."""
+_OF_TABLES = re.compile(r"a valid dictionary( or .*)?")
+
+
+def dotted(place: Place) -> str:
+    """A place in words: "target.weights"."""
+    return ".".join(map(str, place))
+
+
+def explained(
+    error: ValidationError, what: str, cure: str, place: Callable[[Place], str] = dotted
+) -> UserError:
+    """What pydantic found wrong first, in one line: ``what: field: reason``.
+
+    Args:
+        error: pydantic's.
+        what: was read.
+        cure: what to do.
+        place: says where in it a field is.
+    """
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = shortened(place(first["loc"]), 80)
     reason = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return UserError(f"{what}: {where} means nothing here.", cure)
     reason = reason.replace("a valid tuple", "a list, in square brackets")
+    reason = _OF_TABLES.sub("a table", reason)
     given = first.get("input")
-    shown = f", not {given!r}" if isinstance(given, Scalar) and "not" not in reason else ""
-    place = f"{where}: " if where else ""
-    return UserError(f"{what}: {place}{reason[:1].lower()}{reason[1:]}{shown}.", cure)
+    shown = ""
+    if isinstance(given, Scalar) and "not" not in reason:
+        shown = f", not {shortened(repr(given))}"
+    where = f"{where}: " if where else ""
+    reason = shortened(f"{reason[:1].lower()}{reason[1:]}", 200)
+    return UserError(f"{what}: {where}{reason}{shown}.", cure)
+
+
+LONGEST_NUMBER = 100
+"""Characters of a budget; a float's exact value may have more, but no one writes it."""
+_FAR = re.compile(r"e[-+]?[\d_]{5}", re.IGNORECASE)
+"""An exponent that would fill the memory: fractions are exact."""
 
 
 def parse_eps(text: str | float) -> float:
@@ -163,7 +193,9 @@ def parse_radius(text: str | float) -> float:
     except (ValueError, ZeroDivisionError, OverflowError, TypeError):
         eps = math.nan
     if not math.isfinite(eps):
-        raise UserError(f"eps {text!r} is not a number.", "Write it as 0.03 or 8/255.")
+        raise UserError(
+            f"eps {shortened(repr(text))} is not a number.", "Write it as 0.03 or 8/255."
+        )
     if eps < 0:
         raise UserError(f"eps {text} is negative.", "A budget is at least 0: write --eps 8/255.")
     return eps
@@ -171,7 +203,7 @@ def parse_radius(text: str | float) -> float:
 
 def _quotient(text: str) -> float:
     numerator, slash, denominator = text.replace(" ", "").partition("/")
-    if "/" in denominator:
+    if "/" in denominator or len(text) > LONGEST_NUMBER or _FAR.search(text):
         raise ValueError(text)
     return float(Fraction(numerator) / Fraction(denominator if slash else 1))
 
@@ -182,5 +214,5 @@ Radius = Annotated[float, BeforeValidator(parse_radius), Field(ge=0)]
 """A perturbation budget in any norm, in pixels of [0, 1]: an L2 budget may be above 1."""
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-"""Of a generator; what is derived from it is taken modulo 2**63."""
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
+"""Of a generator, 64 bits as PyTorch takes them; what is derived is taken modulo 2**63."""

@@ -73,10 +73,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
         known: the names there are.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(shortened(name).lower(), names, n=3, cutoff=0.5)
     cure = f"Did you mean {' or '.join(near)}? " if near else ""
     listed = f"Known: {', '.join(names)}." if names else "There are none at all: leave it out."
-    return UserError(f"There is no {kind} called {name!r}.", f"{cure}{listed}")
+    return UserError(f"There is no {kind} called {shortened(name)!r}.", f"{cure}{listed}")
 
 
 _INTACT = "what was stored before is intact"
@@ -125,15 +125,17 @@ _MAY_NOT = {
         f"Ask its owner (ls -ld shows who), or {_ELSEWHERE}",
     ),
     "read": ("this user may not read it", "Ask its owner, or make it readable: chmod u+r."),
+    "open": ("this user may not", f"Ask its owner (ls -ld shows who), or {_ELSEWHERE}"),
 }
 _NOT_THERE = {
     "write": ("its folder cannot be made there", f"Check the path, or {_ELSEWHERE}"),
     "read": ("there is no such file", "Check the path."),
+    "open": ("there is no such file", "Check the path."),
 }
 
 
 def refused(
-    error: BaseException, path: object, doing: Literal["read", "write"]
+    error: BaseException, path: object, doing: Literal["read", "write", "open"]
 ) -> UserError | None:
     """The error for what the operating system refuses; None if that is not what went wrong.
 
@@ -141,7 +143,7 @@ def refused(
         error: what was raised. HDF5 and safetensors report the system's error in words, without
             its number.
         path: which file or folder.
-        doing: what was tried.
+        doing: what was tried; "open" where that is not known.
     """
     number = getattr(error, "errno", None)
     known = {**_SYSTEM, errno.ENOENT: _NOT_THERE[doing]}
@@ -158,3 +160,9 @@ def in_one_line(error: BaseException) -> str:
     """What was raised, in one line without a full stop."""
     words = error.cause if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return " ".join(words.split()).rstrip(".")
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """A text in one line of at most so many characters, so that no message repeats a whole file."""
+    line = " ".join(text[: 4 * most].split()).rstrip(".")
+    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 3]}..."

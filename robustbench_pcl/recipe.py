@@ -56,10 +56,10 @@ class Schedule(Description):
             computes it natively, else float32. All else is float32 in any case.
     """
 
-    epochs: Count
-    batch_size: Annotated[int, Field(ge=2)] = 256
+    epochs: Annotated[Count, Field(le=1_000_000)]
+    batch_size: Annotated[int, Field(ge=2, le=1_000_000)] = 256
     learning_rate: Positive = 0.1
-    milestones: tuple[int, ...] = ()
+    milestones: Annotated[tuple[int, ...], Field(max_length=1000)] = ()
     decay: Annotated[float, Field(gt=0, le=1)] = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
@@ -80,7 +80,7 @@ class AdversarialTraining(Description):
     """
 
     attack: str
-    steps: Count = 1
+    steps: Annotated[Count, Field(le=100_000)] = 1
     relative_step_size: Positive = 1.0
     low: Eps = 0.01
     high: Eps = 0.05
@@ -116,10 +116,10 @@ class Recipe(Description):
     dataset: str
     model: str
     width: Annotated[float, Field(gt=0, le=1)] = 1.0
-    members: Count = 1
-    embedding: Count | None = None
+    members: Annotated[Count, Field(le=100)] = 1
+    embedding: Annotated[Count, Field(le=100_000)] | None = None
     loss: Dump = Field(default={"name": "cross-entropy"})
-    feature_layers: tuple[int, ...] = ()
+    feature_layers: Annotated[tuple[int, ...], Field(max_length=100)] = ()
     inference: Inference = "softmax"
     defense: Dump = Field(default={"name": "none"})
     adversarial_training: AdversarialTraining | None = None

@@ -139,9 +139,11 @@ def _show(error: BaseException) -> int:
             _let_go_of_output()
             return PIPE_CLOSED
         case OSError():
-            if error.filename is None:  # no file, so the output
+            if error.filename is None:  # no file, so what is printed
                 _let_go_of_output()
-            known = refused(error, error.filename or "the output", "write")
+                known = refused(error, "the output", "write")
+            else:
+                known = refused(error, error.filename, "open")
             if known is None:
                 raise error
             cause, cure = known.cause, known.cure

@@ -16,12 +16,15 @@ from robustbench_pcl.cli.output import print_rows, say
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
+    from robustbench_pcl.pipeline.executors import Executor
     from robustbench_pcl.pipeline.runs import Run, RunRecord, TaskState
     from robustbench_pcl.pipeline.workspace import Workspace
 
 ANSWER_SECONDS = 15.0
 """How long a run may take to do what it is asked."""
 WIDTH = 80
+LARGEST_LOG = 2**26
+"""Bytes of a log that is shown."""
 RunArgument = Annotated[
     str | None,
     typer.Argument(
@@ -47,6 +50,8 @@ class Status(Home):
         runs = _runs(self.home)
         if not runs and self.run is None:
             say("No run is kept here.")
+            if self.form is not Format.text:
+                print_rows([], self.form)
             return
         folder = _one_run(runs, self.run)
         if self.run is None and self.form is Format.text:
@@ -87,6 +92,8 @@ class Logs(Home):
         """Print the log with control characters made visible."""
         runs = _runs(self.home)
         chosen = reversed(runs) if self.run is None else [_one_run(runs, self.run)]
+        from robustbench_pcl.store.reading import read_bounded
+
         for folder in chosen:
             found = _matching(runs[folder], self.task)
             logs = [log for task in found if (log := folder / f"{task.key}.log").is_file()]
@@ -94,7 +101,8 @@ class Logs(Home):
                 listed = "; ".join(visible(task.title) for task in found)
                 raise UserError(f"{self.task!r} is in several titles: {listed}.", "Say more of it.")
             for log in logs:
-                print(visible(log.read_text(encoding="utf-8", errors="replace")), end="")
+                text = read_bounded(log, LARGEST_LOG, "log", within=folder)
+                print(visible(text.decode(errors="replace")), end="")
                 return
         cause = f"There is no log of a task called {self.task!r}."
         raise UserError(cause, "Logs are kept while a task runs, and where it failed: jobs status.")
@@ -127,13 +135,13 @@ MANY = 20
 """So many tasks are shown whether they are done or not."""
 
 
-def summarise(run: "Run", workspace: "Workspace", limited: str) -> None:
+def summarise(run: "Run", workspace: "Workspace", limited: str | None) -> None:
     """Say what ran where, how long, what failed and why, and what is left; a little of a little.
 
     Args:
         run: that is over.
         workspace: that it worked for.
-        limited: how long it was to take, or "".
+        limited: how long it was to take, or None.
     """
     record = run.record
     places: dict[str, list[TaskState]] = {}
@@ -236,18 +244,35 @@ def _named(
     )
 
 
+def _executor(record: "RunRecord") -> "Executor":
+    """What a run's tasks were sent by.
+
+    Raises:
+        UserError: the record says one that there is not.
+    """
+    from pydantic import ValidationError
+
+    from robustbench_pcl.configuration import explained
+    from robustbench_pcl.pipeline.executors import EXECUTORS
+
+    try:
+        return EXECUTORS[record.executor].model_validate(record.settings)
+    except ValidationError as error:
+        cure = "The record was made by another version: stop it as the cluster does."
+        raise explained(error, f"executor {record.executor}", cure) from error
+
+
 def _ask(folder: Path, record: "RunRecord", tasks: "Iterable[TaskState] | None") -> bool:
     """Ask the process of a run to cancel tasks, or all; whether it did, or will.
 
     Raises:
         UserError: it does its tasks itself, and only one of them was named.
     """
-    from robustbench_pcl.pipeline.executors import EXECUTORS
     from robustbench_pcl.pipeline.runs import EVERYTHING, read_run, request
 
     if record.alive is False:
         return False
-    executor = EXECUTORS[record.executor]
+    executor = _executor(record)
     if executor.in_one_process:
         if tasks is not None:
             cause = "One process does all tasks of that run, one after the other."
@@ -255,7 +280,7 @@ def _ask(folder: Path, record: "RunRecord", tasks: "Iterable[TaskState] | None")
         if record.alive is None:
             cause = f"That run is a process of {record.process.host}."
             raise UserError(cause, f"Stop it there: kill -INT {record.process.pid}")
-        executor().stop(str(record.process.pid))
+        executor.stop(str(record.process.pid))
         say(f"Asked process {record.process.pid} to stop.")
         return True
     for key in [task.key for task in tasks] if tasks is not None else [EVERYTHING]:
@@ -277,10 +302,9 @@ def _ask(folder: Path, record: "RunRecord", tasks: "Iterable[TaskState] | None")
 
 def _stop(folder: Path, record: "RunRecord", tasks: "Iterable[TaskState] | None") -> None:
     """Stop what a process that is gone has sent, and keep that it is cancelled."""
-    from robustbench_pcl.pipeline.executors import EXECUTORS
     from robustbench_pcl.pipeline.runs import Run
 
-    executor = EXECUTORS[record.executor].model_validate(record.settings)
+    executor = _executor(record)
     run = Run(folder, record)
     asked = {task.key for task in tasks} if tasks is not None else None
     for task in record.of("sent", "running", "waiting"):

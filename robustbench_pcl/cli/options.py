@@ -139,7 +139,7 @@ class Seeds(Sized):
         typer.Option(
             help="Seed of training and of attacks; may be repeated.",
             min=0,
-            max=2**63 - 1,
+            max=2**64 - 1,
             show_default="0",
         ),
     ] = None

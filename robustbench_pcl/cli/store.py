@@ -1,6 +1,7 @@
 """``pclbench store``: what a workspace holds, what of it is needed, and how it travels."""
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -29,9 +30,8 @@ WIDTH, LONGEST, MOST_SHOWN = 79, 60, 6
 """Of what people are shown: characters of a line and of a value, and artefacts that are named."""
 LISTS = ("made_from", "not_here", "made_of_it", "needed_by")
 WHOLE = (*LISTS, "file", "damage", "sha256", "made_again_by")
-"""What is never shortened."""
 AS_ELSEWHERE = ("path", "others", "format", "id", "created", "n")
-"""What an artefact says of itself and a row has already."""
+"""What is never shortened, and what an artefact says of itself and a row has already."""
 Kind = StrEnum(
     "Kind",
     "training checkpoint set measurement embedding diagnosis certificate "
@@ -91,12 +91,13 @@ class ListStore(_Store):
 
 def _for_people(rows: Rows) -> Rows:
     """Rows of one kind, with the columns that say something of it."""
+    from robustbench_pcl.evidence.findings import printable
     from robustbench_pcl.report.formatting import show_bytes
 
     shown = [
         {
             **row,
-            "model": " on ".join(filter(None, (row["model"], row["dataset"]))),
+            "model": printable(" on ".join(filter(None, (row["model"], row["dataset"])))),
             "size": show_bytes(row["bytes"]).replace(" ", ""),  # one word is never broken
             "made": row["created"][:10],
             "damage": row["damage"] and "damaged: see pclbench store show",
@@ -132,7 +133,7 @@ class ShowStored(_Store):
         uses = uses_of(item, inventory)
         said = {
             **row_of(item, inventory),
-            "sha256": record_of(item.path).sha256 if item.path.is_file() else None,
+            "sha256": None if item.damage or item.path.is_dir() else record_of(item.path).sha256,
             "says": TypeAdapter(type(item.about)).dump_python(item.about, mode="json"),
             "made_from": [each.name for each in inventory.with_all_above([item]) if each != item],
             "not_here": inventory.absent(item),
@@ -156,7 +157,7 @@ class PruneStore(_Store):
 
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Only these artefacts.", show_default=False),
+        typer.Argument(metavar="ID", help="Only these artefacts.", show_default=False),
     ] = None
     sets: Annotated[
         bool,
@@ -312,7 +313,8 @@ class _Taking(Home):
     ] = False
 
     def take(self, source: "Path | Paths", way: "Callable[..., Taken]") -> None:
-        """Take in what lies somewhere, and say what is new."""
+        """Take it in, and say what is new."""
+        from robustbench_pcl.evidence.findings import printable
         from robustbench_pcl.progress import TerminalProgress
         from robustbench_pcl.store.records import Paths
 
@@ -320,7 +322,8 @@ class _Taking(Home):
         new = _counted(taken.added.elements()) if taken.added else "nothing new"
         say(f"Took in {new}; {taken.known:,} were here already.")
         for why in taken.left_out:
-            say(fill(f"Left out {why}.", WIDTH, subsequent_indent="  ", break_long_words=False))
+            said = f"Left out {printable(why, sys.maxsize)}."
+            say(fill(said, WIDTH, subsequent_indent="  ", break_long_words=False))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,10 +392,9 @@ def _lines(name: str, value: Any) -> Iterable[str]:
 
 
 def _shown(name: str, value: object) -> str:
+    from robustbench_pcl.evidence.findings import printable
     from robustbench_pcl.report.formatting import show_bytes
 
     if name == "bytes" and isinstance(value, int):
         return f"{value:,} ({show_bytes(value)})"
-    text = str(value)
-    whole = len(text) <= LONGEST or name in WHOLE
-    return text if whole else f"{text[: LONGEST - 3]}..."
+    return printable(value, sys.maxsize if name in WHOLE else LONGEST)

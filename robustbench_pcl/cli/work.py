@@ -195,8 +195,8 @@ def carry_out(
     from robustbench_pcl.store.atomic import require_writable
 
     executor = options.read_executor() if options else Local()
-    limited = (options and options.limit_time) or ""
-    limit = read_duration(limited) if limited else math.inf
+    limited = options.limit_time if options else None
+    limit = math.inf if limited is None else read_duration(limited)
     chosen = select(tasks, options.only) if options and options.only else tasks
     if options and options.dry_run:
         show_plan(chosen, workspace, options.form)
@@ -207,7 +207,8 @@ def carry_out(
     chosen = [task for task in chosen if task.dataset not in absent]
     if options:
         check_external(chosen, workspace)
-    lacking, failure = missing(chosen, workspace), None
+    lacking = missing(chosen, workspace)
+    whole, failure = chosen == list(tasks), None
     if lacking:
         where = _where(executor, workspace)
         require_writable(workspace.paths.root)
@@ -220,8 +221,9 @@ def carry_out(
             until=time.monotonic() + limit,
             ended=lambda run: summarise(run, workspace, limited),
         )
-        failure = executor.execute(work, workspace, terms).failure()
-    if failure is None and limit == math.inf and chosen == tasks:
+        run = executor.execute(work, workspace, terms)
+        whole, failure = whole and len(run.record.of("done")) == len(work), run.failure()
+    if whole:
         return Done()
     rest = {task.key for task in tasks if task.dataset in absent or not workspace.has(task)}
     return Done(frozenset(rest), frozenset(absent), failure)

@@ -108,7 +108,7 @@ def uses_of(item: Item, inventory: Inventory) -> list[Use]:
     """The positions that rest on an item: its own, and those of what was made from it."""
     direct = direct_uses(inventory)
     found = [use for each in (item, *inventory.below(item)) for use in direct.get(each.name, ())]
-    return sorted(dict.fromkeys(found))
+    return sorted(set(found), key=lambda use: (len(use.place), use))  # Table 9 before Table 11
 
 
 def _keys(item: Item) -> tuple[str, ...]:

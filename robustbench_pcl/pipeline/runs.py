@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from robustbench_pcl.configuration import explained
 from robustbench_pcl.errors import UserError
@@ -85,12 +85,12 @@ class TaskState:
         cause: why it failed, in one line.
     """
 
-    key: str
+    key: Annotated[str, Field(pattern=r"^[\w -]+$")]  # files are called after it
     title: str
     state: State = "waiting"
     attempt: int = 0
     losses: int = 0
-    identity: str = ""
+    identity: Annotated[str, Field(pattern=r"^\w*$")] = ""  # commands are given it
     host: str = ""
     device: str = ""
     since: float = 0.0

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
+from robustbench_pcl.attacks.base import Attack
 from robustbench_pcl.configuration import (
     Count,
     Description,
     Mode,
-    Scalar,
+    Place,
     Scale,
     Seed,
     explained,
@@ -26,8 +33,11 @@ from robustbench_pcl.pipeline.models import add_external, find_model
 from robustbench_pcl.pipeline.tasks import Measure
 from robustbench_pcl.recipe import AnyModel, Origin
 from robustbench_pcl.recipes.load import load_attack
-from robustbench_pcl.recipes.presets import add_recipes
+from robustbench_pcl.recipes.presets import MOST_BASES, add_recipes
+from robustbench_pcl.store.reading import LARGEST_TOML, parse_toml, read_bounded
 
+MOST_MEASUREMENTS = 100_000
+"""Of one part."""
 _CURE = "See docs/suites.md for a whole example."
 
 
@@ -41,14 +51,19 @@ class AttackEntry(Description):
 
     model_config = ConfigDict(extra="allow")
 
-    __pydantic_extra__: dict[str, Scalar] = Field(init=False)
+    __pydantic_extra__: dict[str, Any] = Field(init=False)
 
     name: str
     mode: Mode | None = None
 
 
-def _read_seeds(value: object) -> object:
+def _one_or_several(value: object) -> object:
     return value if isinstance(value, list | tuple) else (value,)
+
+
+Several = BeforeValidator(_one_or_several)
+"""Of a list that may be written as its only member."""
+Names = Annotated[tuple[str, ...], Several]
 
 
 class Part(Description):
@@ -68,14 +83,21 @@ class Part(Description):
     """
 
     title: str = ""
-    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-    sources: tuple[str, ...] = ()
-    attack: Annotated[tuple[AttackEntry, ...], Field(min_length=1)]
+    datasets: Annotated[Names, Field(min_length=1)]
+    targets: Annotated[Names, Field(min_length=1)]
+    sources: Names = ()
+    attack: Annotated[tuple[AttackEntry, ...], Several, Field(min_length=1)]
     scale: Scale = "quick"
-    seed: Annotated[tuple[Seed, ...], BeforeValidator(_read_seeds), Field(min_length=1)] = (0,)
+    seed: Annotated[tuple[Seed, ...], Several, Field(min_length=1)] = (0,)
     images: Count | None = None
     diagnose: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_planned(self) -> Self:
+        each = len(self.attack) * (1 + len(self.sources)) + 1
+        if len(self.datasets) * len(self.seed) * len(self.targets) * each > MOST_MEASUREMENTS:
+            raise ValueError(f"it asks for more than {MOST_MEASUREMENTS:,} measurements")
+        return self
 
 
 class Trajectory(Description):
@@ -97,12 +119,14 @@ class Trajectory(Description):
 
     base: str
     start: str
-    epochs: Annotated[tuple[Count, ...], Field(min_length=1)]
+    epochs: Annotated[tuple[Count, ...], Field(min_length=1, max_length=MOST_BASES - 10)]
 
     @model_validator(mode="after")
     def _rise(self) -> Self:
         if any(later <= earlier for earlier, later in pairwise(self.epochs)):
             raise ValueError("epochs do not rise")
+        if not isinstance((self.model_extra or {}).get("schedule", {}), Mapping):
+            raise ValueError("schedule is not a table")
         return self
 
     def recipes(self, name: str) -> dict[str, dict[str, Any]]:
@@ -136,6 +160,7 @@ class Suite(Description):
     recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
     trajectories: dict[str, Trajectory] = Field(default_factory=dict)
     models: dict[str, Origin] = Field(default_factory=dict)
+    _where: str = PrivateAttr("")
 
     def tasks(
         self, artefacts: Artefacts, *, images: int | None = None, mode: Mode = "fast"
@@ -150,10 +175,15 @@ class Suite(Description):
         Raises:
             UserError: a data set, model, attack or parameter is unknown, or a value is wrong.
         """
-        return [
-            (part, list(self._tasks(part, artefacts, images or part.images, mode)))
-            for part in self.part
-        ]
+        found: list[tuple[Part, list[Measure | Diagnose]]] = []
+        for number, part in enumerate(self.part, 1):
+            try:
+                tasks = list(self._tasks(part, artefacts, images or part.images, mode))
+            except UserError as error:
+                place = f"part {number}, " if len(self.part) > 1 else ""
+                raise UserError(f"{self._where}{place}{error.cause}", error.cure) from error
+            found.append((part, tasks))
+        return found
 
     def _tasks(
         self, part: Part, artefacts: Artefacts, images: int | None, mode: Mode
@@ -161,11 +191,8 @@ class Suite(Description):
         targets = [name for target in part.targets for name in self._points(target)]
         for dataset in part.datasets:
             attacks = [
-                (
-                    load_attack(entry.name, dataset, part.scale, entry.model_extra or {}),
-                    entry.mode or mode,
-                )
-                for entry in part.attack
+                (_attack(entry, number, dataset, part.scale), entry.mode or mode)
+                for number, entry in enumerate(part.attack, 1)
             ]
             for seed in part.seed:
                 known = {
@@ -195,6 +222,14 @@ class Suite(Description):
         return find_model(artefacts, name, dataset, scale, seed)
 
 
+def _attack(entry: AttackEntry, number: int, dataset: str, scale: Scale) -> Attack:
+    """The complete attack of an entry, which is the part's so many-th."""
+    try:
+        return load_attack(entry.name, dataset, scale, entry.model_extra or {})
+    except UserError as error:
+        raise UserError(f"attack {number}: {error.cause}", error.cure) from error
+
+
 def load_suite(path: Path) -> Suite:
     """Read a suite file; its own recipes are then names like any other.
 
@@ -204,22 +239,30 @@ def load_suite(path: Path) -> Suite:
     Raises:
         UserError: it cannot be read, is not TOML, or says something that no suite has.
     """
-    tables: dict[str, Any] = {}
+    content = read_bounded(path, LARGEST_TOML, "suite")
+    tables = parse_toml(content, f"{path} is not TOML", _CURE)
     try:
-        tables = tomllib.loads(path.read_text("utf-8-sig"))
         suite = Suite.model_validate(_with_parts(tables))
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}.", _CURE) from error
     except ValidationError as error:
-        wrong = explained(error, str(path), _CURE)
-        cause = wrong.cause if "part" in tables else wrong.cause.replace("part.0.", "", 1)
-        raise UserError(cause, wrong.cure) from error
+        raise explained(error, str(path), _CURE, _place if "part" in tables else _in_one) from error
+    suite._where = f"{path}: "
     add_recipes(suite.recipes, str(path))
     for name, trajectory in suite.trajectories.items():
         add_recipes(trajectory.recipes(name), f"{path}: {name}")
     return suite
+
+
+def _place(where: Place) -> str:
+    """A place in a suite, counted from 1: "part 2, attack 1, eps"."""
+    words = ""
+    for each in where:
+        words += f" {each + 1}" if isinstance(each, int) else f", {each}"
+    return words.removeprefix(", ")
+
+
+def _in_one(where: Place) -> str:
+    """The same in a file that is one part."""
+    return _place(where[2:] if where[:1] == ("part",) else where)
 
 
 def _with_parts(tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,5 +270,7 @@ def _with_parts(tables: Mapping[str, Any]) -> dict[str, Any]:
     shared = {key: value for key, value in tables.items() if key in Part.model_fields}
     others = {key: value for key, value in tables.items() if key not in (*shared, "part")}
     parts = tables.get("part", [{}])
+    if not isinstance(parts, list):
+        return {**others, "part": parts}
     complete = [{**shared, **part} if isinstance(part, Mapping) else part for part in parts]
     return {**others, "part": complete}

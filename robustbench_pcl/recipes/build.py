@@ -12,8 +12,9 @@ from robustbench_pcl.configuration import SCALES, Description, Scale, explained
 from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.defenses import DEFENSES, Defense
 from robustbench_pcl.defenses.adversarial import training_attack
-from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.errors import UserError, shortened, unknown_name
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES, LossConfiguration
+from robustbench_pcl.models import MODELS
 from robustbench_pcl.recipe import AdversarialTraining, Recipe, Schedule
 from robustbench_pcl.recipes.presets import SIZES, Layer, layers
 
@@ -110,18 +111,21 @@ class RecipeBuilder:
                 'Say first which recipe to start from: start = "softmax".',
             )
         if self.scale in at:
-            self._lay(content, at[self.scale])
+            self._lay(content, _table(f"at.{self.scale}", at[self.scale]))
 
     def _lay_sizes(self, content: Content, layer: Content) -> None:
         """Put what the scale says in the place of a length, a model to replace, and no width."""
         if "length" in layer:
             length = _check_name("length", layer.pop("length"), self.sizes.epochs)
             content["schedule"] |= self.sizes.schedule_of(length, self.data)
-        replaced = layer.pop("in_place_of", {}).get(content.get("model"))
+        replaced = _table("in_place_of", layer.pop("in_place_of", {})).get(
+            str(content.get("model"))
+        )
         if replaced:
             layer.setdefault("model", replaced)
         if "model" in layer:
-            layer.setdefault("width", self.sizes.width_of(str(layer["model"]), self.data))
+            model = _check_name("model", layer["model"], MODELS)
+            layer.setdefault("width", self.sizes.width_of(model, self.data))
 
     def _complete(self, content: Content) -> Recipe:
         """The recipe with every default written out, so that its id changes when one does."""
@@ -222,12 +226,13 @@ def _value(form: type[Description], key: str, value: Any) -> Any:
 
 def _table(key: str, value: Any) -> Content:
     if not isinstance(value, Mapping):
-        raise UserError(f"{key} is not a table: {value!r}.", f'Write {key} = {{ key = "value" }}.')
+        cause = f"{key} is not a table: {shortened(repr(value))}."
+        raise UserError(cause, f'Write {key} = {{ key = "value" }}.')
     return dict(value)
 
 
 def _check_name(kind: str, name: Any, known: Iterable[str]) -> Any:
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise unknown_name(kind, str(name), known)
     return name
 

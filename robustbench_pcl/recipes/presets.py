@@ -21,6 +21,7 @@ from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.registry import new_name
+from robustbench_pcl.store.reading import LARGEST_TOML, parse_toml, read_bounded
 
 Length = Literal["first", "joint", "metric", "source"]
 """Which training's number of epochs: cross-entropy before a joint loss (T'), the joint loss, a loss
@@ -100,6 +101,9 @@ PRESETS: dict[str, Layer] = tomllib.loads(
 PAPER_PRESETS = tuple(PRESETS)
 """The names of ``presets.toml``."""
 
+MOST_RECIPES, MOST_BASES = 1000, 50
+"""Recipes in one file, and recipes that one rests on, each on the next."""
+
 SUFFIXES = ("fgsm", "pgd")
 """Attacks whose name may follow any recipe's: their images join each batch."""
 
@@ -157,15 +161,8 @@ def load_recipes(path: Path) -> None:
     Raises:
         UserError: the file cannot be read, or its recipes cannot be added.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read: {error.strerror}.", "Give the path of a TOML file of recipes."
-        ) from error
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise UserError(f"{path} is not TOML: {error}.", "Correct it there.") from error
-    add_recipes(tables, str(path))
+    content = read_bounded(path, LARGEST_TOML, "file of recipes")
+    add_recipes(parse_toml(content, f"{path} is not TOML", "Correct it there."), str(path))
 
 
 def add_recipes(tables: Mapping[str, Any], where: str) -> None:
@@ -180,10 +177,15 @@ def add_recipes(tables: Mapping[str, Any], where: str) -> None:
             each other.
     """
     new: dict[str, Layer] = {}
+    if len(tables) > MOST_RECIPES:
+        cause = f"{where} has {len(tables):,} recipes."
+        raise UserError(cause, f"Write at most {MOST_RECIPES} into one file.")
     for name, table in tables.items():
         if not isinstance(table, Mapping):
             raise UserError(f"{where}: {name} is not a table.", "Write [my-recipe] above its keys.")
         own: Layer = {"base": "softmax", **deepcopy(dict(table))}
+        if not isinstance(own["base"], str):
+            raise UserError(f"{where}: {name}: base is not a name.", 'Write base = "softmax".')
         if PRESETS.get(name) != own:
             new[new_name("recipe", name, [name] if is_recipe(name) else [])] = own
     try:
@@ -195,12 +197,29 @@ def add_recipes(tables: Mapping[str, Any], where: str) -> None:
         ) from error
     PRESETS.update(new)
     try:
+        for name in new:
+            _check_depth(name)
         for other in chain.from_iterable(map(_named_in, new.values())):
             check_recipe(other)
     except UserError as error:
         for name in new:
             del PRESETS[name]
         raise UserError(f"{where}: {error.cause}", error.cure) from error
+
+
+def _check_depth(name: str) -> None:
+    """Check that what a recipe is based on ends soon; there are no circles.
+
+    Raises:
+        UserError: it does not.
+    """
+    level = {name}
+    for _ in range(MOST_BASES):
+        level = {other for each in level for other in _named_in(PRESETS.get(each, {}))}
+        if not level:
+            return
+    cause = f"{name} is based on a recipe that is based on a recipe, more than {MOST_BASES} times."
+    raise UserError(cause, "Base it on one that is nearer to its end.")
 
 
 def _named_in(layer: Layer) -> list[str]:

@@ -33,7 +33,7 @@ Array = np.ndarray[Any, Any]
 CHUNK = 32
 LARGEST_CHUNK = 2**26
 """Bytes of a chunk of images; it has one image at least."""
-MOST_IMAGES = 10**7
+MOST_IMAGES = 2 * 10**6
 FIELDS = ("images", "indices", "labels", "predictions")
 COLUMNS = ("indices", "labels", "predictions", "felled_by")
 """What is kept of each image; sets that were made before there were stages have no last one."""

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from robustbench_pcl.errors import UserError, refused
@@ -22,6 +21,8 @@ STALE_SECONDS = 24 * 3600
 NAME_LENGTH = 60
 """Characters of a file's name that its temporary name repeats, for people: 255 bytes is the limit
 of most file systems, and a character has four at most. (Folders' names are short.)"""
+_SWEPT: set[Path] = set()
+"""Folders into which this process has written: each is swept once, since it may be large."""
 _OLDER = "[0-9a-f]{32}"
 _PROCESS = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-(?P<started>\d{1,20})-[0-9a-f]{8}"
 TEMPORARY = re.compile(rf"\..+(?:\.|-new-)(?:{_OLDER}|{_PROCESS})(?:\.tmp)?", re.DOTALL)
@@ -40,7 +41,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_once(path.parent.absolute())
+        if (folder := path.parent.absolute()) not in _SWEPT:
+            _SWEPT.add(folder)
+            sweep(folder, path.name)
         # Not mkstemp, whose files only this user may read: artefacts are shared in a lab.
         temporary = _temporary(path)
         temporary.touch(exist_ok=False)
@@ -117,7 +120,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     bring_back(folder)
-    sweep(folder.parent)
+    sweep(folder.parent, folder.name)
     new = _new(folder)
     new.mkdir()
     try:
@@ -157,7 +160,7 @@ def filling_folder(folder: Path) -> Iterator[Path]:
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(errno.ENOTEMPTY, "not empty", str(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep(folder.parent)
+        sweep(folder.parent, folder.name)
         new.mkdir()
         yield new
         for path in (*new.rglob("*"), new):
@@ -223,32 +226,38 @@ def passing_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_left_over(path: Path) -> bool:
+def is_left_over(path: Path, name: str = "") -> bool:
     """Whether a killed process left it of an earlier write.
 
     That is what lies there for a day, and at once what a process of this machine made that is gone.
+
+    Args:
+        path: a file or a folder.
+        name: of a file or folder that is about to be written; what looks like an earlier write of
+            it is left over after a day, whatever wrote it.
     """
     found = TEMPORARY.fullmatch(path.name)
-    if found is None:
+    of_name = name and (
+        (path.name.startswith(f".{name}.") and path.name.endswith(".tmp"))
+        or path.name.startswith(f".{name}-new-")
+    )
+    if found is None and not of_name:
         return False
     stale = time.time() - path.lstat().st_mtime > STALE_SECONDS
-    return stale or (found["pid"] is not None and Process.of_token(*found.groups()).dead)
+    return stale or bool(found and found["pid"] and Process.of_token(*found.groups()).dead)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder of earlier writes."""
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what killed processes left in a folder of earlier writes; it need not be there.
+
+    Args and what that is: see :func:`is_left_over`.
+    """
     with contextlib.suppress(OSError):
-        for path in folder.glob(".*"):
+        for path in folder.iterdir():
             with contextlib.suppress(OSError):  # another process may be doing the same
-                if is_left_over(path):
+                if path.name.startswith(".") and is_left_over(path, name):
                     is_folder = path.is_dir() and not path.is_symlink()
                     (shutil.rmtree if is_folder else os.unlink)(path)
-
-
-@cache
-def _sweep_once(folder: Path) -> None:
-    """Remove what killed processes left, before the first file of this process."""
-    sweep(folder)
 
 
 def _temporary(path: Path) -> Path:

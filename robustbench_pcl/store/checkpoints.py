@@ -20,6 +20,7 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import AnyModel
 from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.formats import FORMAT, other_format
+from robustbench_pcl.store.reading import cannot_read
 from robustbench_pcl.store.records import ModelRecord
 from robustbench_pcl.store.rules import REPAIR, sealed, unsealed
 
@@ -181,11 +182,11 @@ def file_kind(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(512)
+    except (FileNotFoundError, IsADirectoryError) as reason:
+        cure = "Check the path, or train it: pclbench train."
+        raise UserError(f"Cannot read {path}: {reason.strerror}.", cure) from reason
     except OSError as reason:
-        raise UserError(
-            f"Cannot read {path}: {reason.strerror}.",
-            "Check the path, or train it: pclbench train.",
-        ) from reason
+        raise cannot_read(path, reason) from reason
     if head[8:9] == b"{":  # a header after eight bytes of length, which may be any bytes
         return "safetensors"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):

@@ -32,7 +32,7 @@ from robustbench_pcl.store.adversarial_sets import (
 )
 from robustbench_pcl.store.atomic import replacing
 from robustbench_pcl.store.claims import Process
-from robustbench_pcl.store.hdf5 import UNREADABLE, VERSION, Contents, open_hdf5
+from robustbench_pcl.store.hdf5 import LARGEST_CHUNK, UNREADABLE, VERSION, Contents, open_hdf5
 from robustbench_pcl.store.reading import check_file, damaged
 
 Array = np.ndarray[Any, Any]
@@ -50,10 +50,10 @@ LARGEST_PART = 2**32
 """Bytes of a part."""
 MOST_ROWS = 2**20
 """Images of a part."""
+UNDIGESTED = "it was made before parts had digests"
+"""Why a part is made again that may be sound."""
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """What file systems say that know no links, where a name may be taken by two at the same moment."""
-HASHED = 16
-"""Images that are read at once for a digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,9 +197,10 @@ def open_part(path: Path, identity: str) -> Part:
         with open_hdf5(path) as contents:
             part = _read_part(path, contents)
             images = contents.arrays["images"]
-            starts = range(0, images.shape[0], HASHED)
-            blocks = (images.read(start, start + HASHED) for start in starts)
-            if contents.attributes.get("digest") != part.content_digest(identity, blocks):
+            each = (images.read(row, row + 1) for row in range(images.shape[0]))
+            if "digest" not in contents.attributes:
+                raise ValueError(UNDIGESTED)
+            if contents.attributes["digest"] != part.content_digest(identity, each):
                 raise ValueError("its content does not match its digest")
     except UNREADABLE as error:
         raise damaged(path, error) from error
@@ -219,7 +220,8 @@ def _read_part(path: Path, contents: Contents) -> Part:
     if len(n) != 1 or n[0] > MOST_ROWS or kinds != {name: (n, ROWS[name]) for name in ROWS}:
         raise ValueError("it keeps no row for each image")
     rows = {name: arrays[name].read() for name in ROWS}
-    if len(images.shape) != 4 or images.dtype != np.float32:
+    large = images.row_bytes > LARGEST_CHUNK
+    if len(images.shape) != 4 or images.dtype != np.float32 or large:
         raise ValueError("its images are others")
     if images.shape[0] != rows["better"].sum():
         raise ValueError("its images are not as many as it says")
@@ -284,7 +286,8 @@ def finish_set(
     """
     parts = draft.parts
     for part in parts:
-        open_part(part.path, spec.id)
+        if open_part(part.path, spec.id).images.shape[1:] != clean.shape[1:]:
+            raise damaged(part.path, "its images are of another size")
     names = ("labels", "predictions", "felled_by")
     found = write_set(
         folder,

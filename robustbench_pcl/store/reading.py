@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robustbench_pcl.errors import DamagedSetError, UserError, refused
+from robustbench_pcl.errors import DamagedSetError, UserError, refused, shortened
 
 MOST_DEPTH = 100
 """Levels of lists and tables within each other."""
@@ -283,9 +283,3 @@ def _not_read(content: bytes | str, what: str, error: Exception, cure: str) -> U
         )
     reason = "it has too many levels" if isinstance(error, RecursionError) else str(error)
     return UserError(f"{what}: {shortened(reason, 200)}.", cure)
-
-
-def shortened(text: str, most: int = 40) -> str:
-    """A text in one line of at most so many characters, so that no message repeats a whole file."""
-    line = " ".join(text[: 4 * most].split()).rstrip(".")
-    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 3]}..."

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from robustbench_pcl.configuration import Dump, Mode, digest
+from robustbench_pcl.errors import shortened
 from robustbench_pcl.recipe import ExternalModel
-from robustbench_pcl.store.reading import shortened
 
 if TYPE_CHECKING:
     from robustbench_pcl.store.records import Measurement, ModelRecord, TrainingRecord

@@ -85,17 +85,22 @@ def send(number: signal.Signals, *processes: int) -> None:
             continue
 
 
-def kill(driver: subprocess.Popen[str], which: str) -> None:
-    """Kill all processes, the one that sends the tasks, or a worker: with -9, for real."""
+def kill(driver: subprocess.Popen[str], which: str) -> str:
+    """Kill all processes, the one that sends the tasks, or a worker: with -9, for real.
+
+    Returns:
+        Which; there may be no workers yet.
+    """
     send(signal.SIGSTOP, driver.pid)  # so that it starts no other meanwhile
     workers = list(descendants(driver.pid))
     stopped = [each for each in workers if state(each) == "T"]
     if which == "worker" and workers:
         send(signal.SIGKILL, *(stopped or workers)[:1])
         send(signal.SIGCONT, driver.pid)
-        return
+        return which
     send(signal.SIGKILL, driver.pid, *(workers if which == "all" else stopped))
     driver.communicate()
+    return which if workers else "all"
 
 
 def state(pid: int) -> str:
@@ -172,9 +177,9 @@ def killed_until_it_ends(home, budget, chance, done):
             time.sleep(0.002)
         if driver.poll() is not None:  # before that moment came
             return finish(driver)
-        which = chance.choice(KINDS)
-        kill(driver, which)
+        which = kill(driver, chance.choice(KINDS))
         done[f"{which}, {aim.rpartition(':')[0] if mark.exists() else 'at random'}"] += 1
+        assert driver.poll() in (None, -signal.SIGKILL)
         now = acknowledged(home)
         assert known.items() <= now.items()  # nothing acknowledged is lost
         known |= now

@@ -24,7 +24,7 @@ from robustbench_pcl.evidence.manifest import Selection
 from robustbench_pcl.report.results import load_evidence, results
 from robustbench_pcl.store.embeddings import save_embedding
 from robustbench_pcl.store.formats import check_format
-from robustbench_pcl.store.records import Paths, now, save_record, save_training
+from robustbench_pcl.store.records import Paths, now, save_measurement, save_record, save_training
 
 MEASURED = "results/measurements"
 KINDS = {
@@ -44,24 +44,27 @@ COMMANDS = {
 }
 
 
+OURS, STRONGER = make_model("ours"), make_attack("pgd", steps=40)
+BAD = {
+    "measurements": make_measurement(OURS, OURS, STRONGER, correct=300),
+    "trainings": make_training(make_recipe(seed=1)),
+    "diagnoses": make_diagnosis(OURS, STRONGER),
+    "certificates": make_certificate(OURS, [(0.04, None)] * 10),
+}
+"""Of each kind of records one that may be spoilt."""
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Of each kind one file that is named ``bad`` and may be spoilt, and others."""
+    """Of each kind one file that may be spoilt, and others."""
     home = tmp_path_factory.mktemp("home")
-    paths, ours = Paths(home), make_model("ours")
-    pgd, stronger = make_attack("pgd"), make_attack("pgd", steps=40)
-    for name, measurement in (
-        ("good", make_measurement(ours)),
-        ("better", make_measurement(ours, ours, pgd)),
-        ("bad", make_measurement(ours, ours, stronger, correct=300)),
-    ):
-        save_record(paths.measurements, name, measurement)
+    paths = Paths(home)
+    save_measurement(paths, make_measurement(OURS))
+    save_measurement(paths, make_measurement(OURS, OURS, make_attack("pgd")))
     save_training(paths, make_training())
-    save_record(paths.trainings, "bad", make_training(make_recipe(seed=1)))
-    save_record(paths.diagnoses, "bad", make_diagnosis(ours, stronger))
-    save_record(paths.certificates, "bad", make_certificate(ours, [(0.04, None)] * 10))
-    stored = save_embedding(paths.embeddings, EMBEDDING, layout(), HERE, now())
-    stored.path.rename(stored.path.with_name("bad.safetensors"))
+    for kind, record in BAD.items():
+        save_record(paths.results / kind, record.file_name, record)
+    save_embedding(paths.embeddings, EMBEDDING, layout(), HERE, now())
     return home
 
 
@@ -69,7 +72,8 @@ def spoil(whole, folder, kind, name):
     """A copy of it with one file spoilt, and one without that file."""
     for copy in ("spoilt", "without"):
         shutil.copytree(whole, folder / copy)
-    (path,) = (folder / "spoilt" / "results" / kind).glob("bad.*")
+    bad = BAD[kind].file_name if kind in BAD else EMBEDDING.id
+    (path,) = (folder / "spoilt" / "results" / kind).glob(f"{bad}.*")
     (folder / "without" / path.relative_to(folder / "spoilt")).unlink()
     KINDS[kind][name](path)
     return folder / "spoilt", folder / "without", path

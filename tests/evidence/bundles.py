@@ -116,3 +116,18 @@ def save_unfinished(workspace):
         images=np.full((3, 1, 8, 8), 0.5, np.float32),
     )
     save_part(paths.adversarial_sets, "abcdefabcdef", part)
+
+
+def flip(measurement, image):
+    """The measurement with another verdict on one image, and all that follows from it."""
+    right = measurement.withstood()
+    right[image] = ~right[image]
+    correct, own = int(right.sum()), {}
+    if measurement.attack is None:
+        own = {"correct_8bit": correct}
+    return measurement.changed(
+        verdicts=np.packbits(right).tobytes().hex(),
+        correct=correct,
+        interval=wilson(correct, measurement.n),
+        **own,
+    )

@@ -7,7 +7,8 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from bundles import ALWAYS, EPS, N, bundle_of
+from bundles import ALWAYS, EPS, N, bundle_of, flip
+from store_artefacts import sign_set
 from tampering import files, seal_again, set_text, sign_again
 
 from robustbench_pcl import results
@@ -17,7 +18,6 @@ from robustbench_pcl.evidence.findings import printable
 from robustbench_pcl.evidence.manifest import MANIFEST
 from robustbench_pcl.evidence.verify import Verifier
 from robustbench_pcl.store.records import Paths, load_measurements, save_measurement
-from robustbench_pcl.store.rules import wilson
 
 
 def found_in(verification):
@@ -94,21 +94,6 @@ def forged(evidence_home, tmp_path):
         return tmp_path / "bundle"
 
     return home, write
-
-
-def flip(measurement, image):
-    """The measurement with another verdict on one image, and all that follows from it."""
-    right = measurement.withstood()
-    right[image] = ~right[image]
-    correct, own = int(right.sum()), {}
-    if measurement.attack is None:
-        own = {"correct_8bit": correct}
-    return measurement.changed(
-        verdicts=np.packbits(right).tobytes().hex(),
-        correct=correct,
-        interval=wilson(correct, measurement.n),
-        **own,
-    )
 
 
 def one(home, label, white_box):
@@ -322,6 +307,7 @@ def test_images_beyond_the_budget_are_found(bundle, verifier):
     path = Paths(bundle).adversarial_sets / f"{measurement.adversarial_set}.h5"
     with h5py.File(path, "r+") as file:
         set_text(file, "summary", json.loads(file.attrs["summary"]) | {"largest_linf": 0.5})
+    sign_set(path)
     save_measurement(Paths(bundle), measurement.changed(largest_linf=0.5))
     seal_again(bundle)
     sign_again(bundle)

@@ -1,15 +1,16 @@
 """The scheduler: nothing before what it needs, failures sent again, nothing waits for ever."""
 
 import random
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.pipeline import scheduler
+from robustbench_pcl.pipeline import runs, scheduler
 from robustbench_pcl.pipeline.artefacts import Task
-from robustbench_pcl.pipeline.runs import Run
+from robustbench_pcl.pipeline.runs import Run, request
 from robustbench_pcl.pipeline.scheduler import ATTEMPTS, LOSSES, Scheduler
 from robustbench_pcl.progress import Progress
 
@@ -237,3 +238,68 @@ def test_any_graph_with_any_failures(seed, tmp_path):
     assert toys.stored == {task.name for task in tasks} - hopeless
     for task in set(toys.sent):
         assert toys.sent.count(task) == min(failures[task], ATTEMPTS - 1) + 1
+
+
+def test_no_more_tasks_than_workers_at_a_time_and_what_much_waits_for_first(tmp_path):
+    short, long = Toy("short"), Toy("long")
+    chain = [Toy("next", (long,))]
+    chain.append(Toy("last", (chain[0],)))
+    toys, most = Toys(tmp_path), []
+
+    def send(task):
+        most.append(sum(each.polls > 0 for each in toys.submitted))
+        return toys.send(task)
+
+    toys.run(short, Toy("other"), long, *chain, most=2, send=send)
+    assert toys.sent[:2] == ["long", "short"]
+    assert toys.stored == {"short", "other", "long", "next", "last"}
+    assert max(most) <= 1  # others, when one is sent
+
+
+def test_nothing_is_begun_that_would_end_too_late(tmp_path):
+    first = Toy("first")
+    toys = Toys(tmp_path)
+    run = toys.run(first, Toy("second", (first,)), until=time.monotonic() + 0.5)
+    assert toys.sent == []
+    assert run.failure() is None
+    assert len(run.end().record.of("left")) == 2
+    toys.run(first, Toy("second", (first,)), until=time.monotonic() + 60)
+    assert toys.sent == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "stored", "cause"),
+    [
+        ("*", set(), "4 steps cancelled."),
+        ("b", {"a", "c"}, "1 step cancelled, and 1 step could not begin."),
+        ("after b", {"a", "b", "c"}, "1 step cancelled."),
+        ("unheard of", {"a", "b", "c", "after b"}, None),
+    ],
+)
+def test_what_is_asked_for_is_cancelled(asked, stored, cause, tmp_path):
+    """The request is written when the first task is sent; none is stored by then."""
+    toys = Toys(tmp_path)
+
+    def send(task):
+        request(toys.running.folder, asked)
+        return toys.send(task)
+
+    toys.random = type("Later", (), {"randint": lambda *_: 3})
+    b = Toy("b")
+    failure = toys.run(Toy("a"), b, Toy("c"), Toy("after b", (b,)), send=send).failure()
+    assert toys.stored == stored
+    assert (failure and failure.cause) == cause
+    assert all(each.cancelled for each in toys.submitted if each.task.name not in stored)
+
+
+def fan(count):
+    """A training that everything waits for, and sets with a measurement each."""
+    train = Toy("train")
+    sets = [Toy(f"set {number}", (train,)) for number in range(count)]
+    return [train, *sets, *(Toy(f"measure {each.name}", (train, each)) for each in sets)]
+
+
+def test_ten_times_the_tasks_take_ten_times_the_calls(tmp_path, monkeypatch, calls):
+    monkeypatch.setattr(runs, "WRITE_SECONDS", 3600)
+    few, many = (calls(Toys(tmp_path).run, *fan(count)) for count in (100, 1000))
+    assert many < 12 * few

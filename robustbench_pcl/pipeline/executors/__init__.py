@@ -17,7 +17,7 @@ from pydantic import Field
 
 from robustbench_pcl.configuration import Count, Description
 from robustbench_pcl.environment import has_accelerator
-from robustbench_pcl.errors import in_one_line
+from robustbench_pcl.errors import UserError, in_one_line
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.runs import USUAL, Run, Terms
 from robustbench_pcl.pipeline.scheduler import Scheduler, Submission, Submit
@@ -102,8 +102,7 @@ class Local(Executor):
 
     def stop(self, identity: str) -> None:
         """Interrupt the process, as Ctrl-C does: what it does is not sent, but done by itself."""
-        if int(identity) > 1:  # 0, 1 and -1 would be many processes
-            os.kill(int(identity), signal.SIGINT)
+        signal_process(identity, signal.SIGINT)
 
     def _make(self, task: AnyTask, artefacts: Artefacts, run: Run, terms: Terms) -> bool:
         """Make one artefact; whether it is there."""
@@ -112,14 +111,21 @@ class Local(Executor):
         try:
             artefacts.make(task)
         except Exception as error:
-            run.note(task.key, "failed", cause=in_one_line(error))
+            why = str(error) if isinstance(error, UserError) else in_one_line(error)
+            run.note(task.key, "failed", cause=" ".join(why.split()))
             run.file(task.key, ".log").write_text(traceback.format_exc(), encoding="utf-8")
             if not terms.keep_going:
                 raise
-            artefacts.progress.say(f"{task.title}: failed: {in_one_line(error)}.")
             return False
         run.note(task.key, "done")
         return True
+
+
+def signal_process(identity: str, number: signal.Signals) -> None:
+    """Send a signal to a process of this machine; one that is gone is left alone."""
+    if int(identity) > 1:  # 0, 1 and -1 would be many processes
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(identity), number)
 
 
 class Cluster(Executor):

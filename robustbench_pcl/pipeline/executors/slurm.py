@@ -18,7 +18,7 @@ from pydantic import Field
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
-from robustbench_pcl.pipeline.executors import Cluster
+from robustbench_pcl.pipeline.executors import Cluster, signal_process
 from robustbench_pcl.pipeline.scheduler import Submission, Submit
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Slurm(Cluster):
     def stop(self, identity: str) -> None:
         """``scancel``."""
         if self.cluster == "local":
-            os.kill(int(identity), signal.SIGTERM)
+            signal_process(identity, signal.SIGTERM)
         else:
             subprocess.run(["scancel", identity], capture_output=True, check=False)
 

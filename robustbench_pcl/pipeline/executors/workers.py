@@ -42,9 +42,10 @@ class Workers(Cluster):
     def connected(self, folder: Path, gpus: int) -> Iterator[Submit]:
         """Give commands to workers; there is one that is free for as many as there are workers."""
         devices = accelerators() if gpus else []
+        shares = places(self.workers, _cores(), devices, self.cpus)
         pool = [
             _Worker(folder, number, cores, device)
-            for number, (cores, device) in enumerate(self._places(devices), start=1)
+            for number, (cores, device) in enumerate(shares, start=1)
         ]
 
         def submit(command: list[str]) -> Submission:
@@ -63,13 +64,22 @@ class Workers(Cluster):
         """What a worker reads: the name of the task's file."""
         return [str(file)]
 
-    def _places(self, devices: Sequence[str]) -> Iterator[tuple[list[int], str | None]]:
-        """The cores of each worker, and the accelerator that it sees; None where there is none."""
-        cores = _cores()
-        share = self.cpus or max(1, len(cores) // self.workers)
-        for number in range(self.workers):
-            own = [cores[(number * share + each) % len(cores)] for each in range(share)]
-            yield own, devices[number % len(devices)] if devices else None
+
+def places(
+    workers: int, cores: Sequence[int], devices: Sequence[str], cpus: int = 0
+) -> Iterator[tuple[list[int], str | None]]:
+    """The cores of each worker, and the accelerator that it sees, or None.
+
+    Args:
+        workers: how many.
+        cores: that there are.
+        devices: accelerators that there are, taken in turn.
+        cpus: cores of each worker; an equal share if 0.
+    """
+    share = min(cpus or max(1, len(cores) // workers), len(cores))
+    for number in range(workers):
+        own = [cores[(number * share + each) % len(cores)] for each in range(share)]
+        yield own, devices[number % len(devices)] if devices else None
 
 
 class _Worker:
@@ -85,7 +95,7 @@ class _Worker:
     def __init__(self, folder: Path, number: int, cores: Sequence[int], device: str | None) -> None:
         self._folder, self._cores = folder, cores
         self._output = folder / f"worker{number}.log"
-        threads = str(len({*cores}))
+        threads = str(len(cores))
         self._environment = {**os.environ, "OMP_NUM_THREADS": threads}
         if device is not None:
             self._environment["CUDA_VISIBLE_DEVICES"] = device

@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from damages import damage, read
+from single_changes import damage, read
 
 QUICK, ALL = 45, 500
 NUMBERS = [
