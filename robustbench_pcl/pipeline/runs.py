@@ -76,7 +76,7 @@ class TaskState:
         state: "waiting" for what it needs, "sent", "running", "done", "failed" for good,
             "cancelled", or "left" for another time.
         attempt: how often it was sent, but for its losses.
-        losses: how often the cluster took it away.
+        losses: how often the cluster took it away, or did not take it.
         identity: what the executor calls it: a process, a Slurm job, a Ray task.
         host: the machine that it ran on; "" while that is not known.
         device: what computed it.

@@ -20,7 +20,7 @@ from robustbench_pcl.progress import Advance
 
 ATTEMPTS = 3
 LOSSES = 20
-"""So often the cluster may take a task away, which does not count as an attempt."""
+"""So often the cluster may take a task away, or not take it, which does not count as an attempt."""
 POLL_SECONDS = 0.5
 POLL_SECONDS_HERE = 0.01
 """The same for processes on this machine, which cost nothing to ask."""
@@ -61,7 +61,7 @@ Submit = Callable[[list[str]], Submission]
 class _Sent:
     """A task that was sent for the ``attempt``-th time, but for its losses.
 
-    ``losses`` says how often the cluster took it away.
+    ``losses`` says how often the cluster took it away, or did not take it.
     """
 
     task: AnyTask
@@ -216,15 +216,16 @@ class Scheduler:
     def _again(self, sent: _Sent) -> None:
         """Send a task again that ended without its artefact, or give it up."""
         title, say = sent.task.title, self._artefacts.progress.say
-        why = sent.submission.taken_away() if sent.submission else None
-        if why and sent.submission and sent.losses < LOSSES:
-            sent.submission.cancel()  # it may wait in the queue
-            say(f"{title}: taken away ({why}), sent again")
+        why = sent.submission.taken_away() if sent.submission else "refused by the cluster"
+        if why and sent.losses < LOSSES:
+            if sent.submission:
+                sent.submission.cancel()  # it may wait in the queue
+            say(f"{title}: lost ({why}), sent again")
             self._send(sent.task, sent.attempt, sent.losses + 1)
         elif why or sent.attempt == ATTEMPTS:
             say(f"{title}: failed ({sent.attempt}/{ATTEMPTS})")
             tail = self._tail(sent.task)
-            cause = f"it was taken away {LOSSES + 1} times, the last time by {why}"
+            cause = f"it was lost {LOSSES + 1} times, the last time: {why}"
             self._run.note(sent.task.key, "failed", cause=cause if why else tail[-1])
             say("\n".join(f"  {line}" for line in tail))
         else:

@@ -4,15 +4,17 @@
 #   eval "$(tests/cluster/ray_up.sh [FOLDER])"    sets RAY_ADDRESS
 #   tests/cluster/ray_down.sh [FOLDER]
 #
-# FOLDER has a short name, at most 40 letters: sockets are in it. Each node writes its process id to FOLDER/head.pid and FOLDER/second.pid. What runs already is left
-# alone, so that it can be given again after a node was killed. `ray stop` would stop every Ray of
-# the machine; these scripts stop their own.
+# FOLDER has a short name, at most 40 letters: sockets are in it. Each node writes its process id to
+# FOLDER/head.pid and FOLDER/second.pid. What runs already is left alone, so that it can be given
+# again after a node was killed. `ray stop` would stop every Ray of the machine; these scripts stop
+# their own.
 set -eu
 folder=${1:-${TMPDIR:-/tmp}/pclbench-ray}
-port=${RAY_PORT:-26379}
 ray=${RAY:-ray}
 mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
+[ -e "$folder/port" ] || echo "${RAY_PORT:-26379}" >"$folder/port"
+port=$(cat "$folder/port")
 export RAY_USAGE_STATS_ENABLED=0
 
 start() { # NODE OPTIONS...: a process group of its own, which its end takes along

@@ -9,9 +9,10 @@
 # left alone, so that it can be given again after a daemon was killed.
 set -eu
 folder=${1:-${TMPDIR:-/tmp}/pclbench-slurm}
-port=${SLURM_PORT:-16817}
 mkdir -p "$folder/state" "$folder/log" "$folder/run"
 folder=$(cd "$folder" && pwd)
+[ -e "$folder/port" ] || echo "${SLURM_PORT:-16817}" >"$folder/port" # the first of four
+port=$(cat "$folder/port")
 host=$(hostname -s)
 export SLURM_CONF="$folder/slurm.conf" MYSQL_UNIX_PORT="$folder/mysql.sock"
 
@@ -25,7 +26,6 @@ until_true() { # about a minute at most
 chmod 755 "$folder"
 [ -e "$folder/munge.key" ] || head -c 128 /dev/urandom >"$folder/munge.key"
 chmod 600 "$folder/munge.key"
-for gpu in 0 1; do [ -e "$folder/gpu$gpu" ] || mknod "$folder/gpu$gpu" c 1 3; done
 
 cat >"$folder/slurm.conf" <<END
 ClusterName=pclbench
@@ -61,8 +61,8 @@ NodeName=two NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 3)) CPUs=1 Gre
 PartitionName=main Nodes=one,two Default=YES MaxTime=1-0
 END
 cat >"$folder/gres.conf" <<END
-NodeName=one Name=gpu File=$folder/gpu0
-NodeName=two Name=gpu File=$folder/gpu1
+NodeName=one Name=gpu File=/dev/null
+NodeName=two Name=gpu File=/dev/zero
 END
 printf 'CgroupPlugin=cgroup/v1\n' >"$folder/cgroup.conf"
 cat >"$folder/slurmdbd.conf" <<END

@@ -3,9 +3,10 @@
 import subprocess
 
 import pytest
-from conftest import HERE, jobs, left_over, until
+from cluster_commands import HERE, jobs, left_over, until, without_ray
 
-pytestmark = pytest.mark.cluster
+LACKING = without_ray()
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(LACKING), reason=LACKING)]
 TRAININGS = ("train one on digits", "train two on digits")
 
 
@@ -17,7 +18,7 @@ def test_a_worker_that_is_killed_and_a_node_that_dies(ray, local, command):
     for title in TRAININGS:  # one on each node
         run.running(title)
     subprocess.run([HERE / "ray_down.sh", ray, "second"], check=True)
-    until(lambda: "taken away" in run.said(), "the node's task is sent again")
+    until(lambda: "lost (" in run.said(), "the node's task is sent again")
 
     assert run.results() == local
     assert left_over(run.home) == []

@@ -4,9 +4,10 @@ import subprocess
 import time
 
 import pytest
-from conftest import HERE, evidence, jobs, left_over, until
+from cluster_commands import HERE, evidence, jobs, left_over, until, without_slurm
 
-pytestmark = pytest.mark.cluster
+LACKING = without_slurm()
+pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(LACKING), reason=LACKING)]
 TRAIN = "train one on digits"
 
 
@@ -27,12 +28,12 @@ def test_tasks_killed_requeued_out_of_time_and_on_lost_nodes(slurm, local, comma
     began = time.time()
     job = run.running(TRAIN, began)["identity"]
     slurm_says("scontrol", "requeue", job)
-    run.hears(f"{TRAIN}: taken away (requeued by Slurm), sent again")
+    run.hears(f"{TRAIN}: lost (requeued by Slurm), sent again")
 
     began = time.time()
     node = node_of(run.running(TRAIN, began)["identity"])
     slurm_says("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
-    until(lambda: run.said().count(f"{TRAIN}: taken away") == 2, "the node's task is sent again")
+    until(lambda: run.said().count(f"{TRAIN}: lost") == 2, "the node's task is sent again")
     back = ["scontrol", "update", f"nodename={node}", "state=resume"]
     subprocess.run(back, capture_output=True, check=False)  # it may have come back by itself
 

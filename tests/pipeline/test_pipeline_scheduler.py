@@ -142,7 +142,7 @@ def losing(toys, times):
 def test_what_the_cluster_takes_away_is_no_failure(tmp_path):
     toys = Toys(tmp_path)
     run = toys.run(Toy("train"), send=losing(toys, LOSSES))
-    assert toys.progress.lines == ["make train: taken away (pre-emption), sent again"] * LOSSES
+    assert toys.progress.lines == ["make train: lost (pre-emption), sent again"] * LOSSES
     (task,) = run.record.tasks
     assert (task.state, task.attempt, task.losses) == ("done", 1, LOSSES)
     assert [each.cancelled for each in toys.submitted] == [True] * LOSSES + [False]
@@ -153,7 +153,7 @@ def test_what_is_always_taken_away_is_given_up(tmp_path):
     run = toys.run(Toy("train"), send=losing(toys, 99))
     assert len(toys.submitted) == LOSSES + 1
     (task,) = run.record.of("failed")
-    assert task.cause == f"it was taken away {LOSSES + 1} times, the last time by pre-emption"
+    assert task.cause == f"it was lost {LOSSES + 1} times, the last time: pre-emption"
 
 
 def test_a_third_failure_is_reported_when_the_rest_is_done(tmp_path):
@@ -196,7 +196,7 @@ def test_a_cluster_that_takes_nothing_is_reported_at_once(tmp_path):
 
 def test_a_cluster_that_refuses_for_a_while_is_asked_again(tmp_path):
     toys = Toys(tmp_path)
-    answers = iter([True, False, False, True])
+    answers = iter([True, *[False] * (ATTEMPTS + 2), True])
 
     def moody(task):
         if next(answers):
