@@ -1,4 +1,4 @@
-"""Sessions: tests (the default), slow, lint, types, docs, demo, bench."""
+"""Sessions: tests (the default), slow, chaos, cluster, lint, types, docs, demo, bench."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tests(session: nox.Session) -> None:
         "--cov",
         "--cov-report=term",
         "-m",
-        "not slow",
+        "not slow and not chaos and not cluster",
         *session.posargs,
         env={"OMP_NUM_THREADS": "1"},
     )
@@ -32,6 +32,21 @@ def slow(session: nox.Session) -> None:
     """The tests that take minutes: the whole demo among them."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill a suite with two workers 200 times; in CI with `-- --kills 30`, in 4 minutes."""
+    session.install("-e", ".[test]")
+    arguments = session.posargs or ["--kills", "200", "--kill-seconds", "7200"]
+    session.run("pytest", "-m", "chaos", "tests/chaos", *arguments)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """A suite on a real Slurm and a real Ray; what is lacking for one is said (docs/cluster.md)."""
+    session.install("-e", ".[test,slurm,ray]")
+    session.run("pytest", "-m", "cluster", "-rs", "tests/cluster", *session.posargs)
 
 
 @nox.session

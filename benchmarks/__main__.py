@@ -16,6 +16,7 @@ from benchmarks import (
     shortest,
     stored,
     training,
+    workers,
 )
 from benchmarks.table import Row, at_least, heading, line
 from benchmarks.targets import TITLES, adversarial, standard
@@ -58,6 +59,8 @@ def sections(on_accelerator: bool) -> dict[str, Section]:
         training.ADVERSARIAL.title: training.ADVERSARIAL,
         stored.TITLE: stored.writing,
         memory.TITLE: memory.peak,
+        workers.TITLE: workers.speedup,
+        workers.PLAN: workers.planning,
     }
     for dataset, steps in (("fmnist", 10), ("cifar10", 10), ("cifar10", 100)):
         title = f"the whole attack command, PGD-{steps}, adversarially trained {TITLES[dataset]}"

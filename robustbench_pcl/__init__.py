@@ -8,11 +8,13 @@ What a notebook needs stands here; nothing of it is imported before it is used.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from robustbench_pcl.version import __version__
 
+TYPE_CHECKING = False  # typing's own, whose import Ctrl-C would interrupt before we can handle it
 if TYPE_CHECKING:
+    from typing import Any
+
     from robustbench_pcl.attacks.auto_pgd import APGD as APGD
     from robustbench_pcl.attacks.auto_pgd import APGDT as APGDT
     from robustbench_pcl.attacks.carlini_wagner import CW as CW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 import re
 import sys
@@ -58,9 +59,19 @@ def current_environment(device: Device) -> Environment:
 def pick_device(name: str = "auto") -> Device:
     """The device with that name; "auto" takes the accelerator if there is one.
 
+    Verdicts are float32's on every device: cuDNN is told to keep all of its bits, of which it
+    would drop 13 of 23 in convolutions.
+
     Raises:
         UserError: there is no such device here.
     """
+    device = _find_device(name)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def _find_device(name: str) -> Device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -75,14 +86,45 @@ def pick_device(name: str = "auto") -> Device:
 
 
 def has_accelerator() -> bool:
-    """Whether "auto" would find a CUDA device: the driver is asked, without importing torch."""
+    """Whether "auto" would find a CUDA device."""
+    return bool(accelerators())
+
+
+def accelerators() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls each CUDA device; the driver is asked, not torch."""
     library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     count = ctypes.c_int(0)
     with contextlib.suppress(OSError, AttributeError):
         driver = ctypes.CDLL(library)
         if driver.cuInit(0) == 0:
             driver.cuDeviceGetCount(ctypes.byref(count))
-    return count.value > 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else map(str, range(count.value))
+    return [name.strip() for name in names][: count.value]
+
+
+def processes() -> int:
+    """How many processes torchrun, or what works like it, started for this command; 1 if none."""
+    size = os.environ.get("WORLD_SIZE", "")
+    return int(size) if size.isdecimal() else 1
+
+
+def require_one_process() -> None:
+    """Refuse to be one of several processes, each of which would do all that is asked for.
+
+    Raises:
+        UserError: there are several; the first of them says so.
+    """
+    if processes() > 1:
+        raise said_once(
+            f"{processes()} processes were started, and each would do all that is asked for.",
+            "Leave torchrun out: only pclbench train works with it (docs/cluster.md).",
+        )
+
+
+def said_once(cause: str, cure: str) -> UserError | SystemExit:
+    """The error that all processes meet: the first of them says it, the others leave."""
+    return UserError(cause, cure) if os.environ.get("RANK", "0") == "0" else SystemExit(2)
 
 
 @cache

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def load(module: str, folder: Path | None = None) -> None:
 
     Args:
         module: its name, as ``import`` takes it.
-        folder: where modules are looked for before anywhere else; the current folder if None, as
-            with ``python -m``.
+        folder: where it is looked for before anywhere else, and what it imports after anywhere
+            else: a ``torch.py`` there is not taken for torch. The current folder if None.
 
     Raises:
         UserError: there is no such module, or it cannot be imported.
@@ -51,13 +52,13 @@ def load(module: str, folder: Path | None = None) -> None:
         return
     place = (folder or Path()).resolve()
     if str(place) not in sys.path:
-        sys.path.insert(0, str(place))
+        sys.path.append(str(place))
     if not _there(module):
         raise UserError(
             f"There is no plugin {module!r}.",
             f"Give the name of a .py file in {place} without .py, or of an installed module.",
         )
-    if error := _failure(module):
+    if error := _failure(module, place):
         cure = f'To see where: python -c "import {module}"'
         raise UserError(
             f"The plugin {module} cannot be imported: {in_one_line(error)}.",
@@ -89,10 +90,25 @@ def _there(module: str) -> bool:
     return names and importlib.util.find_spec(first) is not None
 
 
-def _failure(module: str) -> BaseException | None:
-    """Import a module; what it raised, if it raised anything."""
+def _failure(module: str, place: Path | None = None) -> BaseException | None:
+    """Import a module, from a folder if it is there; what it raised, if it raised anything."""
     try:
+        if place is not None:
+            _import_from(place, module.partition(".")[0])
         importlib.import_module(module)
     except (Exception, SystemExit) as error:
         return error
     return None
+
+
+def _import_from(place: Path, name: str) -> None:
+    """Import a module from a folder, whatever else has its name; nothing if it is not there."""
+    spec = PathFinder.find_spec(name, [str(place)])
+    if name in sys.modules or spec is None or spec.loader is None:
+        return
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -11,7 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from robustbench_pcl.errors import UserError, visible
+
 T = TypeVar("T")
+_UNITS = (86400, 3600, 60, 1)
+_DURATION = re.compile(
+    r"\s*".join(rf"(?:(\d{{1,9}}(?:\.\d{{1,9}})?)\s*{unit})?" for unit in "dhms"), re.IGNORECASE
+)
 Advance = Callable[[float, str], None]
 """(units done since the last call, what to show beside the bar) -> None."""
 PATIENCE_SECONDS = 2.0
@@ -51,11 +59,12 @@ class TerminalProgress(Progress):
         """A bar that vanishes when done; the outermost one starts and stops the display."""
         note, start = "", time.monotonic()
         outermost = not self._bars.tasks
+        title = visible(title)
         row = self._bars.add_task(title, total=total, note="")
 
         def advance(done: float, words: str) -> None:
             nonlocal note
-            note = words or note
+            note = visible(words) or note
             self._bars.update(row, advance=done, note=note)
 
         try:
@@ -72,7 +81,7 @@ class TerminalProgress(Progress):
 
     def say(self, message: str) -> None:
         """Print the line above any bar."""
-        self._console.print(message, markup=False, soft_wrap=True)
+        self._console.print(visible(message), markup=False, soft_wrap=True)
 
 
 def tracked(items: Iterable[T], title: str, total: int, progress: Progress) -> Iterator[T]:
@@ -91,6 +100,27 @@ def spoken(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {round(seconds) % 60:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def sized(count: float) -> str:
+    """Bytes in words: ``0.3 MB``, ``74 MB``, ``1.2 GB``."""
+    unit = "GB" if count >= 1e9 else "MB"
+    number = count / (1e9 if unit == "GB" else 1e6)
+    return f"{number:.1f} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+
+
+def read_duration(text: str) -> float:
+    """Seconds from ``90s``, ``30m``, ``2h``, ``1h30m`` or ``1 d 12 h``.
+
+    Raises:
+        UserError: it is none.
+    """
+    found = _DURATION.fullmatch(text.strip())
+    parts = found.groups(default="0") if found and text.strip() else ()
+    seconds = sum(float(part) * unit for part, unit in zip(parts, _UNITS, strict=False))
+    if not 0 < seconds < math.inf:
+        raise UserError(f"{text!r} is no length of time.", "Write 90s, 30m, 2h or 1h30m.")
+    return seconds
 
 
 def _ignore(done: float, note: str) -> None:

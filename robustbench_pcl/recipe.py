@@ -130,7 +130,14 @@ class Recipe(Description):
 
     def id(self, data_digest: str) -> str:
         """The id of the checkpoint that this recipe makes from that data."""
-        return digest({"recipe": self.identity, "data": data_digest})
+        if data_digest not in self._ids:
+            self._ids[data_digest] = digest({"recipe": self.identity, "data": data_digest})
+        return self._ids[data_digest]
+
+    @cached_property
+    def _ids(self) -> dict[str, str]:
+        """The ids that were asked for: a plan asks again and again."""
+        return {}
 
     @property
     def goes_on(self) -> bool:

@@ -29,6 +29,14 @@ TINY = Recipe(
 """A recipe that trains in about a second."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long tests/chaos goes on: as in CI, unless told otherwise."""
+    chaos = parser.getgroup("chaos")
+    chaos.addoption("--kills", type=int, default=30, help="kill -9 so often")
+    chaos.addoption("--kill-seconds", type=float, default=180, help="for at most so long")
+    chaos.addoption("--kill-seed", type=int, default=0, help="of the moments")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No folder of the user's is read or written, here or in processes that tests start."""
@@ -104,21 +112,48 @@ def killed() -> Callable[[str, Path], None]:
 
 @pytest.fixture
 def interrupted() -> Callable[..., tuple[int, str, str]]:
-    """Run a command and interrupt it, as Ctrl-C does, once a path exists."""
+    """Run a command and send it a signal, that of Ctrl-C unless told otherwise, once a path exists.
 
-    def interrupt(command: list[str], marker: Path) -> tuple[int, str, str]:
+    More signals may follow, each once a further path exists.
+    """
+
+    def interrupt(
+        command: list[str], marker: Path, *more: tuple[int, Path], number: int = signal.SIGINT
+    ) -> tuple[int, str, str]:
         # What is started in the background ignores the interrupt, and so would its children.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             with started(command) as process:
-                wait_for(marker, process)
-                process.send_signal(signal.SIGINT)
+                for each, path in ((number, marker), *more):
+                    wait_for(path, process)
+                    process.send_signal(each)
                 out, err = process.communicate(timeout=60)
                 return process.returncode, out, err
         finally:
             signal.signal(signal.SIGINT, before)
 
     return interrupt
+
+
+@pytest.fixture
+def calls() -> Callable[..., int]:
+    """How many of Python's functions are called: a time that no other process changes."""
+
+    def count(work: Callable[..., object], *given: object) -> int:
+        found = 0
+
+        def note(frame: object, event: str, argument: object) -> None:
+            nonlocal found
+            found += event == "call"
+
+        sys.setprofile(note)
+        try:
+            work(*given)
+        finally:
+            sys.setprofile(None)
+        return found
+
+    return count
 
 
 @contextmanager

@@ -88,6 +88,15 @@ def test_the_device_of_that_name():
     assert (pick_device("auto").type == "cuda") == torch.cuda.is_available() == has_accelerator()
 
 
+def test_convolutions_on_cuda_keep_all_bits_of_float32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert pick_device("cpu").type == "cpu"
+    assert torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto").type == "cuda"
+    assert not torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("name", ["cuda:99", "meta", "gpu", ""])
 def test_a_device_that_is_not_there(name):
     with pytest.raises(UserError, match=f"There is no device '{name}' here") as raised:

@@ -101,6 +101,18 @@ def test_a_plugin_may_be_a_module_in_a_package_and_have_neighbours(here):
     assert "mine" in attacks("--plugin lab.mine")
 
 
+def test_only_the_plugin_itself_is_looked_for_in_its_folder_first(here, tmp_path):
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in ("my_module", "installed"):
+        (site / f"{name}.py").write_text("WHERE = 'installed'")
+    sys.path.append(str(site))
+    (here / "installed.py").write_text("raise SystemExit('imported from here')")
+    (here / "my_module.py").write_text("from installed import WHERE\nMINE = True")
+    plugins.load("my_module")
+    assert (sys.modules["my_module"].MINE, sys.modules["my_module"].WHERE) == (True, "installed")
+
+
 def test_a_plugin_is_imported_once(here):
     (here / "my_module.py").write_text(ADD + "print('Hello')")
     assert run("--plugin my_module --plugin my_module data path").stdout.count("Hello") == 1

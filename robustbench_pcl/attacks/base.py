@@ -118,6 +118,11 @@ class Stage:
     after_success: bool = False
     needs: str = ""
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether it takes all that are left, so that no image decides about another's attack."""
+        return self.share == 1 and self.most is None and not self.after_success
+
 
 def starts(once: Attack, count: int) -> tuple[Stage, ...]:
     """The stages of an attack that starts ``count`` times, from random points of its own each."""

@@ -27,6 +27,8 @@ WITHSTOOD, WRONG = -1, -2
 """What stands for a stage where none has felled an image: it withstood all, or was wrong before."""
 FEWEST = 100
 """Images that a stage takes at least, however small its share is."""
+BLOCK = {"cpu": 128, "cuda": 2500}
+"""Images, at most, that are crafted together where several processes may share in a set."""
 
 
 def in_hexadecimal(felled_by: Rows) -> str:
@@ -67,9 +69,15 @@ class Verdicts:
         """The numbers of those that have withstood up to now."""
         return np.flatnonzero(self.felled_by == WITHSTOOD)
 
-    def begin(self, number: int, stage: Stage) -> None:
-        """Let those wait that a stage takes: of those left, the nearest to being fooled."""
-        left = self.left
+    def begin(self, number: int, stage: Stage, among: Rows | None = None) -> None:
+        """Let those wait that a stage takes: of those left, the nearest to being fooled.
+
+        Args:
+            number: of the stage.
+            stage: it.
+            among: int64 (M,), only of these; None for all.
+        """
+        left = self.left if among is None else among[self.felled_by[among] == WITHSTOOD]
         if stage.after_success and not (self.felled_by == number - 1).any():
             left = left[:0]
         count = max(FEWEST, int(np.ceil(stage.share * len(left))))
@@ -97,6 +105,19 @@ class Verdicts:
         self.margins[rows] = np.fmax(margins, self.margins[rows])
         self.waiting[rows] = False
         return better
+
+
+def blocks(count: int, device: str) -> list[Rows]:
+    """Images by their numbers, in blocks of equal size that are crafted one by one.
+
+    Which images are passed together decides the last bits of what a model gives, so whoever crafts
+    a block, and with which others before it, gets the same images.
+
+    Args:
+        count: how many images there are.
+        device: its type, "cpu" or "cuda".
+    """
+    return np.array_split(np.arange(count), -(-count // BLOCK.get(device, BLOCK["cpu"])))
 
 
 class Found(NamedTuple):
@@ -151,6 +172,8 @@ def run_stage(
     target: TargetModel,
     chunks_of: Callable[[Rows, int], Iterator[Chunk]],
     verdicts: Verdicts,
+    *,
+    later: int = 0,
 ) -> Iterator[Found]:
     """Take all that wait through a stage, in any order.
 
@@ -160,11 +183,12 @@ def run_stage(
         target: the model, entered.
         chunks_of: images by their numbers, as many at a time as suits, with this added to seeds.
         verdicts: up to now; what is found is noted there.
+        later: how many images are to go through it later.
     """
     rows = np.flatnonzero(verdicts.waiting)
     if not len(rows):
         return
-    stream = stage.attack.stream(target, chunks_of(rows, stage.seed), len(rows))
+    stream = stage.attack.stream(target, chunks_of(rows, stage.seed), len(rows) + later)
     for done in classified(stage.attack, target, stream):
         margins = done.margins
         assert margins is not None  # they are classified

@@ -272,6 +272,11 @@ class TargetModel:
             made = self.copies[kind] = FastModel(self.model, kind)
         return made
 
+    def forget_fast(self) -> None:
+        """Choose the fast model anew, by the images that come next, as if none had been before."""
+        self.fast, self._prepared = None, ("", "")
+        self.shortcuts = replace(self._asked, compiled=self.shortcuts.compiled)
+
     def halve_batches(self) -> None:
         """After a pass for which memory was too small.
 

@@ -15,6 +15,7 @@ from torch.nn.grad import conv2d_input
 
 from robustbench_pcl.certificates.operations import Box, Operation, channelwise
 from robustbench_pcl.models.classifier import Normalise
+from robustbench_pcl.models.shares import pooled
 
 
 class Affine(Operation):
@@ -219,7 +220,7 @@ class BatchNormalisation(Scaling):
 
         def take(_: nn.Module, given: tuple[Tensor, ...]) -> None:
             values = given[0].to(self.module.weight.dtype).transpose(0, 1).flatten(1)
-            self.statistics = values.mean(dim=1), values.var(dim=1, correction=0)
+            self.statistics = pooled(values.mean(dim=1), values.var(dim=1, correction=0))
 
         hook = self.module.register_forward_pre_hook(take)
         try:

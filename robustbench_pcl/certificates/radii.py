@@ -196,12 +196,13 @@ def _rounding(model: nn.Module, dtype: torch.dtype) -> Rounding:
     Raises:
         NotSupportedError: its weights are not all of the images' type.
     """
-    floating = (value for value in model.state_dict().values() if value.is_floating_point())
+    floating = [value for value in model.state_dict().values() if value.is_floating_point()]
     if {value.dtype for value in floating} - {dtype} or dtype not in (torch.float32, torch.float64):
         raise NotSupportedError("images and weights are not all float32 or all float64")
     numbers, unit = torch.finfo(dtype), torch.finfo(dtype).eps / 2
     if dtype == torch.float32:
         reduced = torch.get_float32_matmul_precision() != "highest"
-        on_tensor_cores = torch.cuda.is_available() and torch.backends.cudnn.allow_tf32
+        on_cuda = any(value.is_cuda for value in floating)
+        on_tensor_cores = on_cuda and torch.backends.cudnn.allow_tf32
         unit = 2.0**-8 if reduced else 2.0**-11 if on_tensor_cores else unit
     return Rounding(unit, numbers.tiny, numbers.max)

@@ -2,7 +2,6 @@
 
 import codecs
 import contextlib
-import errno
 import gc
 import io
 import os
@@ -22,6 +21,7 @@ from robustbench_pcl.cli.certify import Certify
 from robustbench_pcl.cli.check import Check
 from robustbench_pcl.cli.diagnose import Diagnose, Explain
 from robustbench_pcl.cli.exchange import Export
+from robustbench_pcl.cli.jobs import Cancel, Logs, Status
 from robustbench_pcl.cli.listing import (
     AddData,
     DataPath,
@@ -35,14 +35,24 @@ from robustbench_pcl.cli.listing import (
     VerifyData,
 )
 from robustbench_pcl.cli.make import Attack, Train, Transfer
+from robustbench_pcl.cli.output import typed
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
+from robustbench_pcl.cli.store import (
+    ExportStore,
+    ImportStore,
+    ListStore,
+    MergeStore,
+    PruneStore,
+    ShowStored,
+)
 from robustbench_pcl.cli.verify import Verify
 from robustbench_pcl.cli.work import STARTING, USUAL
-from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.errors import UserError, refused, unknown_name
+from robustbench_pcl.interruption import exit_code, raising, said
 from robustbench_pcl.version import __version__
 
-UNUSABLE, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+UNUSABLE, PIPE_CLOSED = 2, 141
 MISTAKE: type[Exception] = typer.BadParameter.__mro__[1]
 """What the parser raises when words make no command; typer does not export it by name."""
 HELP = ["-h", "--help"]
@@ -51,8 +61,6 @@ READABLE = "pclbench-readable"
 ASCII = {"–": "-", "—": "-", "−": "-", "±": "+/-", "≤": "<=", "≥": ">=", "×": "x", "…": "..."}
 ASCII |= {"†": "+", "‡": "++", "∞": "inf", "→": "->", "≈": "~", "·": ".", "─": "-", "│": "|"}
 """What stands for characters that have no plain form of their own; Greek letters are named."""
-WRITING_FAILED = {errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EBADF}
-"""What the system says when output, or an artefact, cannot be written."""
 CHOICE = re.compile(r"'--([\w-]+)'.*?'(.*)' is not one of (.*)\.")
 
 
@@ -84,7 +92,7 @@ class _Root(_Group):
         """Parse the words into a command, run it and leave the process.
 
         The code is 0, what the command returns (1: what it looked at is not as it should be), 2
-        (the user can mend it), 130 (Ctrl-C) or 141 (nobody reads the output).
+        (the user can mend it), 130 (Ctrl-C), 143 (SIGTERM) or 141 (nobody reads the output).
         Threads that wait for each other are told to sleep sooner than they would by themselves:
         beside one other busy process, a small training on two cores took 25 s so, 89 s without.
         What is imported stays, so garbage is seldom looked for in it: that took 0.7 s.
@@ -99,15 +107,25 @@ class _Root(_Group):
                 stream.reconfigure(errors=READABLE)
         try:
             command = super().main(words, **extra)
-            if callable(command):
-                command = command()
-            if sys.stdout is not None:
-                sys.stdout.flush()
-        except (UserError, MISTAKE, KeyboardInterrupt, OSError) as error:
+            with raising():
+                command = self._carry_out(command, words)
+        except (UserError, MISTAKE, OSError) as error:
             sys.exit(_show(error))
         finally:
             gc.set_threshold(*USUAL)
         sys.exit(command if isinstance(command, int) else 0)
+
+    def _carry_out(self, command: Any, words: Sequence[str]) -> Any:
+        """Call a command; one that is interrupted says what is kept, and what to type again."""
+        try:
+            if callable(command):
+                command = command()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except KeyboardInterrupt as error:
+            print(f"pclbench: {said(error)}\n  Go on: {typed(words)}", file=sys.stderr)
+            sys.exit(exit_code(error))
+        return command
 
 
 def _show(error: BaseException) -> int:
@@ -121,20 +139,20 @@ def _show(error: BaseException) -> int:
             _let_go_of_output()
             return PIPE_CLOSED
         case OSError():
-            if error.errno not in WRITING_FAILED:
+            if error.filename is None:  # no file, so what is printed
+                _let_go_of_output()
+                known = refused(error, "the output", "write")
+            else:
+                known = refused(error, error.filename, "open")
+            if known is None:
                 raise error
-            _let_go_of_output()
-            where = f" to {error.filename}" if error.filename else ""
-            cause = f"Cannot write{where}: {error.strerror}."
-            cure = "Make room there, or write elsewhere; the same command goes on from there."
+            cause, cure = known.cause, known.cure
         case UserError():
             cause, cure = error.cause, error.cure
-        case KeyboardInterrupt():
-            cause, cure = "Stopped.", "What was finished is kept: the same command goes on."
         case _:
             return _show_mistake(error)
     print(f"pclbench: {cause}\n  {cure}", file=sys.stderr)
-    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else UNUSABLE
+    return UNUSABLE
 
 
 def _show_mistake(error: Any) -> int:
@@ -206,9 +224,24 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
         {"list": ListAttacks, "show": ShowAttack},
     ),
     "models": ("List models and show their layers.", {"list": ListModels, "show": ShowModel}),
+    "jobs": (
+        "See what runs or ran, what it printed, and stop it.",
+        {"status": Status, "logs": Logs, "cancel": Cancel},
+    ),
     "data": (
         "List, add and verify data sets.",
         {"list": ListData, "add": AddData, "verify": VerifyData, "path": DataPath},
+    ),
+    "store": (
+        "List what is stored, prune it, and move it between folders and machines.",
+        {
+            "list": ListStore,
+            "show": ShowStored,
+            "prune": PruneStore,
+            "export": ExportStore,
+            "import": ImportStore,
+            "merge": MergeStore,
+        },
     ),
 }
 for word, command in COMMANDS.items():

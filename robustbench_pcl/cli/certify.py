@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_pcl.cli.choices import offered, recipe_names
+from robustbench_pcl.cli.choices import Format, offered, recipe_names
+from robustbench_pcl.cli.files import PICTURES, SUFFIXES, ForceOption, require_known
 from robustbench_pcl.cli.options import EpsOption, FilesOption, Models
-from robustbench_pcl.cli.output import PAGES, PICTURES, write, write_figure
-from robustbench_pcl.cli.work import Work, carry_out, check_external
+from robustbench_pcl.cli.output import write, write_figure
+from robustbench_pcl.cli.work import Work, carry_out
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Certify(Work, Models):
     ]
     eps: EpsOption = None
     file: FilesOption = None
+    force: ForceOption = False
 
     def __call__(self) -> None:
         """Certify each model, and print what is known within each budget."""
@@ -45,10 +47,7 @@ class Certify(Work, Models):
         from robustbench_pcl.pipeline.tasks import Measure
         from robustbench_pcl.report.certified import two_sided
 
-        for path in self.file or ():
-            if path.suffix not in PICTURES + PAGES:
-                cure = "Name a file that ends in .svg, .png or .html."
-                raise UserError(f"A certificate cannot be written as {path.name}.", cure)
+        require_known(self.file or ())
         budgets = tuple(dict.fromkeys(map(parse_eps, self.eps or ())))
         if 0 in budgets:
             raise UserError(
@@ -60,10 +59,11 @@ class Certify(Work, Models):
                 usual = dataset_spec(model.dataset).eps
                 largest = min(REACH * max(usual, *budgets), 1.0) if budgets else None
                 tasks.append(Certify(model, self.images, largest))
-        check_external(tasks, workspace, self)
         clean = [Measure(task.target, images=self.images) for task in tasks]
-        if carry_out([*clean, *tasks], workspace, self):
-            self._show([two_sided(workspace.make(task), budgets) for task in tasks])
+        done = carry_out([*clean, *tasks], workspace, self)
+        if done is not None:
+            self._show([two_sided(workspace.make(task), budgets) for task in done.of(tasks)])
+            done.settle()
 
     def _show(self, found: "Sequence[TwoSided]") -> None:
         """Print them, and write the files that are asked for."""
@@ -74,8 +74,11 @@ class Certify(Work, Models):
             if path.suffix in PICTURES:
                 from robustbench_pcl.report.certificate_figure import certificate_figure
 
-                write_figure(certificate_figure(found), path)
+                write_figure(certificate_figure(found), path, force=self.force)
+            elif SUFFIXES[path.suffix] is not Format.html:
+                form = SUFFIXES[path.suffix].value
+                write(render_certificates(found, form), path, force=self.force)
             else:
                 from robustbench_pcl.report.page import certificate_page
 
-                write(certificate_page(found), path)
+                write(certificate_page(found), path, force=self.force)

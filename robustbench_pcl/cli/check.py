@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_pcl.cli.choices import Scale, dataset_names, offered, read_scale, recipe_names
+from robustbench_pcl.cli.files import ForceOption
 from robustbench_pcl.cli.options import DATASET_HELP, Home
 from robustbench_pcl.cli.output import say_left_out, write
 from robustbench_pcl.cli.report import INCOMPLETE, StrictOption
@@ -96,7 +97,7 @@ class Check(Home):
         Path | None,
         typer.Option("--output", "-o", help="Write to this file.", show_default="print"),
     ] = None
-
+    force: ForceOption = False
     strict: StrictOption = False
 
     def __call__(self) -> int:
@@ -121,11 +122,16 @@ class Check(Home):
         evidence = load_evidence(Paths(self.home), left_out.append)
         say_left_out(left_out)
         answers = [answer(requirement, evidence, selection) for requirement in asked]
-        text = render_answers(answers, doubts(answers, evidence), self.form.value)
-        write(text, self.output)
+        text = render_answers(answers, doubts(answers, evidence), self._form().value)
+        write(text, self.output, force=self.force)
         if not all(each.status == "holds" for each in answers):
             return NOT_MET
         return INCOMPLETE if left_out and self.strict else 0
+
+    def _form(self) -> CheckFormat:
+        """The format that --format or the end of the file's name says."""
+        said = self.output.suffix[1:] if self.output is not None else ""
+        return CheckFormat(said) if said in ("json", "sarif") else self.form
 
     def _asked(self) -> "list[Requirement]":
         """The requirements of the command line, then those of the file."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_pcl.cli.choices import Format, code_names, offered, recipe_names
+from robustbench_pcl.cli.files import PICTURES, SUFFIXES, ForceOption, require_known
 from robustbench_pcl.cli.options import Attacks, FilesOption, FormatOption, Models
-from robustbench_pcl.cli.output import PAGES, PICTURES, print_rows, say, write
-from robustbench_pcl.cli.work import Work, carry_out, check_external
+from robustbench_pcl.cli.output import print_rows, say, write
+from robustbench_pcl.cli.work import Work, carry_out
 from robustbench_pcl.errors import UserError, unknown_name
 
 if TYPE_CHECKING:
@@ -48,15 +49,13 @@ class Diagnose(Work, Models, Attacks):
         ),
     ] = None
     file: FilesOption = None
+    force: ForceOption = False
 
     def __call__(self) -> None:
         """Diagnose it with each attack, budget and seed, and print what was found."""
         from robustbench_pcl.pipeline import diagnosing
 
-        for path in self.file or ():
-            if path.suffix not in PICTURES + PAGES:
-                cure = "Name a file that ends in .svg, .png or .html."
-                raise UserError(f"A diagnosis cannot be written as {path.name}.", cure)
+        require_known(self.file or ())
         workspace = self.workspace()
         tasks: list[diagnosing.Diagnose] = []
         for seed in self.seeds:
@@ -68,10 +67,10 @@ class Diagnose(Work, Models, Attacks):
         if len(tasks) > 1 and any(path.suffix in PICTURES for path in self.file or ()):
             cause = f"A picture shows one diagnosis, and these are {len(tasks)}."
             raise UserError(cause, "Name one attack, one --eps and one --seed, or a page: .html.")
-        check_external(tasks, workspace, self)
-        if carry_out(tasks, workspace, self):
-            diagnoses = [workspace.make(task) for task in tasks]
-            self._show(diagnoses)
+        done = carry_out(tasks, workspace, self)
+        if done is not None:
+            self._show([workspace.make(task) for task in done.of(tasks)])
+            done.settle()
 
     def _show(self, diagnoses: "Sequence[Diagnosis]") -> None:
         """Print them, and write the files that are asked for."""
@@ -83,11 +82,14 @@ class Diagnose(Work, Models, Attacks):
                 from robustbench_pcl.cli.output import write_figure
                 from robustbench_pcl.report.diagnosis_figure import diagnosis_figure
 
-                write_figure(diagnosis_figure(diagnoses[0]), path)
+                write_figure(diagnosis_figure(diagnoses[0]), path, force=self.force)
+            elif SUFFIXES[path.suffix] is not Format.html:
+                form = SUFFIXES[path.suffix].value
+                write(render_diagnoses(diagnoses, form), path, force=self.force)
             else:
                 from robustbench_pcl.report.page import diagnosis_page
 
-                write(diagnosis_page(diagnoses), path)
+                write(diagnosis_page(diagnoses), path, force=self.force)
 
 
 @dataclass(frozen=True, kw_only=True)

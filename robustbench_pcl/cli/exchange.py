@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from robustbench_pcl.cli.choices import Norm, dataset_names, offered
+from robustbench_pcl.cli.files import ForceOption, writing
 from robustbench_pcl.cli.options import DATASET_HELP, Attacks, Place
 from robustbench_pcl.cli.output import print_measurements, say
 from robustbench_pcl.cli.work import carry_out, check_external
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from robustbench_pcl.recipe import AnyModel
 
 OF_MAKING = {field.name for field in fields(Attacks)} - {"eps", "norm"}
-OF_MAKING |= {"exact", "images", "executor", "dry_run"}
+OF_MAKING |= {"exact", "images", "workers", "executor", "dry_run"}
+OF_MAKING |= {"only", "limit_time", "keep_going"}
 """Options that say how images are made; those of a file are there already."""
 
 
@@ -55,7 +57,7 @@ def measure_imported(
     images = workspace.import_images(file, dataset, options.eps[0] if options.eps else None, norm)
     first = images.spec.data == workspace.dataset(dataset).record("test")
     clean = [Measure(model, images=images.spec.n) for model in models]
-    check_external(clean, workspace, options)
+    check_external(clean, workspace)
     needed = [training for model in models for training in trainings(model)]
     carry_out([*needed, *clean] if first else needed, workspace)
     measured = [workspace.make(task) for task in clean] if first else []
@@ -95,6 +97,7 @@ class Export(Place):
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A file: .h5, .npz, .csv or .jsonl.")
     ]
+    force: ForceOption = False
 
     def __call__(self) -> None:
         """Find what is named and write it."""
@@ -111,5 +114,6 @@ class Export(Place):
             found = all_of_target(workspace, self.target, self.dataset)
         else:
             found = [one_stored(workspace, self.what or "")]
-        rows = write_per_image(found, self.output)
+        with writing(self.output, force=self.force) as place:
+            rows = write_per_image(found, place)
         say(f"Wrote {self.output}: {rows:,} rows.")

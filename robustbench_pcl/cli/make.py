@@ -1,8 +1,9 @@
 """``pclbench train``, ``attack`` and ``transfer``: make what is named, and print its accuracy."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, cast
 
 import typer
 
@@ -18,20 +19,22 @@ from robustbench_pcl.cli.exchange import measure_imported
 from robustbench_pcl.cli.options import (
     Attacks,
     DatasetArgument,
-    FormatOption,
     Models,
-    Place,
     Seeds,
     SetOption,
     read_layers,
     read_settings,
 )
 from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
-from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
+from robustbench_pcl.cli.work import Shortcuts, Tasks, Work, carry_out
+from robustbench_pcl.environment import processes
+from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.attacks.base import Attack as AttackConfiguration
     from robustbench_pcl.configuration import Mode
+    from robustbench_pcl.pipeline.training import Train as Training
+    from robustbench_pcl.pipeline.workspace import Workspace
     from robustbench_pcl.recipe import AnyModel, Recipe, TrainingPrecision
 
 
@@ -40,11 +43,13 @@ STRONGEST = "strongest"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Place, Seeds):
+class Train(Tasks, Seeds):
     """Train one recipe; what it starts from is trained first.
 
     A training that was interrupted goes on where it was, a finished one is found and not repeated.
     """
+
+    together: ClassVar[bool] = True
 
     dataset: DatasetArgument
     loss: Annotated[
@@ -87,20 +92,37 @@ class Train(Place, Seeds):
         Precision | None,
         typer.Option(help="How it computes.", show_default="the scale's"),
     ] = None
-    form: FormatOption = Format.text
+    devices: Annotated[
+        int,
+        typer.Option(
+            help="Divide each batch among so many GPUs of this machine, or processes without one; "
+            "as many as torchrun started (docs/cluster.md).",
+            min=1,
+        ),
+    ] = 1
 
-    def __call__(self) -> None:
+    def __call__(self) -> int:
         """Train it with each seed, and print its clean accuracy and where it lies."""
         from robustbench_pcl.pipeline import tasks
 
         recipes = [self._recipe(seed) for seed in self.seeds]
         workspace = self.workspace()
-        if any(workspace.find(tasks.Train(recipe)) is None for recipe in recipes):
+        if not self.dry_run and any(
+            workspace.find(tasks.Train(recipe)) is None for recipe in recipes
+        ):
             from robustbench_pcl.training.build import build_model
 
             build_model(recipes[0])  # layers that it lacks are refused before hours of work
+        if (self.devices > 1 or processes() > 1) and not self.dry_run:
+            trainings = [tasks.Train(recipe) for recipe in recipes]
+            ended = self._train_on_devices(trainings, workspace)
+            if ended is not None:
+                return ended
         wanted = [task(recipe) for recipe in recipes for task in (tasks.Train, tasks.Measure)]
-        carry_out(wanted, workspace)
+        done = carry_out(wanted, workspace, self)
+        if done is None:
+            return 0
+        recipes = [recipe for recipe in recipes if done.of([tasks.Measure(recipe)])]
         rows: list[dict[str, object]] = []
         for recipe in recipes:
             checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
@@ -120,6 +142,41 @@ class Train(Place, Seeds):
         print_rows(rows, self.form)
         for recipe in recipes:
             say(f"Stored in {workspace.train(recipe).path}")
+        done.settle()
+        return 0
+
+    def _train_on_devices(self, trainings: "list[Training]", workspace: "Workspace") -> int | None:
+        """Be one of the processes that train together, or start them.
+
+        Returns:
+            The exit code where others, or the first of them, have done or do the rest.
+
+        Raises:
+            UserError: they cannot train together.
+        """
+        from robustbench_pcl.pipeline import tasks
+        from robustbench_pcl.pipeline.planner import missing
+        from robustbench_pcl.pipeline.training import train_along
+        from robustbench_pcl.training import distributed
+
+        if self.executor != "local" or (self.workers or 1) > 1:
+            raise UserError(
+                "--devices divides one training on this machine; --workers and --executor give "
+                "each training one device.",
+                "Leave one of them out.",
+            )
+        lacking = [task for task in missing(trainings, workspace) if isinstance(task, tasks.Train)]
+        distributed.check(self.devices, self.device, [task.recipe for task in lacking])
+        if not distributed.started():
+            # This very command; -P: nothing is imported from the current folder.
+            command = [sys.executable, "-P", "-m", "robustbench_pcl", *sys.argv[1:]]
+            return distributed.start(self.devices, command) if lacking else None
+        with distributed.joined(self.devices, self.device) as rank:
+            if rank > 0:
+                train_along(workspace)
+                return 0
+            carry_out(trainings, workspace)
+        return None
 
     def _recipe(self, seed: int) -> "Recipe":
         from robustbench_pcl.recipes.load import trained_with
@@ -187,19 +244,24 @@ class Attack(Work, Shortcuts, Models, Attacks):
                 for recipe, attack in attacks
                 if recipe is model
             ]
-        check_external(tasks, workspace, self)
-        if carry_out(tasks, workspace, self):
-            cases = [
-                workspace.worst_case(recipe, attack.dump()["eps"], attack.norm, images=self.images)
-                for recipe, attack in attacks
-                if attack.name == STRONGEST
-            ]
-            print_measurements([workspace.make(task) for task in tasks], self.form, cases)
-            said: dict[str, list[str]] = {}
-            for recipe, attack in attacks:
+        done = carry_out(tasks, workspace, self)
+        if done is None:
+            return
+        measured = done.of(tasks)
+        known = [(task.target, task.attack) for task in measured]
+        cases = [
+            workspace.worst_case(recipe, attack.dump()["eps"], attack.norm, images=self.images)
+            for recipe, attack in known
+            if attack is not None and attack.name == STRONGEST and (recipe, None) in known
+        ]
+        print_measurements([workspace.make(task) for task in measured], self.form, cases)
+        said: dict[str, list[str]] = {}
+        for recipe, attack in known:
+            if attack is not None:
                 said.setdefault(_where_it_counts(recipe, attack), []).append(attack.label)
-            for where, labels in said.items():
-                say(f"{'; '.join(labels)}: {where}")
+        for where, labels in said.items():
+            say(f"{'; '.join(labels)}: {where}")
+        done.settle()
 
 
 def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
@@ -269,11 +331,12 @@ class Transfer(Work, Shortcuts, Models, Attacks):
                 for source, attack in self.attacks(sources)
                 for target in targets
             ]
-        check_external(tasks, workspace, self)
-        if not carry_out(tasks, workspace, self):
+        done = carry_out(tasks, workspace, self)
+        if done is None:
             return
-        measurements = [workspace.make(task) for task in tasks]
-        if self.form is Format.text and len(tasks) > 1:
+        measurements = [workspace.make(task) for task in done.of(tasks)]
+        if self.form is Format.text and len(measurements) > 1:
             print_matrices(measurements)
         else:
             print_measurements(measurements, self.form)
+        done.settle()

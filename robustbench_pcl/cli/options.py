@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -24,6 +24,7 @@ from robustbench_pcl.cli.choices import (
     read_scale,
 )
 from robustbench_pcl.cli.output import say
+from robustbench_pcl.environment import require_one_process
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ FilesOption = Annotated[
     typer.Option(
         "--file",
         "-o",
-        help="Also draw it (.svg, .png), or write a page (.html); may be repeated.",
+        help="Also draw it (.svg, .png, .pdf), or write it (.html, .md, .tex, .csv, .json); may be "
+        "repeated.",
         show_default=False,
     ),
 ]
@@ -89,8 +91,9 @@ class Home:
 
 @dataclass(frozen=True, kw_only=True)
 class Place(Home):
-    """Where artefacts lie, and what makes new ones."""
+    """Where artefacts lie, and what makes new ones: one process, or all of torchrun's together."""
 
+    together: ClassVar[bool] = False
     device: DeviceOption = "auto"
     data_root: Annotated[
         Path | None,
@@ -106,6 +109,8 @@ class Place(Home):
         from robustbench_pcl.pipeline.workspace import Workspace
         from robustbench_pcl.progress import TerminalProgress
 
+        if not self.together:
+            require_one_process()
         return Workspace(
             self.home, device=self.device, data_root=self.data_root, progress=TerminalProgress()
         )

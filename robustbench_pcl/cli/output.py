@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import shlex
 import shutil
 import sys
 import textwrap
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from robustbench_pcl.cli.choices import Format
+from robustbench_pcl.cli.files import PICTURES, PRINTED, read_form, write_file
+from robustbench_pcl.errors import visible
 
 if TYPE_CHECKING:
     from robustbench_pcl.errors import UserError
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 """Mappings that share their keys, which are the columns."""
-PICTURES, PAGES = (".svg", ".png"), (".html",)
-"""Files that can be written, by the ends of their names."""
 LEFT_OUT = ["recipe", "source_recipe", "verdict", "diagnosis"]
 """Columns of ``results`` that are long, or that only reports know."""
 MOST_LEFT_OUT = 10
@@ -37,7 +36,7 @@ STATE_WIDTH = 19
 
 def say(message: str) -> None:
     """Print a line for the person, on standard error, so that standard output can be piped."""
-    print(message, file=sys.stderr)
+    print(visible(message), file=sys.stderr)
 
 
 def say_left_out(errors: Sequence[UserError]) -> None:
@@ -48,14 +47,15 @@ def say_left_out(errors: Sequence[UserError]) -> None:
         say(f"Left out, too: {len(errors) - MOST_LEFT_OUT} more files.")
 
 
-def write(content: str | bytes, output: Path | None = None) -> None:
-    """Print text, or write a file."""
-    if output is None:
-        print(content if isinstance(content, str) else content.decode(), end="")
+def write(content: str | bytes, output: Path | None = None, *, force: bool = False) -> None:
+    """Print text, or write a file; see :func:`~robustbench_pcl.cli.files.writing`."""
+    if output is None or output == PRINTED:
+        if isinstance(content, str):
+            print(visible(content), end="")
+        else:
+            sys.stdout.buffer.write(content)
         return
-    from robustbench_pcl.store.atomic import write_bytes
-
-    write_bytes(output, content.encode() if isinstance(content, str) else content)
+    write_file(output, content.encode() if isinstance(content, str) else content, force=force)
     say(f"Wrote {output}.")
 
 
@@ -98,13 +98,15 @@ def _for_documents(rows: Rows, form: Format) -> str:
         return json.dumps(list(rows), indent=2) + "\n"
     columns = list(rows[0]) if rows else []
     if form is Format.csv:
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            nested = {name: json.dumps(row[name]) for name in row if isinstance(row[name], dict)}
-            writer.writerow({**row, **nested})
-        return stream.getvalue()
+        import pandas as pd
+
+        from robustbench_pcl.report.formatting import csv_text
+
+        flat = [
+            [json.dumps(cell) if isinstance(cell, dict) else cell for cell in row.values()]
+            for row in rows
+        ]
+        return csv_text(pd.DataFrame(flat, columns=columns, dtype=object))
     cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
     if form is Format.md:
         lines = [columns, ["---"] * len(columns), *cells]
@@ -129,7 +131,7 @@ def print_plan(rows: Rows) -> None:
             break_long_words=False,
             break_on_hyphens=False,
         )
-        print("\n".join(lines))
+        print(visible("\n".join(lines)))
 
 
 def print_measurements(
@@ -241,6 +243,7 @@ def print_tables(
     *,
     interval: bool = False,
     output: Path | None = None,
+    force: bool = False,
 ) -> None:
     """Print tables, in colour on a terminal, or write them to a file; several in JSON are a list.
 
@@ -248,36 +251,52 @@ def print_tables(
         tables: which.
         form: how.
         interval: with each measured number's interval.
-        output: the file.
+        output: the file, whose name may say the format, pictures among them.
+        force: replace a file that somebody else wrote.
     """
     from rich.console import Console
 
     from robustbench_pcl.report.render import render
     from robustbench_pcl.report.text import terminal_text
 
-    terminal = Console(highlight=False)
+    form = read_form(form, output)
+    terminal = Console(highlight=False, markup=False)
     if form is Format.text and output is None and terminal.is_terminal:
         for table in tables:
             terminal.print(terminal_text(table, interval=interval), soft_wrap=True)
         return
     written = [render(table, form.value, interval=interval) for table in tables]
+    if output is not None and output.suffix in PICTURES:
+        from robustbench_pcl.report.plots import drawn_text
+
+        write(drawn_text("\n".join(written)).file(output.suffix), output, force=force)
+        return
     if form is Format.json and len(written) > 1:
         written = ["[" + ",".join(written) + "]\n"]
-    write("\n".join(written), output)
+    write("\n".join(written), output, force=force)
 
 
-def write_figure(figure: ReportFigure | PageFigure, output: Path | None) -> None:
+def write_figure(
+    figure: ReportFigure | PageFigure, output: Path | None, *, force: bool = False
+) -> None:
     """Print a figure as SVG, or write it as the file's name says; its caption is for the person."""
     from robustbench_pcl.errors import UserError
 
-    if output is not None and output.suffix not in PICTURES:
-        cure = "Name a file that ends in .svg or .png."
+    suffix = ".svg" if output is None or output == PRINTED else output.suffix
+    if output is not None and suffix not in PICTURES:
+        cure = "Name a file that ends in .svg, .png or .pdf."
         raise UserError(f"A figure cannot be written as {output.name}.", cure)
-    png = output is not None and output.suffix == ".png"
-    write(figure.drawing.png() if png else figure.drawing.svg(), output)
+    write(figure.drawing.file(suffix), output, force=force)
     say(f"{figure.title}. {figure.caption}")
 
 
 def first_line(thing: object) -> str:
     """The first line of a thing's docstring, or "" where it has none."""
     return next(iter((thing.__doc__ or "").strip().splitlines()), "")
+
+
+def typed(words: Sequence[str]) -> str:
+    """The command that was given, to be typed again."""
+    module = Path(sys.argv[0]).name == "__main__.py"
+    start = ["python", "-m", "robustbench_pcl"] if module else ["pclbench"]
+    return shlex.join([*start, *words])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_pcl.cli.choices import Format, Scale, dataset_names, offered, read_scale
+from robustbench_pcl.cli.files import PAGES, ForceOption, OutputOption, read_form
 from robustbench_pcl.cli.options import FormatOption, Home
 from robustbench_pcl.cli.output import (
     print_rows,
@@ -77,7 +78,12 @@ class Report(Home):
         bool, typer.Option("--interval", help="With 95 % intervals; csv and json always are.")
     ] = False
     page: Annotated[
-        bool, typer.Option("--page", help="One HTML page with all tables and figures.")
+        bool,
+        typer.Option(
+            "--page",
+            help="One HTML page with all tables and figures; without --output in "
+            "HOME/results/report.html, with -o - printed.",
+        ),
     ] = False
     bundle: Annotated[
         Path | None,
@@ -94,10 +100,8 @@ class Report(Home):
     with_sets: Annotated[
         bool, typer.Option("--with-sets", help="In a bundle: the adversarial sets.")
     ] = False
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write to this file.", show_default="print"),
-    ] = None
+    output: OutputOption = None
+    force: ForceOption = False
     scale: Annotated[
         Scale | None,
         typer.Option(
@@ -124,9 +128,12 @@ class Report(Home):
         if self.figure is not None and (self.table is not None or self.page):
             other = "--page" if self.page else "--table"
             raise UserError("A figure is written by itself.", f"Leave {other} out.")
+        if self.page and self.output is not None and self.output.suffix not in ("", *PAGES):
+            cure = "Name a file that ends in .html."
+            raise UserError(f"A page cannot be written as {self.output.name}.", cure)
         if self.form not in (Format.text, Format.html) and (self.figure is not None or self.page):
             what = "The page is HTML" if self.page else "A figure is a picture"
-            cure = "Leave --format out; the end of --output's name says .svg or .png."
+            cure = "Leave --format out; the end of --output's name says .svg, .png or .pdf."
             raise UserError(f"{what}, not {self.form}.", cure)
         if self.figure in OF_MODELS and not self.model:
             cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
@@ -140,7 +147,8 @@ class Report(Home):
                     f"Table {self.table} describes the code, not measurements.",
                     "Leave --dataset, --scale, --seed, --model and --interval out.",
                 )
-            print_tables([described_table(self.table)], self.form, output=self.output)
+            table = described_table(self.table)
+            print_tables([table], self.form, output=self.output, force=self.force)
             return 0
         if self.table is not None and self.table not in published_numbers():
             known = ", ".join(map(str, sorted({*TITLES, *published_numbers()})))
@@ -188,10 +196,17 @@ class Report(Home):
                 models=models,
                 interval=self.interval,
             )
-            write(page, self.output)
+            own = self.home / "results" / "report.html"
+            write(page, self.output or own, force=self.force or self.output is None)
         elif self.table is not None:
             table = report_table(self.table, evidence, names, scale, seeds, models=models)
-            print_tables([table], self.form, interval=self.interval, output=self.output)
+            print_tables(
+                [table],
+                self.form,
+                interval=self.interval,
+                output=self.output,
+                force=self.force,
+            )
         elif self.model:
             self._show_models(evidence, self.model)
         elif self.figure is not None:
@@ -199,7 +214,7 @@ class Report(Home):
 
             number = read_figure(self.figure)
             drawn = report_figure(number, evidence, names, scale=scale, seed=seed)
-            write_figure(drawn, self.output)
+            write_figure(drawn, self.output, force=self.force)
         elif self.output is not None:
             cure = "Name one with --table 3, or ask for --page."
             raise UserError("There is no table to write.", cure)
@@ -269,15 +284,18 @@ class Report(Home):
             from robustbench_pcl.report.certified import stored_certificates
 
             found = stored_certificates(evidence.certificates, models, *which)
-            write_figure(certificate_figure(found), self.output)
+            write_figure(certificate_figure(found), self.output, force=self.force)
             return
         if self.figure is None:
             diagnoses = newest_diagnoses(evidence, models, *which)
             diagnosed = {each.target.recipe.name for each in diagnoses}
             budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
-            write(render_models(budgets, self.form.value, diagnoses), self.output)
+            form = read_form(self.form, self.output)
+            text = render_models(budgets, form.value, diagnoses)
+            write(text, self.output, force=self.force)
         else:
-            write_figure(model_figure(stored_budgets(evidence, models, *which)), self.output)
+            drawn = model_figure(stored_budgets(evidence, models, *which))
+            write_figure(drawn, self.output, force=self.force)
 
     def _show_trajectories(self, evidence: "Evidence", models: Sequence[str]) -> None:
         """Draw long trainings over their steps."""
@@ -285,7 +303,8 @@ class Report(Home):
 
         scale, seed = read_scale(self.scale), next(iter(self.seed or ()), None)
         names = self.dataset or []
-        write_figure(trajectory_figure(evidence, models, names, scale, seed), self.output)
+        drawn = trajectory_figure(evidence, models, names, scale, seed)
+        write_figure(drawn, self.output, force=self.force)
 
 
 def read_figure(text: str) -> int:

@@ -18,7 +18,7 @@ from robustbench_pcl.cli.options import (
     Seeds,
 )
 from robustbench_pcl.cli.output import print_measurements, print_tables, say, write, write_figure
-from robustbench_pcl.cli.work import Shortcuts, Work, carry_out, check_external
+from robustbench_pcl.cli.work import Shortcuts, Work, carry_out
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -122,23 +122,27 @@ class Run(_Reproduction):
         suite, workspace = load_suite(path), self.workspace()
         parts = suite.tasks(workspace, images=self.images, mode=self.mode)
         tasks = [task for _, asked in parts for task in asked]
-        check_external([task for task in tasks if isinstance(task, Measure)], workspace, self)
-        if not carry_out(tasks, workspace, self):
+        done = carry_out(tasks, workspace, self)
+        if done is None:
             return
         if self.form is not Format.text:
-            measures = [task for task in tasks if isinstance(task, Measure)]
+            measures = [task for task in done.of(tasks) if isinstance(task, Measure)]
             print_measurements([workspace.make(task) for task in measures], self.form)
+            done.settle()
             return
         for part, asked in parts:
-            if part.title:
-                print(f"{part.title}\n")
-            measures = [task for task in asked if isinstance(task, Measure)]
-            print_measurements([workspace.make(task) for task in measures], self.form)
-            for task in asked:
+            known = done.of(asked)
+            if part.title and known:
+                write(f"{part.title}\n\n")
+            measures = [task for task in known if isinstance(task, Measure)]
+            if measures:
+                print_measurements([workspace.make(task) for task in measures], self.form)
+            for task in known:
                 if isinstance(task, Diagnose):
                     found = workspace.make(task)
                     words = f"{task.target.name}: {found.code} {found.verdict}. {found.sentence}"
-                    print(fill(words, 80, subsequent_indent="  "))
+                    write(fill(words, 80, subsequent_indent="  ") + "\n")
+        done.settle()
 
     def _run_paper(self) -> None:
         """Do what tables and figures need; print the tables, draw the figures beside results."""
@@ -162,12 +166,16 @@ class Run(_Reproduction):
         if self.ensembles:
             tasks += self._ensembles(tables, scale)
         workspace = self.workspace()
-        if not carry_out(tasks, workspace, self):
+        done = carry_out(tasks, workspace, self)
+        if done is None:
             return
+        here = {number: done.found(names) for number, names in tables.items()}
         if tables:
-            self.show_tables(tables, workspace, scale)
+            self.show_tables({key: names for key, names in here.items() if names}, workspace, scale)
+        drawn = {number: done.found(names) for number, names in figures.items()}
         if figures:
-            self._draw(figures, workspace, scale)
+            self._draw({key: names for key, names in drawn.items() if names}, workspace, scale)
+        done.settle()
 
     def _ensembles(self, tables: "dict[int, tuple[str, ...]]", scale: "Scale") -> "list[Measure]":
         """What --with asks for, on all that the tables attack white-box."""
@@ -208,7 +216,8 @@ class Run(_Reproduction):
         evidence = load_evidence(workspace.paths, workspace.pass_over)
         for number, datasets in numbers.items():
             figure = report_figure(number, evidence, datasets, scale=scale, seed=self.seeds[0])
-            write_figure(figure, workspace.paths.results / f"figure{number:02}.svg")
+            path = workspace.paths.results / f"figure{number:02}.svg"
+            write_figure(figure, path, force=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,12 +247,14 @@ class Ablate(_Reproduction):
             clean = [measure for measure in measures if measure.attack is None]
             tasks = [*clean, *self.further(measure.target for measure in measures)]
         workspace = self.workspace()
-        if not carry_out(tasks, workspace, self):
+        done = carry_out(tasks, workspace, self)
+        if done is None:
             return
         if self.asked_for:
-            print_measurements([workspace.make(task) for task in tasks], self.form)
+            print_measurements([workspace.make(task) for task in done.of(tasks)], self.form)
         else:
             self.show_tables({ABLATION: (self.dataset,)}, workspace, scale)
+        done.settle()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,5 +287,5 @@ class Demo(Home):
         shown = [report_table(number, evidence, ["digits"], "demo") for number in DEMO_TABLES]
         print_tables(shown, Format.text)
         page = self.output or workspace.paths.results / "demo.html"
-        write(full_page(evidence, (), ["digits"], scale="demo"), page)
+        write(full_page(evidence, (), ["digits"], scale="demo"), page, force=self.output is None)
         say(f"The page: {page.resolve()}")

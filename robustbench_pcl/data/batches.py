@@ -68,8 +68,12 @@ class DeviceSplit:
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:
-    """Bytes as the pixels that models take: uint8 0..255 to float32 [0, 1], any shape."""
-    return images.float() / 255
+    """Levels as the pixels that models take: 0..255 to float32 [0, 1], any type and shape.
+
+    They are the same on every device: divided by a number, CUDA would multiply by its inverse, and
+    126 of the 256 grey levels would differ in their last bit from those that are stored.
+    """
+    return images.float() / torch.full((), 255.0, device=images.device)
 
 
 def augment(

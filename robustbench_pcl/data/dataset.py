@@ -15,7 +15,7 @@ import platformdirs
 
 from robustbench_pcl.configuration import ID_LENGTH, Description
 from robustbench_pcl.data.datasets import DatasetSpec
-from robustbench_pcl.errors import UserError, shortened
+from robustbench_pcl.errors import UserError, refused, shortened
 from robustbench_pcl.store.atomic import bring_back, replacing_folder
 from robustbench_pcl.store.reading import check_file, parse_json, read_bounded
 from robustbench_pcl.store.records import DataRecord
@@ -351,6 +351,10 @@ def _info(folder: Path) -> CacheInfo | None:
 
 
 def _broken(spec: DatasetSpec, folder: Path, error: Exception) -> UserError:
+    if not isinstance(error, UserError | FileNotFoundError) and (
+        known := refused(error, getattr(error, "filename", None) or folder, "read")
+    ):
+        return known
     reason = error.cause if isinstance(error, UserError) else shortened(str(error), 200)
     return UserError(
         f"The cached {spec.title} in {folder} is broken: {reason.rstrip('.')}.",

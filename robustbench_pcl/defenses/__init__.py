@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from robustbench_pcl.data.datasets import DatasetSpec
-    from robustbench_pcl.models import supervised
+    from robustbench_pcl.models import shares, supervised
 else:
+    shares = LazyModule("robustbench_pcl.models.shares")
     supervised = LazyModule("robustbench_pcl.models.supervised")
 
 
@@ -165,7 +166,7 @@ def forward_pass(model: supervised.SupervisedModel, images: Tensor, labels: Tens
             "to act on.",
             "Take the defense with another loss, or the loss with madry or without a defense.",
         )
-    logits, features = model.classifier.features(images)
+    logits, features = shares.in_shares(model.classifier.features, images)
     return Pass(logits, features, labels)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -18,15 +19,18 @@ from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.configuration import Count, Eps, Positive, Scalar
 from robustbench_pcl.defenses import Defense, forward_pass
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.lazy import torch
+from robustbench_pcl.lazy import LazyModule, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_pcl.attacks.fast_model import FastModel, Kind
     from robustbench_pcl.data.datasets import DatasetSpec
+    from robustbench_pcl.models import shares
     from robustbench_pcl.models.supervised import Step, SupervisedModel
     from robustbench_pcl.recipe import AdversarialTraining
+else:
+    shares = LazyModule("robustbench_pcl.models.shares")
 
 
 _COPIES: WeakKeyDictionary[SupervisedModel, dict[Kind, FastModel]] = WeakKeyDictionary()
@@ -189,7 +193,7 @@ def adversarial_images(
         model: in train mode; left in it.
         images: float (N, C, H, W) in [0, 1].
         goal: what to do to each.
-        eps: (N, 1, 1, 1), budgets in pixels of [0, 1].
+        eps: (N, 1, 1, 1), budgets in pixels of [0, 1], on any device.
         generator: on the CPU, for random starts.
     """
     # The fast model computes as the model itself is being trained.
@@ -200,10 +204,12 @@ def adversarial_images(
     seeds = draw_seeds(len(images), generator).to(images.device)
     copies = _COPIES.setdefault(model, {})
     with TargetModel(model, shortcuts, copies=copies) as target:
-        return attack.perturb(target, images, replace(goal, eps=eps.flatten()), seeds)
+        budgets = replace(goal, eps=eps.flatten().to(images.device))
+        perturb = partial(attack.perturb, target)
+        return shares.in_shares(perturb, images, budgets, seeds)
 
 
 def answers(model: SupervisedModel, images: Tensor) -> Tensor:
     """The model's logits (N, K) in eval mode, without a gradient."""
     with TargetModel(model) as target:
-        return target.logits(images)
+        return shares.in_shares(target.logits, images)

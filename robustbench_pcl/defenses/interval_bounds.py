@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from robustbench_pcl.certificates import affine, crown, network, operations
     from robustbench_pcl.data.datasets import DatasetSpec
+    from robustbench_pcl.models import shares
     from robustbench_pcl.models.supervised import Step, SupervisedModel
 else:
+    shares = LazyModule("robustbench_pcl.models.shares")
     affine, crown, network, operations = (
         LazyModule(f"robustbench_pcl.certificates.{name}")
         for name in ("affine", "crown", "network", "operations")
@@ -96,7 +99,8 @@ class IntervalBounds(Defense):
             share = (model.trained - self.warm_up) / max(self.ramp, 1e-9)
             moved = share.clamp(0, 1)
             with torch.autocast(images.device.type, enabled=False):
-                worst = worst_logits(followed, images, labels, moved * self.eps)
+                bounded = partial(worst_logits, followed, eps=moved * self.eps)
+                worst = shares.in_shares(bounded, images, labels)
         kappa = 1 - moved * (1 - self.kappa)
         terms = found.terms(model)
         return found.step(

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from robustbench_pcl.data.datasets import DatasetSpec
-    from robustbench_pcl.models import classifier
+    from robustbench_pcl.models import classifier, shares
     from robustbench_pcl.models.supervised import Step, SupervisedModel
 else:
+    shares = LazyModule("robustbench_pcl.models.shares")
     classifier = LazyModule("robustbench_pcl.models.classifier")
 
 MNIST_WEIGHT = 10**3.5 / (2 * 256)
@@ -158,7 +159,10 @@ class EnsembleDiversity(Defense):
         The regularisers are computed in float32 also under autocast: a determinant of 8 bits would
         be noise.
         """
-        member_logits = cast("classifier.Ensemble", model.classifier).member_logits(images)
+        ensemble = cast("classifier.Ensemble", model.classifier)
+        # Images come first, (N, M, K), as they are divided.
+        found = shares.in_shares(lambda some: ensemble.member_logits(some).transpose(0, 1), images)
+        member_logits = found.transpose(0, 1)
         with torch.autocast(images.device.type, enabled=False):
             member_logits = member_logits.to(images.dtype)
             prediction = classifier.log_mean_probabilities(member_logits, len(member_logits))

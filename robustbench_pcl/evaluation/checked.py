@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from robustbench_pcl.attacks.base import norm_of
+from robustbench_pcl.attacks.stages import WITHSTOOD, WRONG
 from robustbench_pcl.data.dataset import Dataset, split_digest
 from robustbench_pcl.data.datasets import DatasetSpec, dataset_spec
 from robustbench_pcl.store.adversarial_sets import (
@@ -116,10 +117,11 @@ def checked_batches(
 
     Raises:
         UserError: the set cannot be read, does not match its digests, is of another shape, has
-            other labels, or an image is farther from its clean one than the budget or than the set
-            says.
+            other labels, contradicts itself, or an image is farther from its clean one than the
+            budget or than the set says.
     """
     _check_shape(images, dataset.spec)
+    _check_felled(images)
     rows = images.columns["indices"]
     if not are_clean_images(dataset, images.spec.data.digest, rows):
         yield from images.batches(size)
@@ -156,6 +158,16 @@ def _check_shape(images: AdversarialSet, spec: DatasetSpec) -> None:
     if images.shape != spec.shape:
         shown = " x ".join(map(str, images.shape))
         raise damaged(images.path, f"its images are {shown}, not those of {spec.title}")
+
+
+def _check_felled(images: AdversarialSet) -> None:
+    """A stage felled exactly those that the source has wrong, but for those wrong when clean."""
+    if images.spec.source is None:  # crafted elsewhere: nobody was asked
+        return
+    felled, stages = images.felled_by(), max(len(images.stages), 1)
+    known = (felled >= WRONG) & (felled < stages)
+    if (((felled == WITHSTOOD) != images.source_verdicts()) | ~known).any():
+        raise damaged(images.path, "what felled an image contradicts its prediction")
 
 
 def _check_budget(images: AdversarialSet, sizes: Sizes, rows: Array) -> None:

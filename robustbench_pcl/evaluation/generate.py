@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_pcl.attacks.base import Attack, Chunk, Goal, Stage, draw_seeds
-from robustbench_pcl.attacks.checks import PROBE, check_finite, check_model
+from robustbench_pcl.attacks.checks import PROBE, check_model
 from robustbench_pcl.attacks.fast_model import EXACT, shortcuts_for
-from robustbench_pcl.attacks.losses import logit_margin
-from robustbench_pcl.attacks.stages import Found, Verdicts, run_stage, stages_on
+from robustbench_pcl.attacks.stages import (
+    WITHSTOOD,
+    Found,
+    Verdicts,
+    blocks,
+    run_stage,
+    stages_on,
+)
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset, Split
 from robustbench_pcl.environment import current_environment
-from robustbench_pcl.errors import RandomisedModelError
 from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification
 from robustbench_pcl.store.atomic import require_writable
@@ -30,10 +37,6 @@ from robustbench_pcl.store.parts import Draft, Part, finish_set, load_parts, sav
 
 PART = 128
 """Images in a part: what a crash can lose, beside those that are being attacked."""
-BATCH = 256
-"""Images that are classified at once."""
-FORWARDS = 20
-"""Passes of a randomised model whose mean is its answer, as many as AutoAttack's "rand" makes."""
 PENDING = -2
 """The class of an image that is still to be attacked; -1 is that of logits with a NaN."""
 BACKWARD = 2
@@ -42,20 +45,11 @@ BACKWARD = 2
 Array = np.ndarray[Any, Any]
 
 
-def generate_set(
-    model: nn.Module,
-    attack: Attack,
-    specification: SetSpecification,
-    dataset: Dataset,
-    folder: Path,
-    *,
-    device: torch.device,
-    progress: Progress,
-    clean_predictions: Array | None = None,
-) -> AdversarialSet:
-    """Make the images that are not stored yet; return the finished set.
+@dataclass(frozen=True, eq=False)
+class Crafting:
+    """What is crafted, and where it goes.
 
-    Args:
+    Attributes:
         model: the source, on the device.
         attack: the attack.
         specification: what the set is made from.
@@ -66,12 +60,65 @@ def generate_set(
         clean_predictions: int64 (n,), the source's classes of the clean images; those that it has
             wrong are left as they are. None to attack all.
     """
-    require_writable(folder)
-    n, test = specification.n, dataset.test
-    labels = np.array(test.labels[:n])
+
+    model: nn.Module
+    attack: Attack
+    specification: SetSpecification
+    dataset: Dataset
+    folder: Path
+    device: torch.device
+    progress: Progress
+    clean_predictions: Array | None = None
+
+    @property
+    def labels(self) -> Array:
+        """int64 (n,), of the clean images."""
+        return np.array(self.dataset.test.labels[: self.specification.n])
+
+
+def generate_set(crafting: Crafting) -> AdversarialSet:
+    """Make the images that are not stored yet; return the finished set."""
+    n = crafting.specification.n
+    with begun(crafting, np.arange(n)) as course:
+        course.go_through(blocks(n, crafting.device.type))
+        course.finish()
+        draft = course.journal.draft(course.stages, crafting.labels)
+        course.target.say_blind(int(draft.blind.sum()), n)
+    environment = current_environment(crafting.device)
+    clean = crafting.dataset.test.images
+    return finish_set(crafting.folder, crafting.specification, draft, clean, environment)
+
+
+def craft_shard(crafting: Crafting, number: int, shards: int) -> None:
+    """Make and store, for :func:`generate_set` to go on from, one block of images in so many.
+
+    They are the very images that it would make, up to the first stage that takes only some of
+    those that are left.
+
+    Args:
+        crafting: what is crafted.
+        number: which, from 0.
+        shards: one block in how many.
+    """
+    own = blocks(crafting.specification.n, crafting.device.type)[number::shards]
+    if own:
+        with begun(crafting, np.concatenate(own)) as course:
+            course.go_through(own)
+
+
+@contextmanager
+def begun(crafting: Crafting, rows: Array) -> Iterator[Course]:
+    """An attack on some images, by their positions, that is to go through its stages.
+
+    Raises:
+        InvalidInputError: the model's answers cannot be judged.
+    """
+    specification, attack, device = crafting.specification, crafting.attack, crafting.device
+    require_writable(crafting.folder)
+    n, labels = specification.n, crafting.labels
     predictions = np.full(n, PENDING)
-    if clean_predictions is not None:
-        predictions = np.where(clean_predictions == labels, PENDING, clean_predictions)
+    if (classes := crafting.clean_predictions) is not None:
+        predictions = np.where(classes == labels, PENDING, classes)
     shortcuts = EXACT
     if specification.mode != "exact":
         early_stop = specification.mode == "early-stop"
@@ -79,77 +126,71 @@ def generate_set(
     seeds = draw_seeds(n, torch.Generator().manual_seed(specification.seed))
     assert specification.source is not None  # only images crafted elsewhere have none
     title = f"{attack.label} on {specification.source.recipe.name}"
+    say = cache(crafting.progress.say)  # once: the next block has the same doubts
     with (
-        progress.task(title, n) as advance,
-        TargetModel(model, shortcuts, progress.say, forwards=attack.forwards) as target,
+        crafting.progress.task(title, len(rows)) as advance,
+        TargetModel(crafting.model, shortcuts, say, forwards=attack.forwards) as target,
     ):
-        clean = Clean(test, seeds, target, device)
+        clean = Clean(crafting.dataset.test, seeds, target, device)
         probe = np.flatnonzero(predictions == PENDING)[:PROBE]
         few = clean.batch(probe if len(probe) else np.arange(min(n, PROBE)))
         check_model(target, *few, gradient=attack.needs_gradient)
         stages = stages_on(attack, target, few[0])
-        journal = Journal(folder, specification.id, target, predictions)
-        shown = Shown(stages, n, advance)
-        for number, stage in enumerate(stages):
-            journal.begin(number, stage)
-            shown(number, journal.verdicts)
-            for found in run_stage(number, stage, target, clean.chunks, journal.verdicts):
+        journal = Journal(crafting.folder, specification.id, target, predictions)
+        yield Course(title, target, stages, clean, journal, Shown(stages, n, rows, advance))
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """An attack on its way through its stages.
+
+    Attributes:
+        title: of the attack.
+        target: the model, entered and checked.
+        stages: the attack's.
+        clean: the clean images.
+        journal: what is known of each.
+        shown: says how far it is.
+    """
+
+    title: str
+    target: TargetModel
+    stages: list[Stage]
+    clean: Clean
+    journal: Journal
+    shown: Shown
+
+    @property
+    def apart(self) -> int:
+        """How many stages, from the first, blocks of images go through each by itself."""
+        return len(list(takewhile(lambda stage: stage.takes_all, self.stages)))
+
+    def go_through(self, own: Sequence[Array]) -> None:
+        """Take blocks of images, by their positions, through those stages, one after the other."""
+        later = sum(map(len, own))
+        for block in own:
+            later -= len(block)
+            self.target.forget_fast()
+            for number in range(self.apart):
+                self._take(number, block, later)
+
+    def finish(self) -> None:
+        """Take all images through the other stages, together."""
+        self.target.forget_fast()
+        for number in range(self.apart, len(self.stages)):
+            self._take(number, np.arange(len(self.journal.predictions)))
+
+    def _take(self, number: int, rows: Array, later: int = 0) -> None:
+        journal, shown, stage = self.journal, self.shown, self.stages[number]
+        journal.begin(number, stage, rows)
+        shown(number, journal.verdicts, rows)
+        stream = run_stage(
+            number, stage, self.target, self.clean.chunks, journal.verdicts, later=later
+        )
+        with journal.keeping(self.title):
+            for found in stream:
                 journal.keep(found)
-                shown(number, journal.verdicts)
-            journal.store()
-        draft = journal.draft(stages, labels)
-        target.say_blind(int(draft.blind.sum()), n)
-    environment = current_environment(device)
-    return finish_set(folder, specification, draft, test.images, environment)
-
-
-def clean_answers(
-    model: nn.Module, dataset: Dataset, n: int, device: torch.device
-) -> tuple[Array, Array]:
-    """The model's answers to the first ``n`` clean test images, in eval mode.
-
-    Returns:
-        its classes, int64 (n,).
-        its logit margins, float64 (n,): the label's logit less the largest other.
-
-    Raises:
-        InvalidInputError: its answers cannot be judged, or some of its logits are not finite.
-    """
-    images = torch.from_numpy(np.array(dataset.test.images[:n]))
-    every = torch.from_numpy(np.array(dataset.test.labels[:n])).to(device)
-    classes, margins = [], []
-    with judging(model, pixels(images[:PROBE].to(device)), every[:PROBE]) as target:
-        # A batch of floats at a time: memory is flat in n.
-        for batch, labels in zip(
-            torch.split(images, BATCH), torch.split(every, BATCH), strict=True
-        ):
-            logits = target.logits(pixels(batch.to(device)))
-            check_finite(logits, "clean images")
-            classes.append(logits.argmax(dim=1).cpu())
-            margins.append(-logit_margin(logits.double(), labels).cpu())
-    return torch.cat(classes).numpy(), torch.cat(margins).numpy()
-
-
-@contextmanager
-def judging(model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[TargetModel]:
-    """A model whose answers can be counted; a randomised one's are the mean of ``FORWARDS``.
-
-    Args:
-        model: to be judged.
-        images: float (N, C, H, W) in [0, 1], some on which it is tried.
-        labels: int64 (N,).
-
-    Raises:
-        InvalidInputError: its answers cannot be judged.
-    """
-    forwards = 1
-    try:
-        with TargetModel(model) as target:
-            check_model(target, images, labels, gradient=False)
-    except RandomisedModelError:
-        forwards = FORWARDS
-    with TargetModel(model, forwards=forwards) as target:
-        yield target
+                shown(number, journal.verdicts, rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,12 +266,18 @@ class Journal:
         self.spent = (time.perf_counter(), 0, 0)
         self.stored = load_parts(self.folder, self.identity, self.target.say)
 
-    def begin(self, number: int, stage: Stage) -> None:
-        """Begin a stage, or take it up where an interrupted run left it."""
-        self.verdicts.begin(number, stage)
+    def begin(self, number: int, stage: Stage, among: Array) -> None:
+        """Begin a stage, or take it up where an interrupted run left it.
+
+        Args:
+            number: of the stage.
+            stage: it.
+            among: int64 (M,), the images that may go through it.
+        """
+        self.verdicts.begin(number, stage, among)
         for part in self.stored:
-            if part.stage == number:
-                new = self.verdicts.waiting[part.indices]
+            new = self.verdicts.waiting[part.indices] & (part.stage == number)
+            if new.any():
                 rows = part.indices[new]
                 self.verdicts.put(number, rows, part.fooled[new], part.margins[new])
                 self._note(part, new)
@@ -240,6 +287,17 @@ class Journal:
         self.open.append(found)
         if sum(len(each.finished) for each in self.open) >= PART:
             self.store()
+
+    @contextmanager
+    def keeping(self, title: str) -> Iterator[None]:
+        """Store what a stage has found when the block ends or is interrupted."""
+        try:
+            yield
+            self.store()
+        except KeyboardInterrupt as interrupt:
+            self.store()
+            interrupt.add_note(f"of {title} the images that are done are kept")
+            raise
 
     def store(self) -> None:
         """Store what is found and not stored, with what it has cost."""
@@ -251,7 +309,7 @@ class Journal:
         assert finished.margins is not None
         rows = finished.chunk.rows.cpu().numpy()
         before, target = self.spent, self.target
-        self.spent = (time.perf_counter(), target.forward_passes, target.backward_passes)
+        now = (time.perf_counter(), target.forward_passes, target.backward_passes)
         part = Part(
             stage=self.open[0].number,
             indices=rows,
@@ -261,14 +319,14 @@ class Journal:
             better=better,
             blind=np.isin(rows, list(target.blind)),
             images=finished.images.float().cpu().numpy()[better],
-            seconds=self.spent[0] - before[0],
-            forward_passes=self.spent[1] - before[1],
-            backward_passes=self.spent[2] - before[2],
+            seconds=now[0] - before[0],
+            forward_passes=now[1] - before[1],
+            backward_passes=now[2] - before[2],
             precision=target.shortcuts.precision,
         )
         stored = save_part(self.folder, self.identity, part)
+        self.open, self.spent = [], now
         self._note(stored, np.ones(len(rows), dtype=bool))
-        self.open.clear()
 
     def _note(self, part: Part, new: Array) -> None:
         """Remember where images are; ``new``, boolean (N,), says which of a part's count."""
@@ -304,23 +362,27 @@ class Shown:
 
     Args:
         stages: all of them.
-        total: what is done in the end: the number of images.
+        count: how many images there are.
+        rows: int64 (N,), those that are attacked here; all of them are done in the end.
         advance: is told what is done.
     """
 
-    def __init__(self, stages: Sequence[Stage], total: int, advance: Advance) -> None:
+    def __init__(self, stages: Sequence[Stage], count: int, rows: Array, advance: Advance) -> None:
         costs = [_cost(stage.attack) for stage in stages]
-        self.stages, self.total, self.advance, self.done = stages, total, advance, 0.0
-        self.ahead = [sum(costs[number:]) / sum(costs) for number in range(len(costs) + 1)]
+        self.stages, self.advance, self.done, self.total = stages, advance, 0.0, len(rows)
+        self.shares = [sum(costs[number:]) / sum(costs) for number in range(len(costs) + 1)]
+        self.ahead = np.isin(np.arange(count), rows).astype(np.float64)
 
-    def __call__(self, number: int, verdicts: Verdicts) -> None:
-        """Show what is known in a stage: who is felled has nothing before him."""
-        left, waiting = len(verdicts.left), int(verdicts.waiting.sum())
-        ahead = waiting * self.ahead[number] + (left - waiting) * self.ahead[number + 1]
+    def __call__(self, number: int, verdicts: Verdicts, among: Array) -> None:
+        """Show what is known of some in a stage: who is felled has nothing before him."""
+        waiting, left = verdicts.waiting[among], verdicts.felled_by[among] == WITHSTOOD
+        before = np.where(waiting, self.shares[number], self.shares[number + 1])
+        self.ahead[among] = np.where(left, before, 0)
         words = ""
         if len(self.stages) > 1:
-            words = f"{number + 1}/{len(self.stages)} {self.stages[number].title}, {left} withstand"
-        done = self.total - ahead
+            title = self.stages[number].title
+            words = f"{number + 1}/{len(self.stages)} {title}, {left.sum()} withstand"
+        done = self.total - float(self.ahead.sum())
         self.advance(done - self.done, words)
         self.done = done
 

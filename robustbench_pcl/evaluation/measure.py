@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -10,13 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustbench_pcl.attacks.checks import spread
+from robustbench_pcl.attacks.checks import PROBE, check_finite, check_model, spread
+from robustbench_pcl.attacks.losses import logit_margin
 from robustbench_pcl.attacks.passes import decided
 from robustbench_pcl.attacks.stages import in_hexadecimal
+from robustbench_pcl.attacks.target import TargetModel
+from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.environment import current_environment
+from robustbench_pcl.errors import RandomisedModelError
 from robustbench_pcl.evaluation.checked import check_set, checked_batches
-from robustbench_pcl.evaluation.generate import BATCH, judging
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.reading import damaged
 from robustbench_pcl.store.records import Measurement, ModelRecord, now
@@ -24,11 +28,64 @@ from robustbench_pcl.store.rules import MARGIN_PERCENTILES, wilson
 
 Array = np.ndarray[Any, Any]
 
+BATCH = 256
+"""Images that are classified at once."""
+FORWARDS = 20
+"""Passes of a randomised model whose mean is its answer, as many as AutoAttack's "rand" makes."""
 NEAR = 1e-3
 """Two largest logits so near to each other, as a share of the range of an image's logits, may
 change places on another device: convolutions in TF32 have errors of that size."""
 
 Batch = tuple[Tensor, Tensor]
+
+
+def clean_answers(
+    model: nn.Module, dataset: Dataset, n: int, device: torch.device
+) -> tuple[Array, Array]:
+    """The model's answers to the first ``n`` clean test images, in eval mode.
+
+    Returns:
+        its classes, int64 (n,).
+        its logit margins, float64 (n,): the label's logit less the largest other.
+
+    Raises:
+        InvalidInputError: its answers cannot be judged, or some of its logits are not finite.
+    """
+    images = torch.from_numpy(np.array(dataset.test.images[:n]))
+    every = torch.from_numpy(np.array(dataset.test.labels[:n])).to(device)
+    classes, margins = [], []
+    with judging(model, pixels(images[:PROBE].to(device)), every[:PROBE]) as target:
+        # A batch of floats at a time: memory is flat in n.
+        for batch, labels in zip(
+            torch.split(images, BATCH), torch.split(every, BATCH), strict=True
+        ):
+            logits = target.logits(pixels(batch.to(device)))
+            check_finite(logits, "clean images")
+            classes.append(logits.argmax(dim=1).cpu())
+            margins.append(-logit_margin(logits.double(), labels).cpu())
+    return torch.cat(classes).numpy(), torch.cat(margins).numpy()
+
+
+@contextmanager
+def judging(model: nn.Module, images: Tensor, labels: Tensor) -> Iterator[TargetModel]:
+    """A model whose answers can be counted; a randomised one's are the mean of ``FORWARDS``.
+
+    Args:
+        model: to be judged.
+        images: float (N, C, H, W) in [0, 1], some on which it is tried.
+        labels: int64 (N,).
+
+    Raises:
+        InvalidInputError: its answers cannot be judged.
+    """
+    forwards = 1
+    try:
+        with TargetModel(model) as target:
+            check_model(target, images, labels, gradient=False)
+    except RandomisedModelError:
+        forwards = FORWARDS
+    with TargetModel(model, forwards=forwards) as target:
+        yield target
 
 
 def measure_clean(
@@ -175,7 +232,7 @@ def too_near(logits: Tensor) -> Tensor:
 def in_8_bits(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The same images rounded to 8 bits per channel."""
     for images, labels in batches:
-        yield (images * 255).round() / 255, labels
+        yield pixels((images * 255).round()), labels
 
 
 def _on(device: torch.device, batches: Iterable[tuple[Array, Array]]) -> Iterator[Batch]:

@@ -20,8 +20,7 @@ from robustbench_pcl.certificates.radii import CHUNK, Certifier
 from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.checked import Array, CheckedSet
-from robustbench_pcl.evaluation.generate import BATCH, judging
-from robustbench_pcl.evaluation.measure import NEAR, in_8_bits, too_near
+from robustbench_pcl.evaluation.measure import BATCH, NEAR, in_8_bits, judging, too_near
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.stored import Stored
 from robustbench_pcl.progress import Progress, tracked

@@ -125,11 +125,11 @@ def write_bundle(
         return write_manifest(new, manifest)
 
 
-def choose(paths: Paths, selection: Selection, passed_over: PassedOver | None = None) -> Chosen:
-    """What is stored of what is selected.
+def selector(selection: Selection) -> Callable[[ModelRecord], bool]:
+    """Whether what is about a model is selected.
 
     Raises:
-        UserError: nothing is, or a file is damaged and ``passed_over`` is None.
+        UserError: there is no such data set or table.
     """
     datasets = {dataset_spec(name).name for name in selection.datasets}
     for number in selection.tables:
@@ -155,6 +155,16 @@ def choose(paths: Paths, selection: Selection, passed_over: PassedOver | None = 
             and (not selection.seeds or recipe.seed in selection.seeds)
         )
 
+    return wanted
+
+
+def choose(paths: Paths, selection: Selection, passed_over: PassedOver | None = None) -> Chosen:
+    """What is stored of what is selected.
+
+    Raises:
+        UserError: nothing is, or a file is damaged and ``passed_over`` is None.
+    """
+    wanted = selector(selection)
     measurements = load_records(paths.measurements, Measurement, passed_over)
     measurements = [each for each in measurements if wanted(each.target)]
     if not measurements:

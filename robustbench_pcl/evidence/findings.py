@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from robustbench_pcl.errors import visible
+
 LONGEST = 100
 """Characters of a value that are shown."""
 LONGEST_PATH = 4096
@@ -105,6 +107,5 @@ class Verification:
 
 def printable(value: object, longest: int = LONGEST) -> str:
     """Text that moves no cursor and reverses no line: others' names come to the terminal by it."""
-    text = str(value)
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    shown = visible(str(value).replace("\n", "\\n"))
     return shown if len(shown) <= longest else f"{shown[: longest - 3]}..."

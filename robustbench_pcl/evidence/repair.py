@@ -153,8 +153,6 @@ def _own_names(stored: Stored) -> Iterator[tuple[str, str]]:
         yield path, f"{record.file_name}.json"
     for path, checkpoint in stored.checkpoints.items():
         yield path, checkpoint_name(checkpoint.record)
-    for path, embedding in stored.embeddings.items():
-        yield path, f"{embedding.spec.id}.safetensors"
     for path, checked in stored.sets.items():
         yield path, f"{checked.images.spec.id}.h5"
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses.criterion import Criterion, Features, squared_distances
 from robustbench_pcl.models.classifier import Classifier, Ensemble
+from robustbench_pcl.models.shares import in_shares
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, Inference
 
 
@@ -80,7 +81,7 @@ class SupervisedModel(nn.Module):
 
     def step(self, images: Tensor, labels: Tensor) -> Step:
         """The criterion's terms on a batch, and how many of its images are classified right."""
-        logits, features = self.classifier.features(images)
+        logits, features = in_shares(self.classifier.features, images)
         terms = self.criterion(logits, features, labels)
         with torch.no_grad():
             deciding = nearest(self.criterion, features) if self.by_distance else logits

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cached_property
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -15,7 +19,15 @@ from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.progress import Progress
 from robustbench_pcl.recipe import AnyModel, ExternalModel
 from robustbench_pcl.store.adversarial_sets import SetSpecification
-from robustbench_pcl.store.checkpoints import Checkpoint, find_checkpoint, open_checkpoint
+from robustbench_pcl.store.atomic import sweep
+from robustbench_pcl.store.checkpoints import (
+    Checkpoint,
+    changed,
+    checkpoint_ids,
+    find_checkpoint,
+    open_checkpoint,
+)
+from robustbench_pcl.store.claims import claimed, remove_dead
 from robustbench_pcl.store.formats import check_format
 from robustbench_pcl.store.records import Paths
 
@@ -24,16 +36,31 @@ if TYPE_CHECKING:
     from torch import device as Device
     from torch import nn
 
-    from robustbench_pcl.evaluation import generate
+    from robustbench_pcl.evaluation import measure
     from robustbench_pcl.models import external
     from robustbench_pcl.training import build
 else:
     external = LazyModule("robustbench_pcl.models.external")
-    generate = LazyModule("robustbench_pcl.evaluation.generate")
+    measure = LazyModule("robustbench_pcl.evaluation.measure")
     build = LazyModule("robustbench_pcl.training.build")
 
 MODELS_KEPT = 4
 A = TypeVar("A")
+
+
+def remove_leftovers(paths: Paths) -> None:
+    """Remove what killed processes left in a workspace: nothing that a command would go on with."""
+    remove_dead(paths.claims)
+    folders = set(vars(paths).values()) - {paths.root}
+    for folder in (*folders, *paths.adversarial_sets.glob("[!.]*.parts")):
+        sweep(folder)
+    for parts in paths.adversarial_sets.glob("[!.]*.parts"):
+        if parts.with_suffix(".h5").exists():  # killed between the two: the set is whole
+            shutil.rmtree(parts, ignore_errors=True)
+    for state in paths.partial.glob("[!.]*.safetensors"):
+        if any(paths.checkpoints.glob(f"[!.]*-{escape(state.stem)}-*.safetensors")):
+            with contextlib.suppress(OSError):
+                state.unlink()
 
 
 class Artefacts:
@@ -75,7 +102,9 @@ class Artefacts:
         self._passed_over: set[str] = set()
         self._datasets: dict[str, Dataset] = {}
         self._checkpoints: dict[str, Checkpoint] = {}
+        self._listed: set[str] | None = None
         self._models: dict[str, nn.Module] = {}
+        self._cleaned = False
         self._clean: dict[tuple[str, int], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
 
     @cached_property
@@ -118,15 +147,56 @@ class Artefacts:
         cached = task.dataset in self._datasets or dataset_info(task.dataset) is not None
         return task.find(self) if cached else None
 
+    def has(self, task: AnyTask) -> bool:
+        """Whether the artefact of a task is stored, as far as :meth:`find` knows."""
+        cached = task.dataset in self._datasets or dataset_info(task.dataset) is not None
+        return cached and task.is_stored(self)
+
+    @contextlib.contextmanager
+    def listed(self) -> Iterator[None]:
+        """Within the block checkpoints are looked for among those that are there when it begins.
+
+        A plan asks for many that are not there, and a folder may hold many.
+        """
+        self._listed = checkpoint_ids(self.paths.checkpoints)
+        try:
+            yield
+        finally:
+            self._listed = None
+
     def make(self, task: Task[A]) -> A:
         """The artefact of a task, made now unless it is stored; what it needs is made first.
+
+        While another process makes it, this one waits, and says for whom; it takes over if the
+        other dies.
 
         Raises:
             UserError: it cannot be made; the message says why.
         """
         self.dataset(task.dataset)
         found = task.find(self)
-        return task.compute(self) if found is None else found
+        if found is not None:
+            return found
+        self.clean()
+
+        def waiting(other: str) -> None:
+            self.progress.say(f"waiting for {task.title}: {other} makes it")
+
+        def done() -> bool:
+            return task.find(self) is not None
+
+        with claimed(self.paths.claims, task.claim(self), waiting=waiting, done=done):
+            found = task.find(self)
+            return task.compute(self) if found is None else found
+
+    def clean(self) -> None:
+        """Remove what killed processes left: temporary files, claims, and what was in the making.
+
+        Once: what others leave meanwhile is theirs to remove, or the next process's.
+        """
+        if not self._cleaned:
+            self._cleaned = True
+            remove_leftovers(self.paths)
 
     def dataset(self, name: str) -> Dataset:
         """A data set, fetched now unless it is cached.
@@ -144,15 +214,22 @@ class Artefacts:
         Recipes that differ in their name or in how they decide a class share a checkpoint; its
         record then names the one that was asked for. Where the recipe was trained to different
         weights, the first by file name is used, and the progress reporter says so.
+
+        Raises:
+            UserError: the file is damaged, or its recipe is not the one that its id stands for.
         """
         key = recipe.id("")
         if key not in self._checkpoints:
-            identity = key
-            if not isinstance(recipe, ExternalModel):
-                identity = recipe.id(self.dataset(recipe.dataset).train.digest)
+            external = isinstance(recipe, ExternalModel)
+            data = "" if external else self.dataset(recipe.dataset).train.digest
+            identity = recipe.id(data)
+            if self._listed is not None and identity not in self._listed:
+                return None
             found = find_checkpoint(self.paths.checkpoints, identity)
             if found is None:
                 return None
+            if found.record.recipe.id(data) != identity:
+                raise changed(found.path, "its recipe is not the one that its id stands for")
             if found.others:
                 others = ", ".join(other.path.name for other in found.others)
                 self.progress.say(
@@ -190,7 +267,7 @@ class Artefacts:
         if key not in self._clean:
             dataset = self.dataset(checkpoint.record.recipe.dataset)
             model = self.restored(checkpoint)
-            self._clean[key] = generate.clean_answers(model, dataset, n, self.device)
+            self._clean[key] = measure.clean_answers(model, dataset, n, self.device)
         return self._clean[key]
 
 
@@ -214,9 +291,22 @@ class Task(ABC, Generic[A]):
     dataset: str
     needs: tuple[AnyTask, ...]
 
+    def claim(self, artefacts: Artefacts) -> str:  # noqa: ARG002 - some ask what is stored
+        """The same for all tasks that would write the same files, and a good file name."""
+        return self.key
+
+    @property
+    def models(self) -> tuple[AnyModel, ...]:
+        """All models that it asks; none where it only makes something of one."""
+        return ()
+
     @abstractmethod
     def find(self, artefacts: Artefacts) -> A | None:
         """Its stored artefact, or None; its data set is cached."""
+
+    def is_stored(self, artefacts: Artefacts) -> bool:
+        """Whether its artefact is there; files are opened only where ids depend on them."""
+        return self.find(artefacts) is not None
 
     @abstractmethod
     def compute(self, artefacts: Artefacts) -> A:

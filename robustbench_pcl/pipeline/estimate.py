@@ -5,7 +5,11 @@ Nothing is run to find out, and torch is not imported.
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
 
 from robustbench_pcl.configuration import digest
 from robustbench_pcl.data.dataset import SplitName
@@ -13,12 +17,14 @@ from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.environment import has_accelerator, processor
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.diagnosing import ENOUGH, Diagnose
+from robustbench_pcl.pipeline.sharding import Craft
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.training import POINTS
-from robustbench_pcl.recipe import AnyModel, ExternalModel, Recipe, Schedule
+from robustbench_pcl.recipe import AnyModel, ExternalModel, Recipe
 from robustbench_pcl.recipes.presets import SIZES
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.records import load_measurements, load_records, load_trainings
+from robustbench_pcl.store.reading import load_each
+from robustbench_pcl.store.records import Measurement, Record, TrainingRecord, read_record
 
 PASS_SECONDS = {
     "conv6": (3.3e-3, 28 * 28),
@@ -53,6 +59,21 @@ TSNE_SECONDS = 4e-3
 """For each image, of a few hundred to a few thousand; t-SNE runs on the processor."""
 UNKNOWN = math.nan
 """What no number follows from."""
+NEWEST = 100
+"""So many records of a kind are looked at, the newest ones."""
+PARAMETERS = {
+    **{"conv6": 896e3, "resnet20": 495e3, "resnet110": 1.44e6, "resnet164": 2.0e6},
+    "vgg19": 20.1e6,
+}
+"""Numbers in a checkpoint at width 1; they grow with the square of the width."""
+FLOAT = 4
+"""Bytes of a number in a checkpoint or a set."""
+COMPRESSED = 0.6
+"""Of a set, as a share of its pixels."""
+RECORD = 12e3
+"""Bytes of a record in JSON."""
+KEPT_IN_TRAINING = 3
+"""Checkpoints that the state of a training takes; it is written beside the one before."""
 
 
 class Estimator:
@@ -66,33 +87,52 @@ class Estimator:
     """
 
     def __init__(self, artefacts: Artefacts) -> None:
-        name = artefacts.device_name
-        self._accelerated = has_accelerator() if name == "auto" else name != "cpu"
+        self._artefacts = artefacts
+
+    @cached_property
+    def _accelerated(self) -> bool:
+        """Whether an accelerator computes."""
+        name = self._artefacts.device_name
+        return has_accelerator() if name == "auto" else name != "cpu"
+
+    def _newest(self, folder: Path, kind: type[Record]) -> Iterator[Record]:
+        """The newest records of a folder that were made on this kind of device, oldest first."""
+        files = sorted(folder.glob("[!.]*.json"), key=_written)[-NEWEST:]
+        read = load_each(files, lambda path: read_record(path, kind), self._artefacts.pass_over)
         here = processor()
-        self._steps: dict[str, float] = {}
-        self._attacks: dict[str, float] = {}
-        self._passes: dict[str, float] = {}
-        self._diagnoses: dict[str, float] = {}
-        for training in load_trainings(artefacts.paths, artefacts.pass_over):
-            known = training.recipe.dataset in DATASETS  # not of a plugin that is not loaded
-            if known and (training.environment.device != here) == self._accelerated:
+        for record in sorted(read, key=lambda record: record.created):
+            if (record.environment.device != here) == self._accelerated:
+                yield record
+
+    @cached_property
+    def _steps(self) -> dict[str, float]:
+        """Seconds of a training step on one image, by the kind of training."""
+        found = {}
+        for training in self._newest(self._artefacts.paths.trainings, TrainingRecord):
+            if training.recipe.dataset in DATASETS:  # not of a plugin that is not loaded
                 images = _images(training.recipe, training.recipe.train_images, "train")
-                kind = _kind_of_training(training.recipe)
-                self._steps[kind] = training.seconds_per_epoch / images
-        for record in load_measurements(artefacts.paths, artefacts.pass_over):
-            accelerated = record.environment.device != here
-            if record.source and record.attack and accelerated == self._accelerated:
+                seconds = training.seconds_per_epoch * training.devices
+                found[_kind_of_training(training.recipe)] = seconds / images
+        return found
+
+    @cached_property
+    def _measured(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Seconds of an image in an attack, and of a forward and backward pass, by the network."""
+        attacks, passes = {}, {}
+        for record in self._newest(self._artefacts.paths.measurements, Measurement):
+            if record.source and record.attack:
                 network, exact = _network(record.source.recipe), record.mode == "exact"
                 key = digest([network, record.attack, record.mode])
-                self._attacks[key] = record.seconds / record.n
+                attacks[key] = record.seconds / record.n
                 if record.backward_passes:
-                    passes = digest([network, exact])
-                    self._passes[passes] = record.seconds / record.backward_passes
+                    passes[digest([network, exact])] = record.seconds / record.backward_passes
+        return attacks, passes
 
-        diagnoses = load_records(artefacts.paths.diagnoses, Diagnosis, artefacts.pass_over)
-        for found in diagnoses:
-            if (found.environment.device != here) == self._accelerated:
-                self._diagnoses[digest(_network(found.target.recipe))] = found.seconds / found.n
+    @cached_property
+    def _diagnoses(self) -> dict[str, float]:
+        """Seconds of an image in a diagnosis, by the network."""
+        found = self._newest(self._artefacts.paths.diagnoses, Diagnosis)
+        return {digest(_network(each.target.recipe)): each.seconds / each.n for each in found}
 
     def seconds(self, task: AnyTask) -> float | None:
         """About how long a task takes, in seconds; None if that is not known."""
@@ -101,6 +141,11 @@ class Estimator:
             case Train(recipe):
                 images = _images(recipe, recipe.train_images, "train")
                 found = recipe.schedule.epochs * images * self._step(recipe)
+            case Craft(whole, _, shards):
+                seconds = self.seconds(whole)
+                found = UNKNOWN if seconds is None else seconds / shards
+            case Generate(source) if any(isinstance(need, Craft) for need in task.needs):
+                found = _images(source, task.images) * FORWARD_SHARE * self._pass(source)
             case Generate(source):
                 found = _images(source, task.images) * self._attack(task)
             case Measure(target):
@@ -113,6 +158,32 @@ class Estimator:
                 images = min(_images(recipe, task.images), POINTS)
                 found = images * (FORWARD_SHARE * self._pass(recipe) + drawing)
         return None if math.isnan(found) else found
+
+    def bytes(self, task: AnyTask) -> float:
+        """About how much disk what a task makes takes, in bytes."""
+        match task:
+            case Train(recipe):
+                return self._weights(recipe) + RECORD
+            case Generate(source):
+                pixels = math.prod(dataset_spec(task.dataset).shape)
+                return _images(source, task.images) * pixels * FLOAT * COMPRESSED
+            case Embed(recipe):
+                return min(_images(recipe, task.images), POINTS) * 4 * FLOAT + RECORD
+        return RECORD
+
+    def working_bytes(self, task: AnyTask) -> float:
+        """What it takes besides while it is made: a training's state, a set's parts."""
+        match task:
+            case Train(recipe):
+                return 2 * KEPT_IN_TRAINING * self._weights(recipe)
+            case Generate():
+                return self.bytes(task)
+        return 0.0
+
+    def _weights(self, recipe: Recipe) -> float:
+        """Bytes of a checkpoint; of a model from outside the package, of the largest there is."""
+        count = PARAMETERS.get(recipe.model, max(PARAMETERS.values()))
+        return count * recipe.width**2 * recipe.members * FLOAT
 
     def _step(self, recipe: Recipe) -> float:
         """Seconds of a training step on one image."""
@@ -130,14 +201,14 @@ class Estimator:
     def _attack(self, task: Generate) -> float:
         """Seconds that an image takes in an attack."""
         network, attack, exact = _network(task.source), task.attack.dump(), task.mode == "exact"
-        known = self._attacks.get(digest([network, attack, task.mode]))
+        known = self._measured[0].get(digest([network, attack, task.mode]))
         if known is not None:
             return known
         steps = 1 if attack["name"] == "fgsm" else float(attack.get("steps", UNKNOWN))
         passes = steps * (1 + float(attack.get("search_steps", 0)))
         if task.mode == "early-stop":
             passes *= EARLY_STOP
-        one = self._passes.get(digest([network, exact]))
+        one = self._measured[1].get(digest([network, exact]))
         if one is None:
             one = self._pass(task.source) * (1 if exact else FAST)
         return passes * one
@@ -149,7 +220,7 @@ class Estimator:
 
     def _pass(self, recipe: AnyModel) -> float:
         """Seconds of a forward and backward pass of one image through the model as it is."""
-        known = self._passes.get(digest([_network(recipe), True]))
+        known = self._measured[1].get(digest([_network(recipe), True]))
         if known is not None:
             return known
         if isinstance(recipe, ExternalModel):
@@ -172,11 +243,18 @@ def _images(recipe: AnyModel, asked: int | None, split: SplitName = "test") -> i
 
 def _kind_of_training(recipe: Recipe) -> str:
     """The same for recipes whose steps take the same time."""
-    schedule = Schedule(
-        epochs=1, batch_size=recipe.schedule.batch_size, precision=recipe.schedule.precision
+    schedule = recipe.schedule
+    apart = dict.fromkeys(("seed", "start", "train_images"))
+    return digest(
+        {**recipe.identity, **apart, "schedule": [schedule.batch_size, schedule.precision]}
     )
-    kind = recipe.changed(schedule=schedule, seed=0, start=None, train_images=None)
-    return kind.id("")
+
+
+def _written(path: Path) -> float:
+    """When a file was written; 0 if it is gone by now."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _network(recipe: AnyModel) -> list[object]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 
 from robustbench_pcl.configuration import Mode, Scale
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FeatureFigure, paper_figure
 from robustbench_pcl.paper.tables import AttackRequest, Cell, published
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.pipeline.diagnosing import Diagnose
+from robustbench_pcl.pipeline.sharding import Craft
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.recipes.load import load_recipe
 
 KINDS: dict[str, type[AnyTask]] = {
-    kind.kind: kind for kind in (Train, Generate, Measure, Embed, Diagnose, Certify)
+    kind.kind: kind for kind in (Train, Craft, Generate, Measure, Embed, Diagnose, Certify)
 }
 """The kinds of tasks by name, in the order in which they run."""
 
@@ -38,6 +42,50 @@ def missing(tasks: Iterable[AnyTask], artefacts: Artefacts) -> list[AnyTask]:
     for name in dict.fromkeys(task.dataset for task in asked):
         artefacts.dataset(name)
     return _in_order(asked, artefacts)
+
+
+def survey(tasks: Iterable[AnyTask], artefacts: Artefacts) -> list[tuple[AnyTask, bool]]:
+    """Some tasks and all that they need, in order, each with whether its artefact is stored.
+
+    Nothing is fetched: where a data set is not cached, nothing is known to be stored.
+    """
+    with artefacts.listed():
+        return [(task, artefacts.has(task)) for task in plan(tasks)]
+
+
+def select(tasks: Iterable[AnyTask], patterns: Sequence[str]) -> list[AnyTask]:
+    """Those of some tasks and of all that they need which match a pattern.
+
+    Args:
+        tasks: what is wanted.
+        patterns: a kind of tasks, or a part of a title, such as a recipe's name or a data set's;
+            ``*`` and ``?`` stand for any characters of a title or of one word of it.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = [task for task in plan(tasks) if any(_matches(task, each) for each in patterns)]
+    if not found:
+        cause = f"Nothing of that matches {' or '.join(patterns)}."
+        raise UserError(cause, "See what there is: leave --only out, and write --dry-run.")
+    return found
+
+
+def elapsed(work: Iterable[tuple[AnyTask, float]], workers: int) -> float:
+    """About how long work takes where so many tasks are done at a time; 0 for no limit.
+
+    That is the longest chain of tasks that wait for each other, or the share of a worker.
+
+    Args:
+        work: tasks in an order that works, each with its seconds.
+        workers: how many.
+    """
+    ends: dict[str, float] = {}
+    total = 0.0
+    for task, seconds in work:
+        ends[task.key] = seconds + max((ends.get(need.key, 0.0) for need in task.needs), default=0)
+        total += seconds
+    return max([*ends.values(), total / workers if workers else 0.0])
 
 
 def table_tasks(
@@ -154,6 +202,17 @@ def figure_tasks(
     ]
 
 
+def _matches(task: AnyTask, pattern: str) -> bool:
+    """Whether a task is of a kind, or its title has a pattern in it."""
+    pattern, title = pattern.lower(), task.title.lower()
+    if pattern in KINDS:
+        return task.kind == pattern
+    if {*pattern} & {*"*?["}:
+        words = [title, *(word.rstrip(",") for word in title.split())]
+        return any(fnmatchcase(word, pattern) for word in words)
+    return pattern in title
+
+
 def _at_the_largest_budget(cells: Sequence[Cell], name: str = "pgd") -> list[Cell]:
     """An attack on every target that is attacked white-box, at the largest eps of them all."""
     white_box = [cell for cell in cells if cell.white_box]
@@ -171,14 +230,19 @@ def _at_the_largest_budget(cells: Sequence[Cell], name: str = "pgd") -> list[Cel
 def _in_order(tasks: Iterable[AnyTask], artefacts: Artefacts | None) -> list[AnyTask]:
     """Tasks and those that they need, but not what is stored nor what is behind that."""
     found: dict[str, AnyTask] = {}
+    seen: set[str] = set()
 
     def add(task: AnyTask) -> None:
-        if task.key not in found and (artefacts is None or task.find(artefacts) is None):
+        if task.key in seen:
+            return
+        seen.add(task.key)
+        if artefacts is None or not artefacts.has(task):
             for need in task.needs:
                 add(need)
             found[task.key] = task
 
-    for task in tasks:
-        add(task)
+    with artefacts.listed() if artefacts else contextlib.nullcontext():
+        for task in tasks:
+            add(task)
     order = list(KINDS)
     return sorted(found.values(), key=lambda task: order.index(task.kind))

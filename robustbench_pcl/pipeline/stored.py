@@ -149,14 +149,10 @@ def smallest_fooling(
     record, dataset = checkpoint.record, artefacts.dataset(checkpoint.record.recipe.dataset)
     smallest, sets = np.full(n, np.nan), 0
     for images in _stored_sets(artefacts, dataset.test.digest):
-        try:
+        with _passed_over(artefacts, UserError):
             measured = find_measurement(artefacts.paths, measurement_id(record, set=images.spec.id))
-        except UserError as error:
-            artefacts.pass_over(error)
-            continue
-        if measured is None:
-            continue
-        with _passed_over(artefacts):
+            if measured is None:
+                continue
             sizes = _sizes(images, dataset)[:n]
             fooling = np.where(measured.withstood()[:n], np.nan, sizes)
             smallest[: len(sizes)] = np.fmin(smallest[: len(sizes)], fooling)
@@ -191,18 +187,18 @@ def _size(images: AdversarialSet, norm: Norm) -> float:
     return math.inf if largest is None else largest
 
 
-def _is_readable(artefacts: Artefacts, target: ModelRecord, images: AdversarialSet) -> bool:
-    """Whether a model's measurement on a set can be read, or is still to be made."""
-    with _passed_over(artefacts, UserError):
-        find_measurement(artefacts.paths, measurement_id(target, set=images.spec.id))
-        return True
-    return False
-
-
 @contextmanager
 def _passed_over(artefacts: Artefacts, kind: type[UserError] = DamagedSetError) -> Iterator[None]:
-    """Say which set is passed over, and why."""
+    """Say what is passed over, and why."""
     try:
         yield
     except kind as error:
         artefacts.pass_over(error)
+
+
+def _is_readable(artefacts: Artefacts, target: ModelRecord, images: AdversarialSet) -> bool:
+    """Whether what is stored of a model on a set, if anything is, can be read."""
+    with _passed_over(artefacts, UserError):
+        find_measurement(artefacts.paths, measurement_id(target, set=images.spec.id))
+        return True
+    return False

@@ -26,14 +26,24 @@ from robustbench_pcl.pipeline.training import (
 )
 from robustbench_pcl.recipe import AnyModel, Recipe
 from robustbench_pcl.recipes.presets import SIZES
-from robustbench_pcl.store.adversarial_sets import AdversarialSet, SetSpecification, find_set
+from robustbench_pcl.store.adversarial_sets import (
+    AdversarialSet,
+    SetSpecification,
+    find_set,
+    has_set,
+)
 from robustbench_pcl.store.embeddings import (
     Embedding,
     EmbeddingSpecification,
     View,
     find_embedding,
 )
-from robustbench_pcl.store.records import Measurement, find_measurement, save_measurement
+from robustbench_pcl.store.records import (
+    Measurement,
+    find_measurement,
+    has_measurement,
+    save_measurement,
+)
 from robustbench_pcl.store.rules import measurement_id
 
 if TYPE_CHECKING:
@@ -107,26 +117,45 @@ class Generate(Task[AdversarialSet]):
             )
         return artefacts.specifications[self.key]
 
+    def claim(self, artefacts: Artefacts) -> str:
+        """By the set's id: with all test images, or as many, it is the same set."""
+        stored(artefacts, self.source)
+        specification = self.specification(artefacts)
+        assert specification is not None  # the source is trained by now
+        return f"{self.kind}-{specification.id}"
+
     def find(self, artefacts: Artefacts) -> AdversarialSet | None:
         """The stored set, or None."""
+        identity = self._stored_id(artefacts)
+        return None if identity is None else find_set(artefacts.paths.adversarial_sets, identity)
+
+    def is_stored(self, artefacts: Artefacts) -> bool:
+        """Whether there is such a set."""
+        return self._stored_id(artefacts) is not None
+
+    def _stored_id(self, artefacts: Artefacts) -> str | None:
+        """The id of the stored set that answers; None if there is none."""
         for asked in (self.made("exact"), self) if self.mode == "fast" else (self,):
             specification = asked.specification(artefacts)
             if specification is None:
                 return None
-            found = find_set(artefacts.paths.adversarial_sets, specification.id)
-            if found is not None:
-                return found
+            if has_set(artefacts.paths.adversarial_sets, specification.id):
+                return specification.id
         return None
 
     def compute(self, artefacts: Artefacts) -> AdversarialSet:
         """Make the images that are not stored yet."""
+        return generate.generate_set(self.crafting(artefacts))
+
+    def crafting(self, artefacts: Artefacts) -> generate.Crafting:
+        """All that its images are made from; the source is trained now if need be."""
         checkpoint = stored(artefacts, self.source)
         specification = self.specification(artefacts)
         assert specification is not None  # the source is trained by now
         clean = None
         if self.mode == "early-stop":
             clean, _ = artefacts.clean_answers(checkpoint, specification.n)
-        return generate.generate_set(
+        return generate.Crafting(
             artefacts.restored(checkpoint),
             self.attack,
             specification,
@@ -217,14 +246,23 @@ class Measure(OnImages[Measurement]):
         Where a better set is stored than any that the target was measured on, it is still to be
         measured.
         """
-        checkpoint = artefacts.checkpoint(self.target)
+        identity = self._stored_id(artefacts)
+        return None if identity is None else find_measurement(artefacts.paths, identity)
+
+    def is_stored(self, artefacts: Artefacts) -> bool:
+        """Whether there is such a measurement."""
+        return self._stored_id(artefacts) is not None
+
+    def _stored_id(self, artefacts: Artefacts) -> str | None:
+        """The id of the stored measurement that answers; None if there is none."""
+        checkpoint, paths = artefacts.checkpoint(self.target), artefacts.paths
         if checkpoint is None:
             return None
-        paths = artefacts.paths
         if self.generate is None:
             n = count(artefacts, self.target, self.images)
             data = artefacts.dataset(self.dataset).test.digest
-            return find_measurement(paths, measurement_id(checkpoint.record, data=data, n=n))
+            identity = measurement_id(checkpoint.record, data=data, n=n)
+            return identity if has_measurement(paths, identity) else None
         answers = [self.generate]
         if self.mode == "fast":
             answers.insert(0, self.generate.made("exact"))
@@ -235,10 +273,9 @@ class Measure(OnImages[Measurement]):
             if specification is None:
                 return None
             identity = measurement_id(checkpoint.record, set=specification.id)
-            found = find_measurement(paths, identity)
-            if found is not None:
-                return found
-            if asked.mode != "early-stop" and find_set(paths.adversarial_sets, specification.id):
+            if has_measurement(paths, identity):
+                return identity
+            if asked.mode != "early-stop" and has_set(paths.adversarial_sets, specification.id):
                 return None
         return None
 
@@ -246,8 +283,7 @@ class Measure(OnImages[Measurement]):
         """Measure it."""
         checkpoint = stored(artefacts, self.target)
         if self.generate is not None:
-            images = self.generate.find(artefacts) or self.generate.compute(artefacts)
-            return judge(artefacts, checkpoint, images)
+            return judge(artefacts, checkpoint, artefacts.make(self.generate))
         record, dataset = checkpoint.record, artefacts.dataset(self.dataset)
         n = count(artefacts, self.target, self.images)
         answers = artefacts.clean_answers(checkpoint, n)

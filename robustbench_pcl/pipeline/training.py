@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -14,6 +15,7 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.paper.figures import PENULTIMATE, epochs_looked_at
 from robustbench_pcl.pipeline.artefacts import Artefacts, Task
+from robustbench_pcl.progress import Progress
 from robustbench_pcl.recipe import AnyModel, ExternalModel, Recipe
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.atomic import require_writable
@@ -29,10 +31,11 @@ from robustbench_pcl.store.records import ModelRecord, TrainingRecord, now, save
 if TYPE_CHECKING:
     from robustbench_pcl.evaluation import embed
     from robustbench_pcl.models.supervised import SupervisedModel
-    from robustbench_pcl.training import build, step, trainer
+    from robustbench_pcl.training import build, distributed, step, trainer
 else:
     embed = LazyModule("robustbench_pcl.evaluation.embed")
     build = LazyModule("robustbench_pcl.training.build")
+    distributed = LazyModule("robustbench_pcl.training.distributed")
     step = LazyModule("robustbench_pcl.training.step")
     trainer = LazyModule("robustbench_pcl.training.trainer")
 
@@ -82,6 +85,7 @@ class Train(Task[Checkpoint]):
                 view = View(layer=PENULTIMATE, epoch=epoch)
                 make_embedding(artefacts, model, specification_in_training(recipe, view, dataset))
 
+        distributed.Announcement(recipe=recipe, data=dataset.train.digest).send(device)
         run = trainer.Run(recipe, dataset, device, partial, artefacts.progress, keep_features)
         state = run.execute(build.restore(start, device) if start else None)
         arrays = build.arrays_of(state.model)
@@ -93,6 +97,7 @@ class Train(Task[Checkpoint]):
             precision="bfloat16" if step.in_bfloat16(recipe.schedule, device) else "float32",
             seconds_per_epoch=statistics.median(entry["seconds"] for entry in state.history),
             history=state.history,
+            devices=distributed.count(),
             environment=current_environment(device),
             created=now(),
         )
@@ -101,6 +106,29 @@ class Train(Task[Checkpoint]):
         checkpoint = save_checkpoint(paths.checkpoints, recipe, identity, arrays)
         partial.unlink(missing_ok=True)
         return checkpoint.standing_for(self.recipe)
+
+
+def train_along(artefacts: Artefacts) -> None:
+    """Train what rank 0 of several processes announces until there is no more; store nothing.
+
+    Raises:
+        UserError: the training images here are others.
+    """
+    device = artefacts.device
+    while announced := distributed.Announcement.received(device):
+        recipe = announced.recipe
+        dataset = artefacts.dataset(recipe.dataset)
+        if dataset.train.digest != announced.data:
+            raise UserError(
+                f"The training images of {recipe.dataset} differ between the machines.",
+                "See where they are: pclbench data path; and what they are: pclbench data verify.",
+            )
+        try:
+            trainer.Run(recipe, dataset, device, None, Progress()).execute()
+        except distributed.LostError:
+            raise
+        except UserError:  # of all processes alike: rank 0 says it
+            sys.exit(2)
 
 
 def trainings(model: AnyModel) -> tuple[Train, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from robustbench_pcl.attacks import ATTACKS
@@ -13,6 +14,7 @@ from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES
+from robustbench_pcl.models import MODELS
 from robustbench_pcl.recipe import Recipe, TrainingPrecision
 from robustbench_pcl.recipes.build import MEMBERS, RecipeBuilder
 from robustbench_pcl.recipes.presets import (
@@ -27,6 +29,9 @@ from robustbench_pcl.recipes.presets import (
 LONGEST_NAME = 80
 """Characters of a recipe's name, which is part of the names of files."""
 
+_FAMILIES = (LOSSES.members, DEFENSES.members, MODELS.members)
+"""What the names of recipes may also be."""
+
 
 def named(builder: RecipeBuilder, recipe: Recipe, paths: tuple[str, ...] = ()) -> Recipe:
     """The recipe, and the one that it starts from, under their own names.
@@ -38,7 +43,7 @@ def named(builder: RecipeBuilder, recipe: Recipe, paths: tuple[str, ...] = ()) -
     """
     start = recipe.start
     if start:
-        before = builder.build(start.name, {"seed": start.seed})
+        before = builder.plain(start.name, start.seed)
         start = named(builder, start, tuple(_differences(start.content(), before.content())))
     return recipe.changed(name=_name(builder, recipe, paths), start=start)
 
@@ -47,24 +52,32 @@ def _name(builder: RecipeBuilder, recipe: Recipe, paths: tuple[str, ...]) -> str
     base = recipe.name
     if base in PAPER_PRESETS and not paths:
         return base
-    for name in dict.fromkeys([*([base] if paths else []), *_alike(recipe), base]):
+    mine = _apart_from_seed(recipe.identity, recipe.seed), recipe.inference
+    for name in dict.fromkeys([*([base] if paths else []), *_alike(builder, recipe), base]):
         try:
-            other = builder.build(name, {"seed": recipe.seed})
+            other = builder.plain(name, 0)
         except UserError:
             continue  # a recipe of the user's that cannot be made is no name for this one
-        if (other.identity, other.inference) == (recipe.identity, recipe.inference):
+        if (other.identity, other.inference) == mine:
             return name
-    return _composed(recipe, builder.build(base, {"seed": recipe.seed}), paths)
+    return _composed(recipe, builder.plain(base, recipe.seed), paths)
 
 
-def _alike(recipe: Recipe) -> Iterator[str]:
+def _apart_from_seed(identity: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """What decides the weights of a recipe with a seed, as it is with seed 0."""
+    start = identity["start"]
+    start = _apart_from_seed(start, seed) if start else None
+    return {**identity, "seed": identity["seed"] - seed, "start": start}
+
+
+def _alike(builder: RecipeBuilder, recipe: Recipe) -> Iterator[str]:
     """Names that may mean the same as a recipe, the paper's first."""
     yield from PRESETS
     training = recipe.adversarial_training
     if training and training.attack in SUFFIXES:
-        for name in (*PRESETS, recipe.name):
-            if is_recipe(f"{name}-{training.attack}"):
-                yield f"{name}-{training.attack}"
+        yield from builder.mixed(training.attack)
+        if is_recipe(f"{recipe.name}-{training.attack}"):
+            yield f"{recipe.name}-{training.attack}"
 
 
 def _composed(recipe: Recipe, base: Recipe, paths: tuple[str, ...]) -> str:
@@ -171,10 +184,16 @@ def load_recipe(
     Raises:
         UserError: there is no such recipe, data set or field, or a value is wrong for it.
     """
-    builder = RecipeBuilder(dataset, scale)
+    builder = _builder(dataset, scale, repr((PRESETS, *_FAMILIES)))
     start, changes = _layers(set)
     recipe = builder.build(name, {"seed": seed}, start, changes)
     return named(builder, recipe, (*start, *_leaves(changes)))
+
+
+@lru_cache(maxsize=64)
+def _builder(dataset: str, scale: Scale, known: str) -> RecipeBuilder:  # noqa: ARG001
+    """The builder of a data set at a scale, as long as ``known``, what names mean, is the same."""
+    return RecipeBuilder(dataset, scale)
 
 
 def trained_with(

@@ -12,7 +12,7 @@ import pandas as pd
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.certified import Band, TwoSided
 from robustbench_pcl.report.diagnosis_formats import text_table
-from robustbench_pcl.report.formatting import show_budget, show_interval, show_measured
+from robustbench_pcl.report.formatting import csv_text, show_budget, show_interval, show_measured
 from robustbench_pcl.report.render import FORMATS, fill
 from robustbench_pcl.report.text import WIDTH
 
@@ -35,8 +35,7 @@ def render_certificates(found: Sequence[TwoSided], form: str) -> str:
             return "\n".join(map(_text, found))
         case "csv":
             rows = [{**_which(each), **_numbers(band)} for each in found for band in each.ladder]
-            csv: str = pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n")
-            return csv
+            return csv_text(pd.DataFrame(rows, dtype=object))
         case "json":
             content = [_content(each) for each in found]
             shown = content if len(content) > 1 else content[0]

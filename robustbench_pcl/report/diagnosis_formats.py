@@ -17,6 +17,7 @@ from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.report.formatting import (
     MISSING,
+    csv_text,
     per_cent,
     show_budget,
     show_interval,
@@ -57,8 +58,7 @@ def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
         case "text":
             return "\n".join(map(_text, diagnoses))
         case "csv":
-            csv: str = check_frame(diagnoses).to_csv(index=False, lineterminator="\n")
-            return csv
+            return csv_text(check_frame(diagnoses))
         case "json":
             content = [each.content() for each in diagnoses]
             shown = content if len(content) > 1 else content[0]

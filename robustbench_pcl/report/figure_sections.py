@@ -176,7 +176,7 @@ def _feature_section(
     seed: int | None,
 ) -> FigureSection:
     """A figure's panels; those of a recipe are of the model that answers most of them."""
-    shown, answers = _first_scale(figure.panels, embeddings, dataset, scale, seed)
+    shown, answers = panel_answers(figure.panels, embeddings, dataset, scale, seed)
     layouts = [answer.layout() if answer else None for answer in answers]
     titles = [
         _title(panel, layout, dataset, shown or "paper")
@@ -210,7 +210,7 @@ def _feature_section(
     )
 
 
-def _first_scale(
+def panel_answers(
     panels: Sequence[Panel],
     embeddings: Sequence[Embedding],
     dataset: str,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from robustbench_pcl.paper.tables import Quantity
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 K = TypeVar("K", bound=Hashable)
 
@@ -14,8 +19,11 @@ MISSING = "–"
 USUAL_STEPS = 17
 """Budgets up to 16/255 are commonly written so; larger ones that happen to fit are not."""
 MINUS = "\N{MINUS SIGN}"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet begins to compute at."""
 DIGITS = 10
 """Decimals that are kept, so that 0.565 is 56.5 per cent in files too."""
+BYTES = ("kB", "MB", "GB", "TB")
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -55,6 +63,14 @@ def show_difference(value: float | None, quantity: Quantity = "accuracy") -> str
     if float(size) == 0:
         return size
     return f"{'+' if value > 0 else MINUS}{size}"
+
+
+def show_bytes(size: float) -> str:
+    """A size on the disk: "812 B", "4.2 kB", "1.3 GB"."""
+    if size < 1000:
+        return f"{size:.0f} B"
+    power = min(int(math.log(size, 1000)), len(BYTES))
+    return f"{size / 1000**power:.1f} {BYTES[power - 1]}"
 
 
 def show_interval(interval: tuple[float, float]) -> str:
@@ -106,6 +122,28 @@ def span(numbers: Iterable[float]) -> str:
     values = set(numbers)
     low, high = min(values), max(values)
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def csv_text(frame: pd.DataFrame, *, header: bool = True) -> str:
+    """A frame as CSV. A cell that a spreadsheet would take for a formula begins with ``'`` there.
+
+    Numbers are numbers, also negative ones and those that are text.
+    """
+    safe = frame.copy()
+    for name in frame.select_dtypes(["object", "string"]):
+        cells = [_no_formula(cell) for cell in frame[name]]
+        safe[name] = type(frame[name])(cells, index=frame.index, dtype=object)
+    text: str = safe.to_csv(index=False, header=header, lineterminator="\n")
+    return text
+
+
+def _no_formula(cell: object) -> object:
+    if not isinstance(cell, str) or not cell.startswith(FORMULA):
+        return cell
+    with contextlib.suppress(ValueError):
+        float(cell)
+        return cell
+    return f"'{cell}"
 
 
 def grouped(pairs: Iterable[tuple[K, str]]) -> dict[K, list[str]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.report.formatting import csv_text
 from robustbench_pcl.report.per_image import BATCH, IMAGE_COLUMNS, SHARED_COLUMNS, Answered
 from robustbench_pcl.store.atomic import replacing
 
@@ -59,7 +60,7 @@ def _write_rows(path: Path, answered: Sequence[Answered]) -> int:
         for each in answered:
             frame = each.frame()
             if path.suffix == ".csv":
-                frame.to_csv(file, index=False, header=count == 0, lineterminator="\n")
+                file.write(csv_text(frame, header=count == 0))
             else:
                 frame.to_json(file, orient="records", lines=True, double_precision=15)
             count += len(frame)

@@ -15,7 +15,13 @@ from tabulate import tabulate
 
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.diagnosis_formats import render_diagnoses
-from robustbench_pcl.report.formatting import listed, short_code, show_interval, show_measured
+from robustbench_pcl.report.formatting import (
+    csv_text,
+    listed,
+    short_code,
+    show_interval,
+    show_measured,
+)
 from robustbench_pcl.report.model_comparison import Comparison, comparisons
 from robustbench_pcl.report.model_report import stored_bands
 from robustbench_pcl.report.model_section import AttackResult, Budget
@@ -72,8 +78,7 @@ def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diag
         case "text":
             return "\n".join([*[_text(budgets, compared)] * bool(budgets), *rendered])
         case "csv":
-            csv: str = model_frame(budgets).to_csv(index=False, lineterminator="\n")
-            return csv
+            return csv_text(model_frame(budgets))
         case "json":
             content = {
                 "sections": [_section(each) for each in budgets],

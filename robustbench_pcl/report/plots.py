@@ -1,6 +1,6 @@
 """Plots of numbers: bars, a heat map, training curves, accuracy against the attack's budget.
 
-What all drawings share is here too: colours, and one picture as SVG and as PNG. A drawing is
+What all drawings share is here too: colours, and one picture as SVG, PNG and PDF. A drawing is
 repeatable to the byte: the same numbers give the same file.
 """
 
@@ -16,6 +16,7 @@ import matplotlib as mpl
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -35,6 +36,8 @@ STYLE = (
     "text{font-family:system-ui,sans-serif}</style>"
 )
 DPI = 150
+TEXT_SIZE, LETTER_WIDTH, LINE_HEIGHT, MARGIN = 9.0, 0.0765, 0.15, 0.15
+"""Of text as a picture: points, then inches."""
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "pclbench",
     "svg.fonttype": "none",
@@ -77,6 +80,24 @@ class Drawing(NamedTuple):
             figure.savefig(out, format="png", dpi=DPI, facecolor="white")
         return out.getvalue()
 
+    def pdf(self) -> bytes:
+        """A PDF file's bytes, on white; the same every time."""
+        out = io.BytesIO()
+        with self._painted() as figure:
+            FigureCanvasPdf(figure)
+            known = {"CreationDate": None}
+            figure.savefig(out, format="pdf", facecolor="white", metadata=known)
+        return out.getvalue()
+
+    def file(self, suffix: str) -> bytes:
+        """The content of a file that ends in ".svg", ".png" or ".pdf"."""
+        match suffix:
+            case ".png":
+                return self.png()
+            case ".pdf":
+                return self.pdf()
+        return self.svg().encode()
+
     @contextmanager
     def _painted(self) -> Iterator[Figure]:
         """The painted figure, with the settings in force under which it has to be written."""
@@ -84,6 +105,21 @@ class Drawing(NamedTuple):
             figure = Figure(figsize=self.size, layout="constrained")
             self.paint(figure)
             yield figure
+
+
+def drawn_text(text: str) -> Drawing:
+    """Lines of text as a picture, each letter as wide as the next."""
+    lines = text.rstrip("\n").split("\n")
+    width = max(map(len, lines)) * LETTER_WIDTH + 2 * MARGIN
+    height = len(lines) * LINE_HEIGHT + 2 * MARGIN
+
+    def paint(figure: Figure) -> None:
+        figure.set_layout_engine("none")
+        place = MARGIN / width, 1 - MARGIN / height
+        words: dict[str, Any] = {"family": "monospace", "size": TEXT_SIZE, "linespacing": 1.2}
+        figure.text(*place, "\n".join(lines), va="top", parse_math=False, color=INK, **words)
+
+    return Drawing(paint, (width, height))
 
 
 def ink(axes: Axes) -> None:

@@ -21,6 +21,7 @@ from robustbench_pcl.report.described import TITLES, DescribedTable, described_t
 from robustbench_pcl.report.entries import Entry, Row
 from robustbench_pcl.report.formatting import (
     MINUS,
+    csv_text,
     short_code,
     show_difference,
     show_interval,
@@ -142,8 +143,7 @@ def render(table: Table | DescribedTable, form: str, *, interval: bool = False) 
             text = terminal_text(table, interval=interval).plain
             return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
         case "csv":
-            csv: str = table_frame(table).to_csv(index=False, lineterminator="\n")
-            return csv
+            return csv_text(table_frame(table))
         case "json":
             return json.dumps(_content(table), indent=2, ensure_ascii=False) + "\n"
         case "md" | "latex" | "html":

@@ -33,7 +33,7 @@ Array = np.ndarray[Any, Any]
 CHUNK = 32
 LARGEST_CHUNK = 2**26
 """Bytes of a chunk of images; it has one image at least."""
-MOST_IMAGES = 10**7
+MOST_IMAGES = 2 * 10**6
 FIELDS = ("images", "indices", "labels", "predictions")
 COLUMNS = ("indices", "labels", "predictions", "felled_by")
 """What is kept of each image; sets that were made before there were stages have no last one."""
@@ -208,6 +208,11 @@ def content_digest(attributes: Mapping[str, Attribute], columns: Mapping[str, Ar
     for name, column in columns.items():
         texts[name] = hashlib.sha256(column.astype("<i8").tobytes()).hexdigest()
     return digest(texts)
+
+
+def has_set(folder: Path, identity: str) -> bool:
+    """Whether there is a file of the set with that id; it is not opened."""
+    return (folder / f"{identity}.h5").exists()
 
 
 def find_set(folder: Path, identity: str) -> AdversarialSet | None:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import itertools
 import os
+import re
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, refused
+from robustbench_pcl.store.claims import Process
 
 STALE_SECONDS = 24 * 3600
 """After so long, a temporary file or folder belongs to a process that was killed."""
+NAME_LENGTH = 60
+"""Characters of a file's name that its temporary name repeats, for people: 255 bytes is the limit
+of most file systems, and a character has four at most. (Folders' names are short.)"""
+_SWEPT: set[Path] = set()
+"""Folders into which this process has written: each is swept once, since it may be large."""
+_OLDER = "[0-9a-f]{32}"
+_PROCESS = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d{1,10})-(?P<started>\d{1,20})-[0-9a-f]{8}"
+TEMPORARY = re.compile(rf"\..+(?:\.|-new-)(?:{_OLDER}|{_PROCESS})(?:\.tmp)?", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -33,17 +41,18 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            _remove_if_stale(left)
+        if (folder := path.parent.absolute()) not in _SWEPT:
+            _SWEPT.add(folder)
+            sweep(folder, path.name)
         # Not mkstemp, whose files only this user may read: artefacts are shared in a lab.
-        temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+        temporary = _temporary(path)
         temporary.touch(exist_ok=False)
         yield temporary
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
-    except OSError as error:
-        raise _as_user_error(error, path) from error
+    except (OSError, RuntimeError) as error:  # HDF5 raises either of them
+        raise refused(error, path, "write") or error from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
@@ -61,7 +70,7 @@ def require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _as_user_error(error, folder) from error
+        raise refused(error, folder, "write") or error from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -91,7 +100,7 @@ def set_aside(path: Path, place: Path | None = None) -> Path:
         free.parent.mkdir(parents=True, exist_ok=True)
         path.rename(free)
     except OSError as error:
-        raise _as_user_error(error, free) from error
+        raise refused(error, free, "write") or error from error
     return free
 
 
@@ -111,9 +120,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     bring_back(folder)
-    for left in folder.parent.glob(f".{folder.name}-new-*"):
-        _remove_if_stale(left)
-    new = folder.with_name(f".{folder.name}-new-{uuid.uuid4().hex}")
+    sweep(folder.parent, folder.name)
+    new = _new(folder)
     new.mkdir()
     try:
         yield new
@@ -129,8 +137,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
                 if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
             with contextlib.suppress(FileNotFoundError):
-                aside = folder.with_name(f".{folder.name}-old-{uuid.uuid4().hex}")
-                asides.append(folder.rename(aside))
+                asides.append(folder.rename(_new(folder, "old")))
         _flush(folder.parent)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -148,13 +155,12 @@ def filling_folder(folder: Path) -> Iterator[Path]:
     Raises:
         UserError: ``folder`` is there and not empty, or the disk refuses.
     """
-    new = folder.with_name(f".{folder.name}-new-{uuid.uuid4().hex}")
+    new = _new(folder)
     try:
         if folder.exists() and any(folder.iterdir()):
             raise FileExistsError(errno.ENOTEMPTY, "not empty", str(folder))
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{glob.escape(folder.name)}-new-*"):
-            _remove_if_stale(left)
+        sweep(folder.parent, folder.name)
         new.mkdir()
         yield new
         for path in (*new.rglob("*"), new):
@@ -165,7 +171,7 @@ def filling_folder(folder: Path) -> Iterator[Path]:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             cure = "Name a folder that is empty or not there: what lies in it is not replaced."
             raise UserError(f"{folder} is not empty.", cure) from error
-        raise _as_user_error(error, folder) from error
+        raise refused(error, folder, "write") or error from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -183,11 +189,88 @@ def bring_back(folder: Path) -> None:
             raise
 
 
-def _remove_if_stale(path: Path) -> None:
-    """Remove what a killed process left of an earlier write."""
-    with contextlib.suppress(OSError):  # another process may be doing the same
-        if time.time() - path.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; a part of a folder is never seen.
+
+    Raises:
+        UserError: the disk refuses.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path.rename(_new(path)))
+        else:
+            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass  # another process removed it first
+    except OSError as error:
+        raise refused(error, path, "write") or error from error
+
+
+@contextlib.contextmanager
+def passing_folder(parent: Path) -> Iterator[Path]:
+    """Give an empty folder for what is looked at before it takes its place; gone in the end.
+
+    Raises:
+        UserError: the disk refuses it.
+    """
+    folder = _new(parent / "passing")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent)
+        folder.mkdir()
+    except OSError as error:
+        raise refused(error, folder, "write") or error from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_left_over(path: Path, name: str = "") -> bool:
+    """Whether a killed process left it of an earlier write.
+
+    That is what lies there for a day, and at once what a process of this machine made that is gone.
+
+    Args:
+        path: a file or a folder.
+        name: of a file or folder that is about to be written; what looks like an earlier write of
+            it is left over after a day, whatever wrote it.
+    """
+    found = TEMPORARY.fullmatch(path.name)
+    of_name = name and (
+        (path.name.startswith(f".{name}.") and path.name.endswith(".tmp"))
+        or path.name.startswith(f".{name}-new-")
+    )
+    if found is None and not of_name:
+        return False
+    stale = time.time() - path.lstat().st_mtime > STALE_SECONDS
+    return stale or bool(found and found["pid"] and Process.of_token(*found.groups()).dead)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove what killed processes left in a folder of earlier writes; it need not be there.
+
+    Args and what that is: see :func:`is_left_over`.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):  # another process may be doing the same
+                if path.name.startswith(".") and is_left_over(path, name):
+                    is_folder = path.is_dir() and not path.is_symlink()
+                    (shutil.rmtree if is_folder else os.unlink)(path)
+
+
+def _temporary(path: Path) -> Path:
+    """A new name for a file that will be renamed to ``path``; it says whose it is.
+
+    Of a long name the head, so that the other is no longer than the file system allows.
+    """
+    return path.with_name(f".{path.name[:NAME_LENGTH]}.{Process.own().token}.tmp")
+
+
+def _new(folder: Path, what: str = "new") -> Path:
+    """A new name for a folder that will be renamed to another, or out of its way."""
+    return folder.with_name(f".{folder.name}-{what}-{Process.own().token}")
 
 
 def _flush(path: Path) -> None:
@@ -199,32 +282,3 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-_CAUSES = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the disk is read-only",
-    errno.EACCES: "this user may not write there",
-    errno.EPERM: "this user may not write there",
-    errno.EISDIR: "it is a folder",
-    errno.ENOTDIR: "a part of its path is a file, not a folder",
-    errno.EEXIST: "a part of its path is a file, not a folder",
-    errno.ENOENT: "its folder cannot be made there",
-    errno.EFBIG: "the file would be larger than this system allows",
-}
-
-
-def _as_user_error(error: OSError, path: Path) -> Exception:
-    cause = _CAUSES.get(error.errno or 0)
-    if cause is None:
-        # HDF5 and safetensors report the system's error in words, without its number.
-        words = str(error)
-        found = [text for number, text in _CAUSES.items() if os.strerror(number) in words]
-        if not found:
-            return error
-        cause = found[0]
-    return UserError(
-        f"Cannot write {path}: {cause}.",
-        "Free some space or name another folder with --home DIR; what was stored before is intact.",
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
@@ -97,6 +98,9 @@ def check_weights(path: Path, within: Path | None = None) -> None:
     Raises:
         UserError: it is no regular file, is too large, or cannot be read.
     """
+    if not os.path.lexists(path):
+        cause = f"Cannot read {path}: there is no such file."
+        raise UserError(cause, "Check the path, or train it: pclbench train.")
     check_file(path, LARGEST_WEIGHTS, "file of weights", within)
     try:
         with path.open("rb") as file:
@@ -204,11 +208,11 @@ def file_kind(path: Path) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(512)
+    except (FileNotFoundError, IsADirectoryError) as reason:
+        cure = "Check the path, or train it: pclbench train."
+        raise UserError(f"Cannot read {path}: {reason.strerror}.", cure) from reason
     except OSError as reason:
-        raise UserError(
-            f"Cannot read {path}: {reason.strerror}.",
-            "Check the path, or train it: pclbench train.",
-        ) from reason
+        raise cannot_read(path, reason) from reason
     if head[8:9] == b"{":  # a header after eight bytes of length, which may be any bytes
         return "safetensors"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -269,15 +273,24 @@ def find_checkpoint(folder: Path, identity: str) -> Checkpoint | None:
     return replace(found[0], others=tuple(found[1:])) if found else None
 
 
+def checkpoint_ids(folder: Path) -> set[str]:
+    """The ids of all checkpoints, as their files' names have them."""
+    paths = folder.glob("[!.]*-*-*.safetensors")
+    return {path.name.rsplit("-", 2)[1] for path in paths}
+
+
 def find_checkpoints(folder: Path, identity: str) -> list[Checkpoint]:
     """All checkpoints with that id, each with other weights, by file name.
 
     Raises:
-        UserError: a file of that id is not a checkpoint.
+        UserError: a file of that id is not a checkpoint, or another one.
     """
     found: dict[str, Checkpoint] = {}
     for path in sorted(folder.glob(f"[!.]*-{identity}-*.safetensors")):
         checkpoint = open_checkpoint(path, within=folder.parent)
+        record = checkpoint.record
+        if not path.stem.endswith(f"-{record.checkpoint}-{record.weights}"):
+            raise changed(path, f"it holds {checkpoint_name(record)}")
         found.setdefault(checkpoint.record.weights, checkpoint)
     return list(found.values())
 

@@ -16,6 +16,7 @@ from robustbench_pcl.configuration import Count, Description, Dump, digest, expl
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.checkpoints import (
+    changed,
     load_arrays,
     load_description,
     save_arrays,
@@ -235,13 +236,16 @@ def open_embedding(path: Path) -> Embedding:
     """An embedding by its file.
 
     Raises:
-        UserError: the file is missing, truncated, or something else.
+        UserError: the file is missing, truncated, another embedding, or something else.
     """
     check_file(path, LARGEST_EMBEDDING, "embedding", within=path.parent.parent)
     try:
-        return Embedding(path, EmbeddingRecord.model_validate(load_description(path)))
+        embedding = Embedding(path, EmbeddingRecord.model_validate(load_description(path)))
     except ValidationError as error:
         raise explained(error, f"{path} is not a whole embedding", _cure(path)) from error
+    if embedding.spec.id != path.stem:
+        raise changed(path, f"it holds embedding {embedding.spec.id}")
+    return embedding
 
 
 def _fit(arrays: Mapping[str, Array]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
@@ -11,7 +12,12 @@ from safetensors import SafetensorError, safe_open
 
 from robustbench_pcl.errors import UserError, shortened
 from robustbench_pcl.store.hdf5 import open_hdf5
-from robustbench_pcl.store.reading import check_file, parse_json, read_bounded
+from robustbench_pcl.store.reading import (
+    cannot_read,
+    check_file,
+    parse_json,
+    read_bounded,
+)
 
 if TYPE_CHECKING:
     from robustbench_pcl.store.records import Paths
@@ -36,7 +42,8 @@ def check_format(paths: Paths) -> None:
     one: who opens it for its content reports that.
 
     Raises:
-        UserError: most of it was stored by an older or a newer version. Nothing is changed.
+        UserError: most of it was stored by an older or a newer version, or this user may not see
+            it. Nothing is changed.
     """
     found = [
         _format_of(path)
@@ -49,11 +56,22 @@ def check_format(paths: Paths) -> None:
             (paths.embeddings, "safetensors"),
             (paths.adversarial_sets, "h5"),
         )
-        for path in islice(folder.glob(f"[!.]*.{suffix}"), LOOKED_AT)
+        for path in islice(_listed(folder).glob(f"[!.]*.{suffix}"), LOOKED_AT)
     ]
     others = [each for each in found if each not in (FORMAT, _DAMAGED)]
     if len(others) > found.count(FORMAT):
         raise other_format(paths.root, others[0])
+
+
+def _listed(folder: Path) -> Path:
+    """A folder that can be listed, if it is there: ``glob`` takes any other for an empty one."""
+    try:
+        os.scandir(folder).close()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise cannot_read(folder, error) from error
+    return folder
 
 
 def _format_of(path: Path) -> object:

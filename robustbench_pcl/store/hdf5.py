@@ -39,7 +39,7 @@ MOST_OBJECTS = 32
 MOST_CHUNKS = 2**17
 LARGEST_HEADER = 2**20
 """Bytes that are read of the file's structure at a time."""
-LARGEST_CHUNK = 2**28
+LARGEST_CHUNK = 2**27
 """Bytes of a chunk before it is packed."""
 NUMBERS: dict[bytes, np.dtype[Any]] = {
     bytes.fromhex("1008000008000000 0000 4000"): np.dtype("<i8"),
@@ -50,7 +50,7 @@ NUMBERS: dict[bytes, np.dtype[Any]] = {
 }
 """The types of numbers that are written, as IV.A.2.d encodes them."""
 TEXT, ANY_LENGTH = 0x13, 0x19
-"""The types of text of a fixed length, and of any."""
+"""Types of text: of a fixed length, and of any."""
 DATASPACE, DATATYPE, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, GROUP = 1, 3, 8, 11, 12, 16, 17
 PASSED_OVER = (0, 4, 5, 14, 18)
 """Messages without meaning here: nothing, values of what is missing, comments and times."""
@@ -58,13 +58,7 @@ GZIP, FLETCHER32 = 1, 3
 
 
 class Chunk(NamedTuple):
-    """Where some rows of an array lie.
-
-    Attributes:
-        size: bytes in the file.
-        skipped: bit k is set where filter k was not applied.
-        address: in the file.
-    """
+    """Where some rows of an array lie: how many bytes, and which filters were left out."""
 
     size: int
     skipped: int
@@ -115,9 +109,12 @@ class Contents:
         for kind, body in self._messages(root):
             if kind == ATTRIBUTE:
                 name, value = self._attribute(body)
+                _require(name not in self.attributes, f"{name} is in it twice")
                 self.attributes[name] = value
             elif kind == GROUP:
-                members = dict(self._members(*struct.unpack_from("<QQ", body)))
+                named = [*self._members(*struct.unpack_from("<QQ", body))]
+                members = dict(named)
+                _require(len(members) == len(named) <= MOST_OBJECTS, "it holds more than a set")
             else:
                 raise ValueError("its group is of another kind")
             _require(len(self.attributes) <= MOST_OBJECTS, "it holds more than a set")
@@ -204,6 +201,7 @@ class Contents:
         known = {DATASPACE, DATATYPE, LAYOUT}
         _require(known <= {*found} <= {*known, FILTERS}, "something in it is no array of its own")
         shape, dtype = _shape(found[DATASPACE]), _number(found[DATATYPE])
+        _require(len(shape) > 0, "something in it is no array")
         version, layout = found[LAYOUT][:2]  # IV.A.2.i
         _require(version == 3 and layout in (1, 2), "an array in it lies in another way")
         if layout == 1:
@@ -384,9 +382,13 @@ def fletcher32(data: bytes) -> int:
 
     https://github.com/HDFGroup/hdf5/blob/develop/src/H5checksum.c
     """
-    words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2").astype(np.uint64)
-    first = int(words.sum())
-    second = int((words * np.arange(len(words), 0, -1, dtype=np.uint64)).sum())
+    words = np.frombuffer(data + b"\0" * (len(data) % 2), ">u2")
+    first, second, step = 0, 0, 2**16  # 64 bits hold the sums of so many
+    for start in range(0, len(words), step):
+        some = words[start : start + step].astype(np.uint64)
+        falling = np.arange(len(some), 0, -1, dtype=np.uint64)
+        second += len(some) * first + int((some * falling).sum())
+        first += int(some.sum())
     low, high = ((total - 1) % 65535 + 1 if total else 0 for total in (first, second))
     return high << 16 | low
 

@@ -7,10 +7,14 @@ are done, the parts are joined to the set.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import numpy as np
 
 from robustbench_pcl.configuration import digest
 from robustbench_pcl.environment import Environment
-from robustbench_pcl.errors import DamagedSetError, in_one_line
+from robustbench_pcl.errors import DamagedSetError, in_one_line, refused
 from robustbench_pcl.store.adversarial_sets import (
     BLOCK,
     AdversarialSet,
@@ -27,7 +31,8 @@ from robustbench_pcl.store.adversarial_sets import (
     write_set,
 )
 from robustbench_pcl.store.atomic import replacing
-from robustbench_pcl.store.hdf5 import UNREADABLE, VERSION, Contents, open_hdf5
+from robustbench_pcl.store.claims import Process
+from robustbench_pcl.store.hdf5 import LARGEST_CHUNK, UNREADABLE, VERSION, Contents, open_hdf5
 from robustbench_pcl.store.reading import check_file, damaged
 
 Array = np.ndarray[Any, Any]
@@ -45,8 +50,10 @@ LARGEST_PART = 2**32
 """Bytes of a part."""
 MOST_ROWS = 2**20
 """Images of a part."""
-HASHED = 16
-"""Images that are read at once for a digest."""
+UNDIGESTED = "it was made before parts had digests"
+"""Why a part is made again that may be sound."""
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+"""What file systems say that know no links, where a name may be taken by two at the same moment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +129,8 @@ def save_part(folder: Path, identity: str, part: Part) -> Part:
         UserError: the disk does not take it.
     """
     parts = folder / f"{identity}.parts"
-    number = max((int(path.stem[5:]) for path in _files(parts)), default=-1) + 1
-    path = parts / f"part-{number:06d}.h5"
-    with replacing(path) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
+    own = parts / f"{Process.own().token}.h5"
+    with replacing(own) as temporary, h5py.File(temporary, "w", libver=VERSION) as file:
         for name, kind in ROWS.items():
             file[name] = getattr(part, name).astype(kind)
         file["images"] = part.images.astype("<f4")
@@ -132,7 +138,27 @@ def save_part(folder: Path, identity: str, part: Part) -> Part:
         file.attrs["precision"] = np.bytes_(part.precision)
         file.attrs["cost"] = [float(getattr(part, name)) for name in COSTS]
         file.attrs["digest"] = np.bytes_(part.content_digest(identity, iter([part.images])))
-    return replace(part, path=path, images=part.images[:0])
+    return replace(part, path=_numbered(own), images=part.images[:0])
+
+
+def _numbered(own: Path) -> Path:
+    """Give a part the number after those that are there, damaged ones among them.
+
+    By a link, which replaces nothing: another process that works on the same set counts the same.
+    """
+    numbers = [int(path.name[5:11]) for path in own.parent.glob("part-[0-9]*.h5*")]
+    try:
+        for number in count(max(numbers, default=-1) + 1):
+            path = own.with_name(f"part-{number:06d}.h5")
+            with contextlib.suppress(FileExistsError):
+                os.link(own, path)
+                break
+        own.unlink()
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise refused(error, path, "write") or error from error
+        own.replace(path)
+    return path
 
 
 def load_parts(
@@ -171,9 +197,10 @@ def open_part(path: Path, identity: str) -> Part:
         with open_hdf5(path) as contents:
             part = _read_part(path, contents)
             images = contents.arrays["images"]
-            starts = range(0, images.shape[0], HASHED)
-            blocks = (images.read(start, start + HASHED) for start in starts)
-            if contents.attributes.get("digest") != part.content_digest(identity, blocks):
+            each = (images.read(row, row + 1) for row in range(images.shape[0]))
+            if "digest" not in contents.attributes:
+                raise ValueError(UNDIGESTED)
+            if contents.attributes["digest"] != part.content_digest(identity, each):
                 raise ValueError("its content does not match its digest")
     except UNREADABLE as error:
         raise damaged(path, error) from error
@@ -193,7 +220,8 @@ def _read_part(path: Path, contents: Contents) -> Part:
     if len(n) != 1 or n[0] > MOST_ROWS or kinds != {name: (n, ROWS[name]) for name in ROWS}:
         raise ValueError("it keeps no row for each image")
     rows = {name: arrays[name].read() for name in ROWS}
-    if len(images.shape) != 4 or images.dtype != np.float32:
+    large = images.row_bytes > LARGEST_CHUNK
+    if len(images.shape) != 4 or images.dtype != np.float32 or large:
         raise ValueError("its images are others")
     if images.shape[0] != rows["better"].sum():
         raise ValueError("its images are not as many as it says")
@@ -258,7 +286,8 @@ def finish_set(
     """
     parts = draft.parts
     for part in parts:
-        open_part(part.path, spec.id)
+        if open_part(part.path, spec.id).images.shape[1:] != clean.shape[1:]:
+            raise damaged(part.path, "its images are of another size")
     names = ("labels", "predictions", "felled_by")
     found = write_set(
         folder,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robustbench_pcl.errors import DamagedSetError, UserError, shortened
+from robustbench_pcl.errors import DamagedSetError, UserError, refused, shortened
 
 MOST_DEPTH = 100
 """Levels of lists and tables within each other."""
@@ -47,14 +47,6 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-_REFUSED = {
-    errno.ENOENT: ("there is no such file", "Check the path."),
-    errno.ENOTDIR: ("a part of its path is a file, not a folder", "Check the path."),
-    errno.ENAMETOOLONG: ("its name is too long", "Check the path."),
-    errno.ELOOP: ("it is a link that leads to itself", "Remove the link."),
-    errno.EACCES: ("this user may not read it", "Ask its owner, or make it readable: chmod u+r."),
-    errno.EPERM: ("this user may not read it", "Ask its owner, or make it readable: chmod u+r."),
-}
 
 
 def read_bounded(path: Path, most_bytes: int, what: str, within: Path | None = None) -> bytes:
@@ -137,8 +129,9 @@ def cannot_read(path: Path, error: Exception) -> UserError:
             "Bring that back, or remove the link.",
         )
     words = (isinstance(error, OSError) and error.strerror) or str(error)
-    cause, cure = _REFUSED.get(number or 0, (words, "Check the path and its disk."))
-    return UserError(f"Cannot read {path}: {cause}.", cure)
+    return refused(error, path, "read") or UserError(
+        f"Cannot read {path}: {words}.", "Check the path and its disk."
+    )
 
 
 def damaged(path: Path, why: Exception | str) -> UserError:

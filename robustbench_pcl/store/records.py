@@ -200,6 +200,7 @@ class TrainingRecord(StoredRecord):
         precision: of convolutions and matrix products, as they were: "bfloat16" or "float32".
         seconds_per_epoch: median over the epochs.
         history: one entry per epoch: losses, training accuracy, seconds, warnings.
+        devices: how many trained it together.
     """
 
     what: ClassVar[str] = "training record"
@@ -211,6 +212,7 @@ class TrainingRecord(StoredRecord):
     precision: str = "float32"
     seconds_per_epoch: float
     history: list[dict[str, Any]]
+    devices: int = 1
 
     @property
     def file_name(self) -> str:
@@ -240,6 +242,7 @@ class Paths:
         diagnoses: whether numbers hold, one JSON file each.
         certificates: certified and fooling radii, one JSON file each.
         jobs: task files and logs of executors.
+        claims: who makes what at the moment.
     """
 
     def __init__(self, root: Path) -> None:
@@ -254,6 +257,7 @@ class Paths:
         self.diagnoses = self.results / "diagnoses"
         self.certificates = self.results / "certificates"
         self.jobs = self.results / "jobs"
+        self.claims = self.results / "claims"
 
 
 def now() -> str:
@@ -264,6 +268,11 @@ def now() -> str:
 def save_measurement(paths: Paths, measurement: Measurement) -> Path:
     """Write a measurement under its id and return the file."""
     return save_record(paths.measurements, measurement.id, measurement)
+
+
+def has_measurement(paths: Paths, identity: str) -> bool:
+    """Whether there is a file of the measurement with that id; it is not opened."""
+    return (paths.measurements / f"{identity}.json").exists()
 
 
 def find_measurement(paths: Paths, identity: str) -> Measurement | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,18 @@ class RunState:
 
     def save(self, path: Path) -> None:
         """Write the state in one step; a run killed while writing keeps the state before."""
+        self.kept()(path)
+
+    def kept(self) -> Callable[[Path], None]:
+        """What writes the state as it is now, however the run has gone on when it is called."""
         arrays = {f"model.{name}": array for name, array in arrays_of(self.model).items()}
-        for index, parameter in enumerate(self._parameters()):
+        for index, parameter in enumerate(self.optimised()):
             buffer = self.momentum.state[parameter].get("momentum_buffer")
             if buffer is not None:
                 arrays[f"momentum.{index}"] = buffer.cpu().numpy()
-        save_state(path, self.identity, arrays, self.history)
+        arrays = {name: array.copy() for name, array in arrays.items()}
+        history = list(self.history)
+        return lambda path: save_state(path, self.identity, arrays, history)
 
     def load(self, path: Path) -> None:
         """Go back to a saved state; where that fails, the model is no longer of use.
@@ -70,7 +77,7 @@ class RunState:
             self.model.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights})
         except RuntimeError as error:
             raise other_model(self.model, weights, path) from error
-        for index, parameter in enumerate(self._parameters()):
+        for index, parameter in enumerate(self.optimised()):
             if f"momentum.{index}" in arrays:
                 buffer = torch.from_numpy(arrays[f"momentum.{index}"])
                 if buffer.shape != parameter.shape:
@@ -80,7 +87,8 @@ class RunState:
                 self.momentum.state[parameter] = {"momentum_buffer": kept}
         self.history = history
 
-    def _parameters(self) -> list[torch.nn.Parameter]:
+    def optimised(self) -> list[torch.nn.Parameter]:
+        """The classifier's parameters, in the order of their momentum."""
         return [value for group in self.momentum.param_groups for value in group["params"]]
 
 
@@ -135,12 +143,7 @@ class Update:
         """Take one step; returns its terms, the loss and the gradient's norm among them."""
         mixed = in_bfloat16(self._schedule, images.device)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
-            if self._adversarial:
-                images, labels = with_adversarial_images(
-                    self._adversarial, state.model, images, labels, generator
-                )
-            step = self._defense.step(state.model, images, labels, generator)
-            loss = torch.stack(list(step.terms.values())).sum()
+            step, loss = self.forward(state.model, images, labels, generator)
         optimisers = list(filter(None, (state.momentum, state.prototypes)))
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -154,6 +157,17 @@ class Update:
         return Step(
             {"loss": loss.detach(), **terms, "gradient_norm": norm}, step.correct, step.count
         )
+
+    def forward(
+        self, model: SupervisedModel, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Step, Tensor]:
+        """What a batch gives, and the loss, a scalar: all of a step but its gradient."""
+        if self._adversarial:
+            images, labels = with_adversarial_images(
+                self._adversarial, model, images, labels, generator
+            )
+        step = self._defense.step(model, images, labels, generator)
+        return step, torch.stack(list(step.terms.values())).sum()
 
 
 def in_bfloat16(schedule: Schedule, device: torch.device) -> bool:

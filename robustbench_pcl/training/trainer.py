@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from robustbench_pcl.progress import Advance, Progress
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.store.atomic import set_aside
 from robustbench_pcl.training.build import build_model
+from robustbench_pcl.training.distributed import together
 from robustbench_pcl.training.step import (
     RunState,
     Totals,
@@ -43,7 +45,7 @@ class Run:
         recipe: what to train.
         dataset: on what.
         device: where.
-        partial: file that keeps the run's state between epochs.
+        partial: file that keeps the run's state between epochs; None to keep none.
         progress: progress reporter.
         after_epoch: called with the model, in eval mode, and the number of epochs it has had:
             before the first, and after each.
@@ -54,7 +56,7 @@ class Run:
     recipe: Recipe
     dataset: Dataset
     device: torch.device
-    partial: Path
+    partial: Path | None
     progress: Progress
     after_epoch: AfterEpoch | None = None
     save_seconds: float = 10.0
@@ -69,25 +71,27 @@ class Run:
             The final state; its model is on the device, in eval mode.
 
         Raises:
-            UserError: the loss became infinite.
+            UserError: the loss became infinite, or several devices cannot train it.
         """
         split = DeviceSplit(self.dataset.train, self.device, self.recipe.train_images)
         state = self._begin(split, start)
         update = Update(self.recipe)
         epochs = self.recipe.schedule.epochs
         title = f"train {self.recipe.name} on {self.recipe.dataset}"
-        with self.progress.task(title, epochs * len(split)) as advance:
+        with (
+            self.progress.task(title, epochs * len(split)) as advance,
+            together(state, update, split),
+        ):
             advance(state.epochs * len(split), "")
-            saved = time.monotonic()
-            while state.epochs < epochs:
-                entry = self._epoch(state, split, update, advance)
-                for words in entry["warnings"]:
-                    self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
-                state.history.append(entry)
-                self._show(state.model.eval(), state.epochs)
-                if time.monotonic() - saved > self.save_seconds and state.epochs < epochs:
-                    state.save(self.partial)
-                    saved = time.monotonic()
+            with self._keeping(state) as save:
+                while state.epochs < epochs:
+                    entry = self._epoch(state, split, update, advance)
+                    for words in entry["warnings"]:
+                        self.progress.say(f"{title}, epoch {entry['epoch']}: {words}")
+                    state.history.append(entry)
+                    self._show(state.model.eval(), state.epochs)
+                    if state.epochs < epochs:
+                        save()
             if state.model.criterion.calibrates:
                 state.model.criterion.calibrate(*features_of(state.model, split, len(split)))
         state.model.trained.fill_(1)
@@ -95,7 +99,7 @@ class Run:
 
     def _begin(self, split: DeviceSplit, start: SupervisedModel | None) -> RunState:
         """The saved state, or one before the first epoch."""
-        if self.partial.exists():
+        if self.partial and self.partial.exists():
             state = self._fresh()
             try:
                 state.load(self.partial)
@@ -118,6 +122,33 @@ class Run:
             model.criterion.initialise(*features_of(model, split, INITIAL_FEATURES))
         self._show(model, 0)
         return state
+
+    @contextlib.contextmanager
+    def _keeping(self, state: RunState) -> Iterator[Callable[[], None]]:
+        """Gives what is to be called after an epoch; an interruption keeps what was done by then.
+
+        An epoch that is interrupted is begun anew: where it was in the data is not kept.
+        """
+        saved, unsaved, epochs = time.monotonic(), None, state.epochs
+
+        def save() -> None:
+            nonlocal saved, unsaved, epochs
+            if self.partial is None:
+                return
+            unsaved, epochs = state.kept(), state.epochs
+            if time.monotonic() - saved > self.save_seconds:
+                unsaved(self.partial)
+                saved, unsaved = time.monotonic(), None
+
+        try:
+            yield save
+        except KeyboardInterrupt as interrupt:
+            if self.partial and unsaved:
+                unsaved(self.partial)
+            of = f"{epochs} of {self.recipe.schedule.epochs}"
+            kept = f"is kept after epoch {of}" if epochs else "begins anew, with its first epoch"
+            interrupt.add_note(f"{self.recipe.name} {kept}")
+            raise
 
     def _fresh(self) -> RunState:
         """A state whose weights are those of the recipe's seed."""

@@ -43,46 +43,62 @@ class Command:
 PLACE = "--device --data-root --home"
 ATTACKS = "--attack --eps --norm --loss --adaptive --restarts --target-class --budget --set"
 OWN = "--weights --mean --std --output --name"
-WORK = f"--images --executor --executor-option --dry-run --format --seed --scale {PLACE}"
+TASKS = (
+    "--workers --executor --executor-option --only --limit-time --keep-going --dry-run --format "
+    f"{PLACE}"
+)
+WORK = f"--images --seed --scale {TASKS}"
 COMMANDS = (
     Command("demo", "--output --device --home"),
     Command(
         "train",
         "--loss --adv-train --layers --recipe --set --scale --seed --epochs --learning-rate "
-        f"--precision --format {PLACE}",
+        f"--precision --devices {TASKS}",
     ),
     Command("attack", f"--dataset --from --exact {OWN} {ATTACKS} {WORK}"),
     Command("transfer", f"--source --target --dataset --exact {OWN} {ATTACKS} {WORK}"),
-    Command("diagnose", f"--dataset --source --file {OWN} {ATTACKS} {WORK}"),
+    Command("diagnose", f"--dataset --source --file --force {OWN} {ATTACKS} {WORK}"),
     Command("explain", "--format", " "),
     Command("ablate", f"--exact {ATTACKS} {WORK}"),
     Command("run", f"--table --figure --suite --dataset --with --exact {ATTACKS} {WORK}"),
     Command(
         "report",
         "--table --figure --model --dataset --format --interval --page --output --scale --seed "
-        "--bundle --with-weights --with-sets --home",
+        "--bundle --with-weights --with-sets --strict --force --home",
         " ",
     ),
-    Command("certify", f"--dataset --eps --file {OWN} {WORK}"),
+    Command("certify", f"--dataset --eps --file --force {OWN} {WORK}"),
     Command(
         "check",
         "--require --requirements --table --model --dataset --scale --seed --eps --format --output "
-        "--home",
+        "--strict --force --home",
     ),
-    Command("export", f"--target --dataset --output {PLACE}"),
-    Command("verify", f"--sample --sample-seed --digest --format {PLACE}"),
+    Command("export", f"--target --dataset --output --force {PLACE}"),
+    Command("verify", f"--sample-seed --digest --data --repair --format {PLACE}"),
     Command("recipes list", "--format", " "),
     Command("recipes show", "--dataset --scale --seed"),
     Command("attacks list", "--format", " "),
     Command("attacks show", "--dataset --scale --format", "pgd"),
     Command("models list", "--format", " "),
     Command("models show", "--dataset --format", "conv6 --dataset digits"),
+    Command("jobs status", "--format --home"),
+    Command("jobs logs", "--run --home"),
+    Command("jobs cancel", "--home"),
     Command("data list", "--format", " "),
     Command("data add", "--data-root"),
     Command("data verify", "--format", " "),
     Command("data path"),
+    Command("store list", "--kind --format --home"),
+    Command("store show", "--format --home"),
+    Command(
+        "store prune",
+        "--sets --keep-tables --partial --older-than --kind --yes --format --home",
+    ),
+    Command("store export", "--id --table --model --dataset --scale --without-sets --force --home"),
+    Command("store import", "--keep-mine --home"),
+    Command("store merge", "--keep-mine --home"),
 )
-GROUPS = ("recipes", "attacks", "models", "data")
+GROUPS = ("recipes", "attacks", "models", "jobs", "data", "store")
 
 
 def walk(command, words=()):

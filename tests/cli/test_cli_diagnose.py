@@ -116,6 +116,7 @@ def test_each_budget_attack_and_seed_is_a_diagnosis_of_its_own(model, tmp_path):
 def test_a_model_of_ones_own_is_inspected_and_diagnosed(tmp_path, monkeypatch):
     """One that rolls dice, of which nothing but that can be said."""
     (tmp_path / "net.py").write_text(NET)
+    torch.manual_seed(0)
     layer = nn.Linear(64, 10)
     torch.save(
         {f"linear.{name}": value for name, value in layer.state_dict().items()}, tmp_path / "net.pt"

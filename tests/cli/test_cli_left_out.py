@@ -22,11 +22,11 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.evidence.bundle import choose
 from robustbench_pcl.evidence.manifest import Selection
 from robustbench_pcl.report.results import load_evidence, results
-from robustbench_pcl.store.certificates import certificate_id
 from robustbench_pcl.store.embeddings import save_embedding
 from robustbench_pcl.store.formats import check_format
 from robustbench_pcl.store.records import Paths, now, save_measurement, save_record, save_training
 
+MEASURED = "results/measurements"
 KINDS = {
     "measurements": OF_RECORDS,
     "trainings": OF_RECORDS,
@@ -44,37 +44,37 @@ COMMANDS = {
 }
 
 
+OURS, STRONGER = make_model("ours"), make_attack("pgd", steps=40)
+BAD = {
+    "measurements": make_measurement(OURS, OURS, STRONGER, correct=300),
+    "trainings": make_training(make_recipe(seed=1)),
+    "diagnoses": make_diagnosis(OURS, STRONGER),
+    "certificates": make_certificate(OURS, [(0.04, None)] * 10),
+}
+"""Of each kind of records one that may be spoilt."""
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A folder with some of each kind, and by kind one file in it that may be spoilt."""
+    """Of each kind one file that may be spoilt, and others."""
     home = tmp_path_factory.mktemp("home")
-    paths, ours = Paths(home), make_model("ours")
-    pgd, stronger = make_attack("pgd"), make_attack("pgd", steps=40)
-    save_measurement(paths, make_measurement(ours))
-    save_measurement(paths, make_measurement(ours, ours, pgd))
+    paths = Paths(home)
+    save_measurement(paths, make_measurement(OURS))
+    save_measurement(paths, make_measurement(OURS, OURS, make_attack("pgd")))
     save_training(paths, make_training())
-    worse = make_measurement(ours, ours, stronger, correct=300)
-    doubted = make_diagnosis(ours, stronger)
-    made = make_certificate(ours, [(0.04, None)] * 10)
-    asked = {"n": made.n, "largest_eps": made.largest_eps}
-    certificate = made.changed(id=certificate_id(ours, made.data.digest, **asked))
-    found = {
-        "measurements": save_measurement(paths, worse),
-        "trainings": save_training(paths, make_training(make_recipe(seed=1))),
-        "diagnoses": save_record(paths.diagnoses, doubted.id, doubted),
-        "certificates": save_record(paths.certificates, certificate.id, certificate),
-        "embeddings": save_embedding(paths.embeddings, EMBEDDING, layout(), HERE, now()).path,
-    }
-    return home, {kind: path.relative_to(home) for kind, path in found.items()}
+    for kind, record in BAD.items():
+        save_record(paths.results / kind, record.file_name, record)
+    save_embedding(paths.embeddings, EMBEDDING, layout(), HERE, now())
+    return home
 
 
 def spoil(whole, folder, kind, name):
-    """A copy of it with one file spoilt, one without that file, and the file."""
-    home, found = whole
+    """A copy of it with one file spoilt, and one without that file."""
     for copy in ("spoilt", "without"):
-        shutil.copytree(home, folder / copy)
-    (folder / "without" / found[kind]).unlink()
-    path = folder / "spoilt" / found[kind]
+        shutil.copytree(whole, folder / copy)
+    bad = BAD[kind].file_name if kind in BAD else EMBEDDING.id
+    (path,) = (folder / "spoilt" / "results" / kind).glob(f"{bad}.*")
+    (folder / "without" / path.relative_to(folder / "spoilt")).unlink()
     KINDS[kind][name](path)
     return folder / "spoilt", folder / "without", path
 

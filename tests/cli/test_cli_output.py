@@ -43,7 +43,7 @@ def test_full_output_is_a_plain_error(tmp_path):
     with Path("/dev/full").open("w") as full:
         result = run(LISTING, tmp_path, out=full)
     cause, cure = result.stderr.decode().splitlines()
-    assert cause == "pclbench: Cannot write: No space left on device."
+    assert cause == "pclbench: Cannot write the output: the disk is full."
     assert cure.startswith("  ")
     assert result.returncode == 2
 

@@ -290,10 +290,10 @@ def asked(monkeypatch):
     """The tasks that commands hand to the executor, which does none of them here."""
     tasks = []
 
-    def note(executor, work, artefacts):
+    def note(executor, work, artefacts, run, terms):
         tasks.extend(task for task, _ in work)
 
-    monkeypatch.setattr(Local, "execute", note)
+    monkeypatch.setattr(Local, "perform", note)
     return tasks
 
 

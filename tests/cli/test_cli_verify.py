@@ -54,9 +54,10 @@ def test_what_does_not_hold_is_exit_code_1_for_people_and_programs(bundle):
     path.write_text(json.dumps({**record, "correct": 3}))
     printed = run("verify", bundle, "--device", "cpu", code=1).stdout
     assert f"{path.name}: correct: 3; expected: {record['correct']}" in " ".join(printed.split())
-    found = json.loads(run("verify", bundle, "--format", "json", "--sample", "50%", code=1).stdout)
+    found = json.loads(run("verify", bundle, "--format", "json", "--data", "50%", code=1).stdout)
     assert not found["holds"]
-    assert {finding["what"] for finding in found["findings"]} == {"its SHA-256", "correct"}
+    changed = [finding["what"] for finding in found["findings"]]
+    assert changed == ["its SHA-256", "correct", "record_digest"]
 
 
 def test_without_a_folder_the_workspace_is_verified(home):
@@ -66,11 +67,47 @@ def test_without_a_folder_the_workspace_is_verified(home):
     assert found["checked"]["measurements"] == 1
 
 
+def test_a_workspace_is_repaired(home, tmp_path):
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    (path,) = (tmp_path / "results/measurements").iterdir()
+    trainings = (tmp_path / "results/trainings").iterdir()
+    (training,) = [each for each in trainings if '"name": "ours-pgd"' in each.read_text()]
+    record = path.read_text()
+    path.write_text(record.replace('"correct": ', '"correct": 9'))
+    training.write_text("{}")
+    run("verify", "--home", tmp_path, "--device", "cpu", code=1)
+    words = ("verify", "--home", tmp_path, "--repair", "--device", "cpu")
+    printed = run(*words).stdout
+    assert max(map(len, printed.splitlines())) <= 80
+    said = " ".join(printed.split())
+    for name in (f"measurements/{path.name}", f"trainings/{training.name}"):
+        (aside,) = (tmp_path / "results/damaged").glob(f"*/results/{name}")
+        assert f"- {aside.relative_to(tmp_path)}" in said
+    assert f"Made again: 1 - results/measurements/{path.name} Not made again: 1" in said
+    assert "pclbench train digits --recipe ours-pgd --scale demo --seed 0" in said
+    assert said.endswith("All that was checked holds.")
+    assert json.loads(path.read_text())["verdicts"] == json.loads(record)["verdicts"]
+    again = json.loads(run(*words, "--format", "json").stdout)
+    assert again["holds"]
+    assert (again["set_aside"], again["made_again"], again["not_made_again"]) == ({}, [], {})
+
+
+def test_nothing_of_a_bundle_is_repaired(bundle, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    for where in ([bundle], ["--home", bundle]):
+        refused = run("verify", *where, "--repair", "--device", "cpu", code=2)
+        assert "is a bundle" in refused.stderr
+        assert "pclbench verify --home DIR --repair" in refused.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 WRONG = {
     "no bundle": (["verify", "nowhere"], "no bundle in"),
     "half a digest": (["verify", "nowhere", "--digest", "abc"], "64 digits"),
     "a digest of a workspace": (["verify", "--digest", "a" * 64], "no digest"),
-    "no share": (["verify", "nowhere", "--sample", "0%"], "no share"),
+    "no share": (["verify", "nowhere", "--data", "0%"], "no share"),
+    "no share, as it was called": (["verify", "nowhere", "--sample", "0%"], "no share"),
+    "nothing to repair": (["verify", "--home", "nowhere", "--repair"], "no folder"),
     "weights without a bundle": (["report", "--with-weights"], "go into a bundle"),
     "sets without a bundle": (["report", "--with-sets"], "go into a bundle"),
     "a page": (["report", "--bundle", "new", "--page"], "--page means nothing"),

@@ -12,6 +12,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 
+from robustbench_pcl.data import hdf5_worker
 from robustbench_pcl.data.foreign import read_foreign
 from robustbench_pcl.errors import UserError
 
@@ -149,6 +150,16 @@ def huge_chunk(path: Path):
         file.create_dataset("adv", shape, "u1", chunks=(2**24, *SHAPE), maxshape=most)
 
 
+def endless(path: Path):
+    """Its library goes round in the group's tree, taking memory, until it is stopped."""
+    hdf5(path, adv=PIXELS)
+    content = bytearray(path.read_bytes())
+    tree = content.index(b"TREE")
+    content[tree + 5] = 1  # what it leads to are trees,
+    content[tree + 32 : tree + 40] = tree.to_bytes(8, "little")  # namely itself
+    path.write_bytes(content)
+
+
 def huge_npz(path: Path):
     """Zeros, a thousand times as many as the header says, in a small file."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -193,6 +204,7 @@ BAD = {
     "outside.h5": (outside, "no array"),
     "virtual.h5": (virtual, "no array"),
     "chunk.h5": (huge_chunk, "no array"),
+    "endless.h5": (endless, "does not get through it"),
     "zeros.npz": (huge_npz, "no array"),
     "padded.pt": (padded, "bytes"),
     "size.npy": (lambda path: np.save(path, PIXELS[:, :, :3]), "3 x 4 x 5"),
@@ -231,3 +243,11 @@ def test_anything_else_is_refused_with_a_reason(name, tmp_path, monkeypatch):
     assert reason in error.value.cause + error.value.cure
     assert "\n" not in error.value.cause + error.value.cure
     assert not Path("unpickled").exists()
+
+
+def test_what_takes_too_long_is_stopped(tmp_path, monkeypatch):
+    hdf5(tmp_path / "a.h5", adv=PIXELS)
+    read(tmp_path / "a.h5")
+    monkeypatch.setattr(hdf5_worker, "SECONDS", 0)
+    with pytest.raises(UserError, match="HDF5's library does not get through it"):
+        read(tmp_path / "a.h5")

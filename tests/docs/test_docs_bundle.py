@@ -31,4 +31,5 @@ def test_it_can_be_followed_from_top_to_bottom(tmp_path):
             assert result.returncode == 0, result.stdout + result.stderr
             if "--bundle" in words:
                 digest = result.stdout.strip()
-    assert result.stdout.startswith("True ")
+            if kind:
+                assert result.stdout.startswith("True ")

@@ -1,7 +1,7 @@
 """Adversarial sets: what they hold, and that a killed run loses no part and changes no bit."""
 
 import shutil
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +142,34 @@ def test_a_killed_run_loses_no_part_and_changes_no_bit(
     assert again - ASKED - PROBE in (2 * 8, 3 * 8)
     for name, array in stored(whole).items():
         np.testing.assert_array_equal(stored(resumed)[name], array, strict=True)
+
+
+class Stop(Progress):
+    """Interrupts a run after 24 images, as Ctrl-C does."""
+
+    @contextmanager
+    def task(self, title, total):
+        done = []
+
+        def advance(count, note):
+            done.append(count)
+            if sum(done) == 24:
+                raise KeyboardInterrupt
+
+        yield advance
+
+
+def test_an_interrupted_run_keeps_images_of_no_whole_part(tiny_workspace, tiny, begun, monkeypatch):
+    monkeypatch.setitem(target.BATCH, "cpu", 8)
+    usual, tiny_workspace.progress = tiny_workspace.progress, Stop()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        tiny_workspace.adversarial_set(tiny(), PGD_01, images=N)
+    (note,) = raised.value.__notes__
+    assert note == "of PGD, eps 0.1 on softmax the images that are done are kept"
+    tiny_workspace.progress = usual
+    whole = tiny_workspace.adversarial_set(tiny(), PGD_01, images=N)
+    assert begun == [[*range(N)], [*range(24, N)]]
+    whole.verify()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -8,9 +8,8 @@ from evaluation_sets import classes, clean_images, labels_of, stored, verdicts
 
 from robustbench_pcl import PGD, Workspace
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.evaluation import generate, measure
-from robustbench_pcl.evaluation.generate import clean_answers
-from robustbench_pcl.evaluation.measure import in_8_bits, judge
+from robustbench_pcl.evaluation import measure
+from robustbench_pcl.evaluation.measure import clean_answers, in_8_bits, judge
 from robustbench_pcl.store.records import load_measurements
 from robustbench_pcl.store.rules import MARGIN_PERCENTILES, wilson
 
@@ -22,14 +21,14 @@ PGD_01 = PGD(eps=0.1)
 def asked(monkeypatch):
     """How images are classified, in turn."""
     calls = []
-    for module, name in ((measure, "judge"), (generate, "clean_answers")):
-        classify = getattr(module, name)
+    for name in ("judge", "clean_answers"):
+        classify = getattr(measure, name)
 
         def spy(*given, classify=classify, name=name):
             calls.append(name)
             return classify(*given)
 
-        monkeypatch.setattr(module, name, spy)
+        monkeypatch.setattr(measure, name, spy)
     return calls
 
 
@@ -88,7 +87,7 @@ def test_models_are_judged_in_eval_mode():
 def test_clean_classes_are_the_models_in_eval_mode(tiny_workspace, tiny, monkeypatch):
     """However many are classified at once."""
     dataset, model = tiny_workspace.dataset("digits"), tiny_workspace.model(tiny("ours"))
-    monkeypatch.setattr(generate, "BATCH", 20)
+    monkeypatch.setattr(measure, "BATCH", 20)
     found, margins = clean_answers(model.train(), dataset, N, tiny_workspace.device)
     images, labels = clean_images(tiny_workspace, N), labels_of(tiny_workspace, N)
     np.testing.assert_array_equal(found, classes(model.eval(), images))

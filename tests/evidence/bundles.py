@@ -9,8 +9,10 @@ from robustbench_pcl.certificates.radii import certified_radii
 from robustbench_pcl.evidence.bundle import write_bundle
 from robustbench_pcl.evidence.manifest import Selection
 from robustbench_pcl.store.certificates import Certificate, certificate_id
+from robustbench_pcl.store.checkpoints import save_state
 from robustbench_pcl.store.diagnoses import Check, Competence, Diagnosis, diagnosis_id
 from robustbench_pcl.store.embeddings import EmbeddingSpecification, Layout, View, save_embedding
+from robustbench_pcl.store.parts import Part, save_part
 from robustbench_pcl.store.records import Paths, save_record
 from robustbench_pcl.store.rules import wilson
 
@@ -95,3 +97,37 @@ def save_judgements(workspace, clean, pgd):
     points = np.random.default_rng(0).normal(size=(N, 2)).astype(np.float32)
     layout = Layout(points, np.arange(N) % 10, np.arange(N) % 10)
     save_embedding(paths.embeddings, specification, layout, clean.environment, clean.created)
+
+
+def save_unfinished(workspace):
+    """The state of a training and a part of an adversarial set, as interruptions leave them."""
+    paths, rows = workspace.paths, np.arange(3)
+    arrays = {"model.weight": np.ones((2, 3), np.float32), "momentum.0": np.zeros(3, np.float32)}
+    history = [{"epoch": 1, "loss": 0.5, "seconds": 1.5}]
+    save_state(paths.partial / "abcdefabcdef.safetensors", "abcdefabcdef", arrays, history)
+    part = Part(
+        stage=0,
+        indices=rows,
+        predictions=rows,
+        margins=np.ones(3),
+        fooled=rows >= 0,
+        better=rows >= 0,
+        blind=rows < 0,
+        images=np.full((3, 1, 8, 8), 0.5, np.float32),
+    )
+    save_part(paths.adversarial_sets, "abcdefabcdef", part)
+
+
+def flip(measurement, image):
+    """The measurement with another verdict on one image, and all that follows from it."""
+    right = measurement.withstood()
+    right[image] = ~right[image]
+    correct, own = int(right.sum()), {}
+    if measurement.attack is None:
+        own = {"correct_8bit": correct}
+    return measurement.changed(
+        verdicts=np.packbits(right).tobytes().hex(),
+        correct=correct,
+        interval=wilson(correct, measurement.n),
+        **own,
+    )

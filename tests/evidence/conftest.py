@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from bundles import EPS, N, bundle_of, save_judgements
+from bundles import EPS, N, bundle_of, save_judgements, save_unfinished
 
 from robustbench_pcl import Workspace, load_attack
 from robustbench_pcl.evidence.verify import Verifier
@@ -29,6 +29,14 @@ def evidence_home(tiny_home, tiny, tmp_path_factory):
     np.savez(folder / "theirs.npz", adv=theirs, indices=np.arange(2, 9))
     workspace.judge(softmax, workspace.import_images(folder / "theirs.npz", "digits", EPS))
     save_judgements(workspace, clean, pgd)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unfinished_home(evidence_home, tmp_path_factory):
+    """The same with an interrupted training and a part of a set; to be read only."""
+    folder = shutil.copytree(evidence_home, tmp_path_factory.mktemp("unfinished") / "home")
+    save_unfinished(Workspace(folder, device="cpu"))
     return folder
 
 

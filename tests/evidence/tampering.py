@@ -13,6 +13,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from robustbench_pcl.evidence.manifest import MANIFEST
+from robustbench_pcl.store.adversarial_sets import COLUMNS, TEXTS, content_digest
+from robustbench_pcl.store.rules import SEAL, sealed, wilson
 
 Chance = random.Random
 
@@ -39,6 +41,27 @@ def sign_again(bundle: Path) -> None:
         if path.name != MANIFEST
     }
     (bundle / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def seal_again(folder: Path) -> None:
+    """Write the digests that records and sets keep of themselves, of what is in them now."""
+    for path in folder.glob("results/*/*.json"):
+        record = json.loads(path.read_text())
+        if record.pop(SEAL, None):
+            path.write_text(json.dumps(sealed(record), indent=1, ensure_ascii=False) + "\n")
+    for path in folder.glob("results/adversarial_sets/*.h5"):
+        with h5py.File(path, "r+") as file:
+            texts = {name: file.attrs[name].decode() for name in TEXTS}
+            summary = json.loads(texts["summary"])
+            summary["images_digest"] = hashlib.sha256(file["images"][:].tobytes()).hexdigest()[:12]
+            texts["summary"] = json.dumps(summary)
+            columns = {name: file[name][:] for name in COLUMNS if name in file}
+            summary["content_digest"] = content_digest(texts, columns)
+            set_text(file, "summary", summary)
+
+
+def set_text(file: h5py.File, name: str, content: object) -> None:
+    file.attrs[name] = np.bytes_(json.dumps(content).encode())
 
 
 # What somebody does who leaves the manifest as it is: any change at all.
@@ -114,8 +137,6 @@ def field(folder: str, *names: str) -> Callable[[Path, Chance], None]:
 
 def a_verdict_bit(bundle: Path, chance: Chance) -> None:
     """One image's verdict, with the count and the interval that go with it."""
-    from robustbench_pcl.store.rules import wilson
-
     path = chance.choice(files(bundle, "results/measurements/*.json"))
     record = json.loads(path.read_text())
     n, bits = record["n"], int(record["verdicts"], 16)
@@ -169,16 +190,13 @@ def arrays_of(path: Path) -> list[str]:
 
 
 def a_hidden_pixel(bundle: Path, chance: Chance) -> None:
-    """A pixel within the budget, with the digest of the pixels that goes with it."""
+    """A pixel within the budget."""
     path = chance.choice(files(bundle, "results/adversarial_sets/*.h5"))
     with h5py.File(path, "r+") as file:
         images = file["images"][:]
         where = tuple(chance.randrange(side) for side in images.shape)
         images[where] = abs(images[where] - np.float32(chance.uniform(1e-3, 0.05)))
         file["images"][:] = images
-        summary = json.loads(file.attrs["summary"])
-        summary["images_digest"] = hashlib.sha256(images.tobytes()).hexdigest()[:12]
-        file.attrs["summary"] = np.bytes_(json.dumps(summary).encode())
 
 
 def in_a_summary(bundle: Path, chance: Chance) -> None:
@@ -188,7 +206,7 @@ def in_a_summary(bundle: Path, chance: Chance) -> None:
         summary = json.loads(file.attrs["summary"])
         name = chance.choice(["largest_linf", "largest_l2", "mean_l2"])
         summary[name] *= chance.choice([0.5, 0.999, 1.001, 2])
-        file.attrs["summary"] = np.bytes_(json.dumps(summary).encode())
+        set_text(file, "summary", summary)
 
 
 def a_weight(bundle: Path, chance: Chance) -> None:
@@ -272,5 +290,6 @@ def tamper(bundle: Path, number: int) -> str:
         return change.__name__
     change = FORGED[(number - number // 3 - 1) % len(FORGED)]
     change(bundle, chance)
+    seal_again(bundle)
     sign_again(bundle)
     return f"{change.__qualname__}, signed again"

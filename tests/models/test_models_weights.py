@@ -74,7 +74,7 @@ def complaint(write, tmp_path, code=""):
 
 
 def scripted(path):
-    with pytest.warns(FutureWarning):
+    with pytest.warns((FutureWarning, DeprecationWarning)):  # which, depends on the version
         torch.jit.script(made()).save(path)
 
 

@@ -2,56 +2,25 @@
 
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
 
-from robustbench_pcl import FGSM, Workspace
+from robustbench_pcl import FGSM, Workspace, plugins
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.pipeline import scheduler
+from robustbench_pcl.pipeline import scheduler, worker
 from robustbench_pcl.pipeline.executors import EXECUTORS, Local, slurm
 from robustbench_pcl.pipeline.executors.slurm import Slurm
 from robustbench_pcl.pipeline.planner import plan
+from robustbench_pcl.pipeline.runs import read_run
 from robustbench_pcl.pipeline.tasks import Measure, Train
 from robustbench_pcl.progress import Progress
-
-
-def has_slurm():
-    return (
-        bool(shutil.which("sinfo"))
-        and not subprocess.run(["sinfo"], capture_output=True, check=False).returncode
-    )
-
-
-def has_ray():
-    return bool(shutil.which("ray", path=Path(sys.executable).parent))
-
-
-CLUSTERS = [
-    pytest.param("slurm", {"cluster": "local"}, id="submitit"),
-    pytest.param(
-        "slurm",
-        {"memory_gb": 2},
-        id="slurm",
-        marks=pytest.mark.skipif(not has_slurm(), reason="there is no Slurm here"),
-    ),
-    pytest.param(
-        "ray",
-        {},
-        id="ray",
-        marks=[
-            pytest.mark.skipif(not has_ray(), reason="Ray is not installed"),
-            pytest.mark.filterwarnings("default"),
-        ],
-    ),
-]
 
 
 class Spoken(Progress):
@@ -71,19 +40,17 @@ def kill_a_worker(home: Path, killed: list[str]) -> None:
                 words = (process / "cmdline").read_text().split("\0")
             except OSError:
                 continue
-            if "robustbench_pcl.pipeline.worker" in words[:5] and str(home) in words[-2]:
+            own = [word for word in words[4:] if str(home) in word]
+            if "robustbench_pcl.pipeline.worker" in words[:5] and own:
                 os.kill(int(process.name), signal.SIGKILL)
-                killed.append(words[-2])
+                killed.append(own[0])
                 break
         time.sleep(0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
-@pytest.mark.parametrize(("name", "options"), CLUSTERS)
-def test_a_killed_task_is_sent_again_and_all_is_as_if_done_here(
-    *, name, options, tiny, tmp_path, monkeypatch
-):
+def test_a_killed_task_is_sent_again_and_all_is_as_if_done_here(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(scheduler, "PATIENCE_SECONDS", 0.5)
     recipe = tiny(schedule=tiny().schedule.changed(epochs=2))
     measure = Measure(recipe, recipe, FGSM(eps=0.1), 16)
@@ -96,7 +63,7 @@ def test_a_killed_task_is_sent_again_and_all_is_as_if_done_here(
     hunter = threading.Thread(target=kill_a_worker, args=(there.paths.root, killed))
     hunter.start()
     try:
-        EXECUTORS[name](**options).execute(work, there)
+        Slurm(cluster="local").execute(work, there)
     finally:
         hunter.join()
 
@@ -104,7 +71,9 @@ def test_a_killed_task_is_sent_again_and_all_is_as_if_done_here(
     assert there.checkpoint(recipe).record.weights == here.checkpoint(recipe).record.weights
     theirs, ours = there.find(measure), here.find(measure)
     assert (theirs.id, theirs.correct) == (ours.id, ours.correct)
-    assert not list(there.paths.jobs.iterdir())
+    (run,) = there.paths.jobs.iterdir()
+    assert [path.name for path in run.iterdir()] == ["run.json"]
+    assert {task.state for task in read_run(run).tasks} == {"done"}
 
 
 def test_the_last_words_of_a_failing_task_are_reported(tiny, tmp_path, monkeypatch):
@@ -167,29 +136,77 @@ def squeue(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm, "ASK_SECONDS", 0)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
 
-    def answer(*identities):
-        lines = "exit 1" if identities == (None,) else "\n".join(f"echo {i}" for i in identities)
+    def answer(*rows):
+        lines = "exit 1" if rows == (None,) else "\n".join(f"echo '{row}'" for row in rows)
         (tmp_path / "squeue").write_text(f"#!/bin/sh\n{lines}\n")
         (tmp_path / "squeue").chmod(0o755)
 
     return answer
 
 
-def test_a_job_that_left_the_queue_is_over(squeue):
+def test_states_of_jobs(squeue):
     queue, sent = slurm.Queue(), time.monotonic()
-    squeue(11, 12)
-    assert queue.holds("11", sent)
-    squeue(12)
-    assert not queue.holds("11", sent)
-    assert queue.holds("12", sent)
+    squeue("11   RUNNING   0", "12   PENDING   0", "13   PENDING   1", "14   RUNNING   1")
+    states = [queue.state(job, sent) for job in ("11", "12", "13", "14", "15")]
+    assert states == ["RUNNING", "PENDING", "REQUEUED", "RUNNING", ""]
     squeue(None)
-    assert queue.holds("12", sent), "no answer is no news"
+    assert queue.state("11", sent) == "RUNNING", "no answer is no news"
 
 
 def test_a_job_sent_after_the_last_question_is_in_the_queue(squeue, monkeypatch):
     queue = slurm.Queue()
-    squeue(11)
-    assert queue.holds("11", 0.0)
+    squeue("11   RUNNING   0")
+    assert queue.state("11", 0.0) == "RUNNING"
     monkeypatch.setattr(slurm, "ASK_SECONDS", 60)
-    assert not queue.holds("12", 0.0)
-    assert queue.holds("12", time.monotonic())
+    assert queue.state("12", 0.0) == ""
+    assert queue.state("12", time.monotonic()) == "PENDING"
+
+
+@pytest.mark.parametrize(
+    ("row", "over", "why"),
+    [
+        ("RUNNING 0", False, None),
+        ("PENDING 0", False, None),
+        ("COMPLETING 0", False, None),
+        ("RUNNING 1", False, None),
+        ("PENDING 1", True, "requeued by Slurm"),
+        ("TIMEOUT 0", True, "its time limit"),
+        ("PREEMPTED 0", True, "pre-emption"),
+        ("NODE_FAIL 0", True, "its node failed"),
+        ("BOOT_FAIL 0", True, "its node did not start"),
+        ("FAILED 0", True, None),
+        ("OUT_OF_MEMORY 0", True, None),
+        ("CANCELLED 0", True, None),
+        ("COMPLETED 0", True, None),
+    ],
+)
+def test_what_slurm_took_away_and_what_ended_by_itself(row, over, why, squeue, tmp_path):
+    squeue(f"11 {row}")
+    paths = SimpleNamespace(result_pickle=tmp_path / "result.pkl")
+    job = slurm.SlurmJob(SimpleNamespace(job_id="11", paths=paths), slurm.Queue())
+    assert (job.over(), job.taken_away()) == (over, why)
+    squeue()
+    assert job.over(), "it is listed no longer"
+
+
+HOSTILE = ("torch", "json", "numpy", "random", "submitit", "robustbench_pcl/__init__")
+
+
+@pytest.mark.parametrize(("name", "options"), [("workers", {}), ("slurm", {"cluster": "local"})])
+def test_nothing_is_imported_from_the_current_folder(
+    *, name, options, tiny_workspace, tiny, tmp_path, monkeypatch
+):
+    here = tmp_path / "here"
+    (here / "robustbench_pcl").mkdir(parents=True)
+    for module in HOSTILE:
+        (here / f"{module}.py").write_text("raise SystemExit('imported from here')")
+    (here / "my_plugin.py").write_text("import json, my_neighbour")
+    (here / "my_neighbour.py").write_text(f"open({str(here / 'imported')!r}, 'w')")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(plugins, "LOADED", {"my_plugin": here})
+    monkeypatch.setattr(worker, "LOADED", plugins.LOADED)
+    monkeypatch.setattr(scheduler, "ATTEMPTS", 1)
+    measure = Measure(tiny("ours"), images=16)
+    EXECUTORS[name](**options).execute([(measure, 1.0)], tiny_workspace)
+    assert tiny_workspace.find(measure).n == 16
+    assert (here / "imported").exists(), "the plugin that was named, and what lies beside it"

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import h5py
 import pytest
 
 from robustbench_pcl import FGSM, PGD, Workspace, load_attack
@@ -11,15 +12,20 @@ from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.tables import published, published_numbers
 from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.pipeline.diagnosing import Diagnose
+from robustbench_pcl.pipeline.estimate import Estimator
 from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.pipeline.planner import (
     KINDS,
+    elapsed,
     ensemble_tasks,
     figure_tasks,
     missing,
     plan,
+    select,
+    survey,
     table_tasks,
 )
+from robustbench_pcl.pipeline.suite import load_suite
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.store.embeddings import View
 
@@ -257,3 +263,73 @@ def test_everything_is_missing_where_nothing_is_stored(tiny, tmp_path):
 def test_attacks_of_the_family_all_have_a_title(tiny):
     titles = {Generate(tiny(), ATTACKS.configure(name)).title for name in ATTACKS}
     assert len(titles) == len(ATTACKS)
+
+
+def test_a_survey_says_what_is_there_without_opening_it(tiny_workspace, tiny, monkeypatch):
+    asked = [Measure(tiny(), tiny(), FGSM_01, 10)]
+    before = survey(asked, tiny_workspace)
+    assert [(task.kind, there) for task, there in before] == [
+        ("train", True),
+        ("generate", False),
+        ("measure", False),
+    ]
+    tiny_workspace.make(asked[0])
+    monkeypatch.setattr(h5py, "File", lambda *_: pytest.fail("a set was opened"))
+    assert [there for _, there in survey(asked, tiny_workspace)] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["train"], {"train"}),
+        (["Generate"], {"generate"}),
+        (["train", "generate"], {"train", "generate"}),
+        (["digits"], {"train", "generate", "measure"}),
+        (["SOFTMAX under"], {"measure"}),
+        (["fgsm*"], {"generate", "measure"}),
+        (["train *digits"], {"train"}),
+        (["soft?ax on*"], set()),
+        (["ours"], set()),
+    ],
+)
+def test_a_pattern_chooses_by_kind_title_or_word(patterns, expected, tiny):
+    asked = [Measure(tiny(), tiny(), FGSM_01, 10)]
+    if expected:
+        assert {task.kind for task in select(asked, patterns)} == expected
+    else:
+        with pytest.raises(UserError, match="Nothing of that matches"):
+            select(asked, patterns)
+
+
+def test_work_takes_its_longest_chain_or_the_share_of_a_worker(tiny):
+    train, generate, measure = plan([Measure(tiny(), tiny(), FGSM_01, 10)])
+    clean = Measure(tiny(), images=10)
+    work = [(train, 4.0), (generate, 2.0), (measure, 1.0), (clean, 9.0)]
+    assert elapsed(work, 1) == 16
+    assert elapsed(work, 2) == 13  # training, then the clean accuracy
+    assert elapsed(work, 0) == 13
+    assert elapsed([(generate, 3.0), (clean, 3.0)], 2) == 3
+
+
+def suite_of(count, folder):
+    """A suite of so many measurements of which nothing is stored."""
+    attacks = "".join(f'[[attack]]\nname = "pgd"\neps = {0.3 / (n + 1)}\n' for n in range(count))
+    path = folder / f"{count}.toml"
+    path.write_text(f'datasets = ["digits"]\ntargets = ["ours"]\nscale = "demo"\n{attacks}')
+    return path
+
+
+def test_ten_times_the_measurements_take_ten_times_the_calls(tmp_path, calls):
+    """To read them, to find what is missing, and to estimate it."""
+    workspace = Workspace(tmp_path, device="cpu")
+
+    def work(path):
+        tasks = [task for _, asked in load_suite(path).tasks(workspace) for task in asked]
+        estimator = Estimator(workspace)
+        for task in missing(tasks, workspace):
+            assert estimator.bytes(task) > 0
+            assert estimator.seconds(task) > 0
+
+    work(suite_of(10, tmp_path))  # what is imported and built once
+    few, many = (calls(work, suite_of(count, tmp_path)) for count in (100, 1000))
+    assert many < 12 * few

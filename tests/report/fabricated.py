@@ -14,7 +14,7 @@ from robustbench_pcl.paper.tables import Cell, published
 from robustbench_pcl.recipe import Recipe, Schedule
 from robustbench_pcl.recipes.load import load_attack, load_recipe
 from robustbench_pcl.report.results import Evidence, measurement_frame, training_frame
-from robustbench_pcl.store.certificates import Certificate
+from robustbench_pcl.store.certificates import Certificate, certificate_id
 from robustbench_pcl.store.diagnoses import (
     CODES,
     Check,
@@ -157,11 +157,13 @@ def make_certificate(
     """A certificate of as many images as there are pairs of a certified and a fooling radius."""
     target = target or make_model()
     certified, fooling = zip(*radii, strict=True)
+    data = changes.get("data", make_data(target.recipe.dataset))
+    largest = changes.get("largest_eps", 0.06)
     fields: dict[str, Any] = {
-        "id": digest([target.weights, radii]),
-        "data": make_data(target.recipe.dataset),
+        "id": certificate_id(target, data.digest, n=len(radii), largest_eps=largest),
+        "data": data,
         "method": "crown",
-        "largest_eps": 0.06,
+        "largest_eps": largest,
         "found_by": "bisection by PGD",
         "reason": "",
         "seconds": 1.0,

@@ -18,7 +18,7 @@ from store_artefacts import (
 )
 
 from robustbench_pcl.configuration import Configuration, Positive
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import DamagedSetError, UserError
 from robustbench_pcl.store import adversarial_sets
 from robustbench_pcl.store.adversarial_sets import (
     FIELDS,
@@ -28,7 +28,7 @@ from robustbench_pcl.store.adversarial_sets import (
     find_set,
     open_set,
 )
-from robustbench_pcl.store.parts import Draft, finish_set, load_parts, save_part
+from robustbench_pcl.store.parts import ROWS, Draft, finish_set, load_parts, save_part
 from robustbench_pcl.store.records import Paths
 
 N = SET.n
@@ -134,6 +134,58 @@ def test_a_damaged_part_counts_as_missing(tmp_path, save):
     assert path.with_name("part-000001.h5.bad").exists()
     save(20, 40)
     assert [part.indices[0] for part in load_parts(tmp_path, SET.id)] == [0, 20]
+
+
+def in_part(name, row=3):
+    """A change of one number, or of the images of one row."""
+
+    def change(file):
+        old = file[name][row]
+        file[name][row] = ~old if old.dtype == bool else old + 1
+
+    return change
+
+
+def without_digest(file):
+    del file.attrs["digest"]
+
+
+def another_cost(file):
+    file.attrs["cost"] = [0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [*map(in_part, (*ROWS, "images")), without_digest, another_cost],
+    ids=[*ROWS, "images", "no digest", "cost"],
+)
+def test_a_part_that_was_changed_is_set_aside_and_said_once(tmp_path, save, change):
+    save(0, 20, 40)
+    path = tmp_path / f"{SET.id}.parts" / "part-000001.h5"
+    with h5py.File(path, "r+") as file:
+        change(file)
+    said = []
+    for _ in range(2):
+        assert [part.indices[0] for part in load_parts(tmp_path, SET.id, said.append)] == [0]
+    (line,) = said
+    assert "Made again: " in line
+    assert path.name in line
+    assert path.with_name(f"{path.name}.bad").exists()
+
+
+def test_a_part_of_another_set_is_set_aside(tmp_path, save):
+    save(0, N)
+    (tmp_path / f"{SET.id}.parts").rename(tmp_path / "another.parts")
+    assert load_parts(tmp_path, "another") == []
+
+
+def test_a_part_that_was_changed_is_not_joined(tmp_path, save):
+    draft = save(0, 20, N)
+    with h5py.File(draft.parts[1].path, "r+") as file:
+        file["images"][2, 0, 0, 0] = 0.5
+    with pytest.raises(DamagedSetError, match="does not match its digest"):
+        finish_set(tmp_path, SET, draft, CLEAN, HERE)
+    assert find_set(tmp_path, SET.id) is None
 
 
 def test_images_are_taken_from_wherever_they_are(tmp_path, save):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from robustbench_pcl.store.atomic import (
     replacing,
     replacing_folder,
     require_writable,
+    sweep,
     write_bytes,
 )
 
@@ -273,3 +275,109 @@ def test_what_is_put_into_a_folder_while_it_is_filled_stays(tmp_path):
         fill()
     assert (tmp_path / "new/mine").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+LEFT = """
+import os, signal, sys
+from pathlib import Path
+from robustbench_pcl.store.atomic import filling_folder, replacing
+with replacing(Path(sys.argv[1], "record.json")), filling_folder(Path(sys.argv[1], "bundle")):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_process_of_this_machine_left_is_swept_when_it_is_dead(tmp_path):
+    process = subprocess.run([sys.executable, "-c", LEFT, str(tmp_path)], check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == 2
+    assert all(name.startswith(".") for name in names(tmp_path))
+    with replacing(tmp_path / "other.json") as mine:
+        sweep(tmp_path)
+        assert mine.exists()  # that of a process that lives
+    assert names(tmp_path) == ["other.json"]
+
+
+def test_what_a_process_of_another_machine_left_is_swept_after_a_day(tmp_path):
+    left = [tmp_path / f".record.json.00000000-{pid}-5-0123abcd.tmp" for pid in (11, 12)]
+    for path in left:
+        path.touch()
+    os.utime(left[0], (0, 0))
+    sweep(tmp_path)
+    assert names(tmp_path) == [left[1].name]
+
+
+def test_only_what_is_ours_is_swept(tmp_path):
+    others = [".vimrc.tmp", ".record.json.tmp", "record.json.tmp", ".git-new-branch", ".x.abc.tmp"]
+    for name in others:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    sweep(tmp_path)
+    assert names(tmp_path) == sorted(others)
+
+
+def test_a_long_name_of_a_file_fits_while_it_is_written_too(tmp_path):
+    path = tmp_path / ("ä" * 120 + ".json")
+    write_bytes(path, b"")
+    assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "cure"),
+    [
+        (errno.ENOSPC, "the disk is full", "Free some space"),
+        (errno.EDQUOT, "quota", "Remove what you need no more"),
+        (errno.EROFS, "read-only", "--home"),
+        (errno.ENAMETOOLONG, "a name is longer", "shorter"),
+        (errno.EMFILE, "too many files are open", "ulimit -n"),
+        (errno.ENFILE, "too many files are open", "ulimit -n"),
+        (errno.EIO, "the disk or the network fails", "dmesg"),
+        (errno.EAGAIN, "another process has locked it", "Wait"),
+        (errno.ESTALE, "the network's disk has let go of it", "again"),
+    ],
+)
+def test_each_cause_has_its_cure(tmp_path, number, words, cure):
+    def fail():
+        with replacing(tmp_path / "file"):
+            raise OSError(number, os.strerror(number))
+
+    with pytest.raises(UserError, match=words) as raised:
+        fail()
+    assert cure in raised.value.cure
+    assert names(tmp_path) == []
+
+
+SMALL_DISK = """
+import sys
+from pathlib import Path
+from robustbench_pcl.errors import UserError
+from robustbench_pcl.store.atomic import write_bytes
+folder = Path(sys.argv[1])
+write_bytes(folder / "old", bytes(1000))
+try:
+    write_bytes(folder / "old", bytes(10**6))
+except UserError as error:
+    print(error.cause)
+print(sorted(path.name for path in folder.iterdir()), (folder / "old").read_bytes() == bytes(1000))
+"""
+
+
+def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path):
+    """For real: a small disk in memory, in a name space of its own."""
+    program, folder = tmp_path / "program.py", tmp_path / "disk"
+    program.write_text(SMALL_DISK)
+    folder.mkdir()
+    shell = (
+        f"mount -t tmpfs -o size=64k none {folder} && {sys.executable} {program} {folder}; "
+        f"mount -o remount,ro {folder} && {sys.executable} {program} {folder}"
+    )
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", shell]
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare here")
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "mount:" in result.stderr or "unshare:" in result.stderr:
+        pytest.skip(f"nothing can be mounted here: {result.stderr.splitlines()[0]}")
+    full, there, *read_only = result.stdout.splitlines()
+    assert full.endswith("the disk is full.")
+    assert there == "['old'] True"
+    assert read_only == []
+    assert "the disk is read-only" in result.stderr

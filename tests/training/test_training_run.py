@@ -9,8 +9,6 @@ from robustbench_pcl.data.batches import pixels
 from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import Schedule
-from robustbench_pcl.store.atomic import write_bytes
-from robustbench_pcl.store.checkpoints import load_arrays, save_arrays
 from robustbench_pcl.training import trainer
 from robustbench_pcl.training.build import arrays_of, build_model, restore
 from robustbench_pcl.training.step import Totals, learning_rate, optimisers, runaways
@@ -153,24 +151,6 @@ def test_an_infinite_loss_is_refused(run, tiny, monkeypatch, looked_at):
     with pytest.raises(UserError, match="became infinite in epoch 1") as raised:
         run(tiny(schedule=schedule)).execute()
     assert "--learning-rate 1e+29" in raised.value.cure
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (lambda path, arrays: write_bytes(path, b"<html>"), "a web page"),
-        (lambda path, arrays: write_bytes(path, b""), "truncated or damaged"),
-        (lambda path, arrays: save_arrays(path, {}, {"history": []}), "another model's weights"),
-        (lambda path, arrays: save_arrays(path, arrays, {}), "not the state of an interrupted"),
-    ],
-    ids=["page", "empty", "other", "no history"],
-)
-def test_a_damaged_state_is_refused(run, tiny, trained, damage, words):
-    made, arrays = run(tiny()), load_arrays(trained("softmax").path)
-    damage(made.partial, {f"model.{name}": array for name, array in arrays.items()})
-    with pytest.raises(UserError, match=words) as raised:
-        made.execute()
-    assert str(made.partial) in raised.value.cause
 
 
 # What a run does beside its steps

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shlex
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.lazy import LazyModule
-from robustbench_pcl.pipeline.executors import Cluster
+from robustbench_pcl.pipeline.executors import Cluster, signal_process
 from robustbench_pcl.pipeline.scheduler import Submission, Submit
 
 if TYPE_CHECKING:
@@ -24,6 +28,16 @@ else:
 
 ASK_SECONDS = 5.0
 """The queue is asked for at most this often, whatever the number of jobs."""
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "OUT_OF_MEMORY", "DEADLINE", "REVOKED"}
+"""States of jobs that ended, and not because Slurm took them away."""
+TAKEN_AWAY = {
+    "TIMEOUT": "its time limit",
+    "PREEMPTED": "pre-emption",
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node did not start",
+}
+"""States of jobs that Slurm took away, in words."""
+REQUEUED = "REQUEUED"
 
 
 class Slurm(Cluster):
@@ -38,6 +52,8 @@ class Slurm(Cluster):
         memory_gb: for each task; the cluster's default if None.
         cluster: "local" tries everything without Slurm, as processes here.
     """
+
+    name: ClassVar[str] = "slurm"
 
     partition: str | None = None
     account: str | None = None
@@ -66,13 +82,26 @@ class Slurm(Cluster):
                     f"Slurm did not take a job: {''.join(why)}.",
                     "See docs/cluster.md for what --executor-option sets.",
                 ) from error
-            return _SlurmJob(job, queue)
+            return SlurmJob(job, queue)
 
         yield submit
 
+    def stop(self, identity: str) -> None:
+        """``scancel``."""
+        if self.cluster == "local":
+            signal_process(identity, signal.SIGTERM)
+        else:
+            subprocess.run(["scancel", identity], capture_output=True, check=False)
+
     def _executor(self, folder: Path, gpus: int) -> submitit.AutoExecutor:
+        if self.cluster == "local":  # as -P, for the process that stands for Slurm
+            os.environ.setdefault("PYTHONSAFEPATH", "1")
         try:
-            executor = submitit.AutoExecutor(folder / "slurm", cluster=self.cluster)
+            executor = submitit.AutoExecutor(
+                folder / "slurm",
+                cluster=self.cluster,
+                slurm_python=f"{shlex.quote(sys.executable)} -P",
+            )
         except ImportError as error:
             raise UserError(
                 "The slurm executor needs the package submitit.", "pip install 'pclbench[slurm]'"
@@ -93,47 +122,80 @@ class Slurm(Cluster):
             slurm_account=self.account,
             slurm_qos=self.qos,
             slurm_constraint=self.constraint,
+            # Nothing comes of SIGCONT; by default, submitit's signal ends a task 90 s before its
+            # time limit. When that is reached, Slurm sends SIGTERM first, and a task keeps its
+            # state.
+            slurm_additional_parameters={"signal": "CONT@1"},
         )
         return executor
 
 
 class Queue:
-    """The ids of the user's jobs that wait or run, as ``squeue`` last listed them.
+    """The states of the user's jobs, as ``squeue`` last listed them.
 
-    Accounting (``sacct``), which submitit asks, is missing on small clusters.
+    Accounting (``sacct``), which submitit asks, is missing on small clusters. A job that ended is
+    listed for some minutes.
     """
 
     def __init__(self) -> None:
         self._asked = 0.0
-        self._ids: set[str] = set()
+        self._listed: dict[str, str] = {}
 
-    def holds(self, identity: str, since: float) -> bool:
-        """Whether a job that was sent at a time still waits or runs."""
+    def state(self, identity: str, since: float) -> str:
+        """The state of a job that was sent at a time: one of Slurm's, or :data:`REQUEUED`.
+
+        "PENDING" while it is not known, and "" when it is listed no longer.
+        """
         if time.monotonic() - self._asked > ASK_SECONDS:
-            command = ["squeue", "--me", "--noheader", "--format=%i"]
-            answer = subprocess.run(command, capture_output=True, text=True, check=False)
-            if answer.returncode == 0:  # else Slurm does not answer just now
-                self._ids = set(answer.stdout.split())
-                self._asked = time.monotonic()
-        return since >= self._asked or identity in self._ids
+            self._ask()
+        return "PENDING" if since >= self._asked else self._listed.get(identity, "")
+
+    def _ask(self) -> None:
+        columns = "--Format=JobID:20,State:20,RestartCnt:20"
+        command = ["squeue", "--me", "--states=all", "--noheader", columns]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        if answer.returncode:  # Slurm does not answer just now
+            return
+        self._listed, self._asked = {}, time.monotonic()
+        for identity, state, restarts in map(str.split, answer.stdout.splitlines()):
+            again = restarts != "0" and state == "PENDING"
+            self._listed[identity] = REQUEUED if again else state
 
 
 @dataclass
-class _SlurmJob:
+class SlurmJob:
     """A job that sbatch took; without a queue, one of submitit's local ones."""
 
     job: submitit.Job[str]
     queue: Queue | None
     sent: float = field(default_factory=time.monotonic)
 
+    @property
+    def identity(self) -> str:
+        """The job's id."""
+        return self.job.job_id
+
     def over(self) -> bool:
-        """Whether its result is there, or it left the queue without one."""
+        """Whether its result is there, or it ended without one.
+
+        A job that Slurm put back into the queue is over, too: there it waits for two minutes at
+        least, and one that is sent anew does not.
+        """
         if self.queue is None:
             return self.job.done()
-        return self.job.paths.result_pickle.exists() or not self.queue.holds(
-            self.job.job_id, self.sent
-        )
+        over = self.job.paths.result_pickle.exists()
+        return over or self._state() in {"", REQUEUED, *ENDED, *TAKEN_AWAY}
+
+    def taken_away(self) -> str | None:
+        """What Slurm says why it ended the job, if Slurm did."""
+        if self.queue is None:
+            return None
+        state = self._state()
+        return "requeued by Slurm" if state == REQUEUED else TAKEN_AWAY.get(state)
 
     def cancel(self) -> None:
         """``scancel``."""
         self.job.cancel(check=False)
+
+    def _state(self) -> str:
+        return self.queue.state(self.job.job_id, self.sent) if self.queue else ""
