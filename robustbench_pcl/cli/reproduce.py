@@ -123,7 +123,8 @@ class Run(_Reproduction):
         try:
             parts = suite.tasks(workspace, images=self.images, mode=self.mode)
         except UserError as error:
-            raise UserError(f"{path}: {error.cause}", error.cure) from error
+            said = error.cause.removeprefix(f"{path}: ")
+            raise UserError(f"{path}: {said}", error.cure) from error
         tasks = [task for _, asked in parts for task in asked]
         done = carry_out(tasks, workspace, self)
         if done is None:
