@@ -121,6 +121,7 @@ def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[A
     Raises:
         UserError: as :func:`load_description`, or the arrays are others.
     """
+    check_weights(path)
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

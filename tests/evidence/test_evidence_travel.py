@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from archives import ALL, QUIET, contents, export, measured_anew, refused
+from archives import ALL, QUIET, contents, export, refused
 
 from robustbench_pcl import Workspace
 from robustbench_pcl.errors import UserError
@@ -16,7 +16,8 @@ from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import load_evidence, results
 from robustbench_pcl.report.table import report_table
 from robustbench_pcl.store.checkpoints import load_arrays, open_checkpoint, save_checkpoint
-from robustbench_pcl.store.records import Paths
+from robustbench_pcl.store.records import Paths, load_measurements, save_measurement
+from robustbench_pcl.store.rules import measurement_id
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +92,10 @@ def test_one_artefact_comes_with_its_lineage_and_without_sets_where_asked(eviden
 
 
 def test_what_is_here_with_other_content_is_not_replaced(whole, home):
-    stock = take_stock(Paths(home)).of("measurement")
-    path = next(item.path for item in stock if item.attack is None)
-    measured_anew(path, margins=(-1.0, 0.0, 1.0, 2.0, 3.0))
+    attacked = [each for each in load_measurements(Paths(home)) if each.mode == "fast"]
+    path = save_measurement(Paths(home), attacked[0].changed(correct_8bit=0))
     refused(whole, home, f"{path.name}: here it says otherwise")
-    next(item.path for item in stock if item.path != path).unlink()
+    (Paths(home).measurements / f"{attacked[1].id}.json").unlink()
     before = contents(home)
     taken = import_archive(whole, Paths(home), QUIET, keep_mine=True)
     assert taken.added == {"measurement": 1}
@@ -110,29 +110,33 @@ def test_what_is_damaged_here_is_said_to_be(whole, home):
 
 
 def test_the_same_number_measured_elsewhere_is_no_conflict(whole, home):
-    for item in take_stock(Paths(home)).of("measurement"):
-        elsewhere = item.environment.changed(device="another processor")
-        seconds = item.about.seconds and item.about.seconds + 1  # none is spent on clean images
-        when = "2026-01-01T00:00:00+00:00"
-        measured_anew(item.path, environment=elsewhere, created=when, seconds=seconds)
+    for each in load_measurements(Paths(home)):
+        elsewhere = each.environment.changed(device="another processor")
+        longer = each.seconds + 1 if each.attack else 0.0
+        made = {"created": "2026-01-01T00:00:00+00:00", "seconds": longer}
+        save_measurement(Paths(home), each.changed(environment=elsewhere, **made))
     before = contents(home)
     assert import_archive(whole, Paths(home), QUIET).known == 19
     assert contents(home) == before
 
 
 def test_a_number_is_not_put_beside_other_images(whole, home):
-    """A set may come where only a measurement on it is, as from another device."""
+    """A measurement may come without its set; here that id has other pixels."""
     (item,) = (
         each
         for each in take_stock(Paths(home)).of("measurement")
         if each.set_id and len(each.models) == 2 and each.models[0].key != each.models[1].key
     )
+    item.path.unlink()
     (images,) = take_stock(Paths(home)).known("set", item.set_id)
     images.path.unlink()
-    measured_anew(item.path, mean_l2=0.9 * item.about.mean_l2)
-    refused(whole, home, f"{item.name}, which is here, rests on other images")
-    item.path.unlink()
-    assert import_archive(whole, Paths(home), QUIET).added == {"set": 1, "measurement": 1}
+    alone = chosen(take_stock(Paths(home)), ALL)
+    assert item.name not in {each.name for each in alone}
+    about = item.about
+    identity = measurement_id(about.source, set=about.adversarial_set)
+    changes = {"id": identity, "target": about.source, "mean_l2": about.mean_l2 / 2}
+    save_measurement(Paths(home), about.changed(**changes))
+    refused(whole, home, "rests on other images")
 
 
 def perturbed(home):
@@ -174,7 +178,7 @@ def test_two_trainings_of_one_recipe_are_two_models_when_their_workspaces_are_me
     mine, theirs, untouched = rows(one), rows(two), contents(two)
     taken = merge(Paths(two), Paths(one), QUIET)
     assert taken.added == {"checkpoint": 1, "set": 1, "measurement": 2}
-    assert all("not finished" in words for words in taken.left_out)
+    assert taken.left_out == []
     assert contents(two) == untouched
     assert not mine.keys() & theirs.keys()
     assert rows(one) == {**mine, **theirs}
@@ -197,14 +201,15 @@ def test_two_trainings_of_one_recipe_are_two_models_when_their_workspaces_are_me
 def test_what_is_damaged_or_unfinished_there_is_left_out_with_what_rests_on_it(home, tmp_path):
     images = min(Paths(home).adversarial_sets.iterdir())
     images.write_bytes(images.read_bytes()[:-100])
+    (Paths(home).partial).mkdir(parents=True, exist_ok=True)
+    (Paths(home).partial / f"{'0' * 12}.safetensors").write_bytes(b"unfinished")
     stock = take_stock(Paths(home))
     (damaged,) = (item for item in stock.items if item.path == images)
     without = {damaged.name, *(item.name for item in stock.below(damaged))}
     taken = merge(Paths(home), Paths(tmp_path / "new"), QUIET)
-    assert set(contents(tmp_path / "new")) == set(contents(home)) - without
-    why = ("not a whole adversarial set", "not finished", "not finished")
-    assert [any(each in words for each in why) for words in taken.left_out] == [True] * 3
-    assert take_stock(Paths(tmp_path / "new")).of("partial", "parts") == []
+    unfinished = f"checkpoints/partial/{'0' * 12}.safetensors"
+    assert set(contents(tmp_path / "new")) == set(contents(home)) - without - {unfinished}
+    assert len(taken.left_out) == 2
 
 
 def test_a_killed_import_leaves_a_workspace_that_the_next_one_completes(

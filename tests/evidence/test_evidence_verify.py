@@ -281,7 +281,7 @@ def test_names_reach_no_terminal_as_they_are(bundle, verifier):
     (bundle / name).write_text("")
     found = verifier.bundle(bundle)
     (finding,) = found.findings
-    assert finding.file == "\\x1b[2Jgone\\u202e.txt"
+    assert finding.file == "\\u001b[2Jgone\\u202e.txt"
     assert printable("x" * 1000).endswith("...")
 
 
