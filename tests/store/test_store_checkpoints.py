@@ -207,7 +207,7 @@ def test_an_hdf5_file_is_named(tmp_path):
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     assert_refused(tmp_path / "missing.safetensors", "no such file", "pclbench train")
-    assert_refused(tmp_path, "directory")
+    assert_refused(tmp_path, "is a folder")
 
 
 def test_safetensors_of_someone_else_have_no_recipe(tmp_path):
