@@ -8,7 +8,7 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from robustbench_pcl.configuration import Configuration
-from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.errors import UserError, shortened, unknown_name
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ def new_name(kind: str, name: str, taken: Container[str]) -> str:
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         plain = plain_name(name)
         raise UserError(
-            f"No {kind} can be called {name!r}.",
+            f"No {kind} can be called {shortened(name)!r}.",
             f"Use lower-case letters, digits and single hyphens, {LONGEST_NAME} at most: "
             f"{plain or f'my-{kind}'.replace(' ', '-')}.",
         )
