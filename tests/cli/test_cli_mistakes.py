@@ -310,7 +310,11 @@ def test_a_home_that_is_not_there_is_said(tmp_path):
 def test_a_damaged_measurement(tmp_path):
     path = tmp_path / "home" / "results" / "measurements" / "0123456789ab.json"
     write_bytes(path, b"{")
-    complain("report --table 3", f"{path} is not a measurement", "Move it away")
+    result = CliRunner().invoke(app, ["report", "--table", "3", "--strict"])
+    assert result.exit_code == 3
+    cause, cure = result.stderr.splitlines()[:2]
+    assert cause.startswith(f"Left out: {path} is not a measurement")
+    assert "Move it away" in cure
 
 
 SUITE = "datasets=['digits']\ntargets=['softmax']\n"
@@ -327,7 +331,10 @@ SUITE = "datasets=['digits']\ntargets=['softmax']\n"
         (f"{SUITE}attack=[{{eps=0.1}}]", "attack 1, name"),
         (f"{SUITE}attack=[{{name='pgd'}}]\nseeds=1", "seeds"),
         (f"{SUITE}attack=[{{name='pgd'}}]\nseed=-1", "seed 1: input should be greater"),
-        (f"{SUITE}attack=[{{name='pgd', stepz=3}}]", "my.toml: attack 1: There is no parameter of pgd"),
+        (
+            f"{SUITE}attack=[{{name='pgd', stepz=3}}]",
+            "my.toml: attack 1: There is no parameter",
+        ),
         (f"{SUITE}attack=[{{name='pgd'}}]\nscale='x'", "scale"),
         (f"{SUITE}attack=[{{name='pgd'}}]\nrecipes.mine.base='ors'", "Did you mean ours"),
         (f"{SUITE}attack=[{{name='pgd'}}]".replace("softmax", "sftmax"), "softmax"),
