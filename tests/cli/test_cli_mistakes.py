@@ -13,7 +13,6 @@ from robustbench_pcl.cli.app import app
 from robustbench_pcl.data import loader
 from robustbench_pcl.data.loader import LOCAL_SOURCES
 from robustbench_pcl.pipeline.tasks import Train
-from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.checkpoints import load_arrays, save_checkpoint
 
 ATTACK = "attack softmax --dataset digits --scale demo --device cpu"
@@ -128,7 +127,7 @@ def assert_complaint(code, out, err, *expected):
         (ATTACK.replace("cpu", "banana"), "no device 'banana' here"),
         (ATTACK.replace("cpu", "cuda:99"), "no device 'cuda:99' here"),
         ("attack ./missing.safetensors --dataset digits", "Cannot read missing.safetensors"),
-        ("attack model.pt --dataset digits", "Cannot read model.pt: No such file"),
+        ("attack model.pt --dataset digits", "Cannot read model.pt: there is no such file"),
         ("data add digits missing.zip", "missing.zip"),
         ("data verify cifar10", "data add cifar10"),
         ("report --output table.txt", "There is no table to write"),
