@@ -308,7 +308,8 @@ def test_a_home_that_is_not_there_is_said(tmp_path):
 
 def test_a_damaged_measurement(tmp_path):
     path = tmp_path / "home" / "results" / "measurements" / "0123456789ab.json"
-    write_bytes(path, b"{")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"{")
     result = CliRunner().invoke(app, ["report", "--table", "3", "--strict"])
     assert result.exit_code == 3
     cause, cure = result.stderr.splitlines()[:2]
