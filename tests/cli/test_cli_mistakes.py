@@ -306,6 +306,17 @@ def test_a_home_that_is_not_there_is_said(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_damaged_measurement(tmp_path):
+    path = tmp_path / "home" / "results" / "measurements" / "0123456789ab.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"{")
+    result = CliRunner().invoke(app, ["report", "--table", "3", "--strict"])
+    assert result.exit_code == 3
+    cause, cure = result.stderr.splitlines()[:2]
+    assert cause.startswith(f"Left out: {path} is not a measurement")
+    assert "Move it away" in cure
+
+
 SUITE = "datasets=['digits']\ntargets=['softmax']\n"
 
 

@@ -57,7 +57,7 @@ def model(stock, name):
 def test_every_artefact_is_there_in_the_order_of_making(stock):
     assert counted(stock.items) == {
         **{"training": 3, "checkpoint": 3, "set": 4, "measurement": 6},
-        **{"embedding": 1, "diagnosis": 1, "certificate": 1, "partial": 1, "parts": 1},
+        **{"embedding": 1, "diagnosis": 1, "certificate": 1},
     }
     assert [item.damage for item in stock.items if item.damage] == []
     assert sum(item.size for item in stock.items) == sum(
@@ -143,7 +143,7 @@ def test_a_damaged_file_is_a_row_and_stops_nothing(home, damage):
     stock = take_stock(Paths(home))
     (item,) = (each for each in stock.items if each.path == path)
     assert item.damage or item.kind == "other"
-    assert len(stock.items) == 21
+    assert len(stock.items) == 19
     assert len(direct_uses(stock)) > 0
     result = CliRunner().invoke(app, ["store", "show", item.name, "--home", str(home)])
     assert result.exit_code == 0, result.output
@@ -218,8 +218,7 @@ def test_nothing_is_pruned_but_what_nothing_needs(home):
         f"results/jobs/{over.folder.name}",
         f"results/measurements/.{other}.json.{'0' * 32}.tmp",
     }
-    unfinished = names(before.of("partial", "parts"))
-    assert found["--partial"] == {f"checkpoints/partial/{other}.safetensors"} | unfinished
+    assert found["--partial"] == {f"checkpoints/partial/{other}.safetensors"}
     assert found["--sets"] == names(before.of("set"))
     kept = {each.option: each.items for each in unneeded(take_stock(paths), keep_tables=True)}
     assert len(kept["--sets"]) < len(before.of("set"))
@@ -228,7 +227,7 @@ def test_nothing_is_pruned_but_what_nothing_needs(home):
     left = {f"results/adversarial_sets/.{other}.h5.{'1' * 32}.tmp"}  # somebody may write it
     left |= {item.name for item in after.of("job")}
     assert len(left) == 2
-    assert names(after.items) == names(before.items) - names(before.of("set")) - unfinished | left
+    assert names(after.items) == names(before.items) - names(before.of("set")) | left
 
 
 def test_a_set_that_was_not_measured_or_whose_features_are_drawn_is_kept(home):

@@ -136,5 +136,5 @@ def test_files_that_are_no_task(content, tmp_path):
     path = tmp_path / "task.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=r"Cannot read the task"):
+    with pytest.raises(UserError, match=r"Cannot read"):
         TaskFile.read(path)
