@@ -125,7 +125,7 @@ def new_name(kind: str, name: str, taken: Container[str]) -> str:
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         plain = plain_name(name)
         raise UserError(
-            f"No {kind} can be called {shortened(name)!r}.",
+            f"No {kind} can be called {shortened(repr(name), 100)}.",
             f"Use lower-case letters, digits and single hyphens, {LONGEST_NAME} at most: "
             f"{plain or f'my-{kind}'.replace(' ', '-')}.",
         )

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from damages import OF_ANY_FILE, OF_RECORDS
 from hostile_sets import HOSTILE as HOSTILE_SETS
-from readers import READERS, Reader, classic, idx, pictures, tarred, zipped
+from readers import READERS, Reader
+from samples import classic, idx, pictures, tarred, zipped
 
 CANARY = "what-lies-outside-the-workspace"
 Make = Callable[[Path, bytes], object]
