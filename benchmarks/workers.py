@@ -26,7 +26,7 @@ seed = [0, 1, 2, 3, 4, 5, 6, 7]
 [[attack]]
 name = "pgd"
 mode = "exact"
-steps = 200
+steps = 500
 [[attack]]
 name = "fgsm"
 """

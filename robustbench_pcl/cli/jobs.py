@@ -13,7 +13,7 @@ import typer
 from robustbench_pcl.cli.choices import Format
 from robustbench_pcl.cli.options import FormatOption, Home
 from robustbench_pcl.cli.output import print_rows, say
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, visible
 
 if TYPE_CHECKING:
     from robustbench_pcl.pipeline.executors import Executor
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 15.0
 """How long a run may take to do what it is asked."""
 WIDTH = 80
+FEW = 3
+"""So many titles are named."""
 LARGEST_LOG = 2**26
 """Bytes of a log that is shown."""
 RunArgument = Annotated[
@@ -149,13 +151,14 @@ def summarise(run: "Run", workspace: "Workspace", limited: str | None) -> None:
         process = f", process {task.identity}" if record.executor == "workers" else ""
         places.setdefault(f"{task.host or '?'}, {task.device or '?'}{process}", []).append(task)
     failed, left = record.of("failed"), record.of("left")
-    if len(record.tasks) > MANY or len(places) > 1 or failed:
+    told = len(record.tasks) > MANY or len(failed) > 1  # one failure of few is the error itself
+    if told or len(places) > 1:
         for place, tasks in places.items():
             longest = max(tasks, key=lambda task: task.seconds)
             took = sum(task.seconds for task in tasks)
             words = f"{place}: {len(tasks)} steps, {_spoken(took)}; the longest"
             _say(f"{words} {_spoken(longest.seconds)}, {longest.title}")
-    for task in failed:
+    for task in failed if told else ():
         often = f" ({task.attempt} times)" if task.attempt > 1 else ""
         _say(f"failed{often}: {task.title}: {task.cause}")
     if left and limited:
@@ -163,19 +166,9 @@ def summarise(run: "Run", workspace: "Workspace", limited: str | None) -> None:
             f"Left by --limit-time {limited}: {len(left)} of {len(record.tasks)} steps. To go on: "
             f"{record.command}"
         )
-    if len(record.tasks) > MANY or failed:
+    if told:
         home = "" if workspace.paths.root == Path() else f" --home {workspace.paths.root}"
         _say(f"Each step: pclbench jobs status {run.folder.name}{home}")
-
-
-def visible(text: str) -> str:
-    """Text whose control characters a terminal shows instead of obeying them."""
-    return "".join(
-        letter
-        if letter.isprintable() or letter in "\n\t"
-        else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def _spoken(seconds: float) -> str:
@@ -290,7 +283,9 @@ def _ask(folder: Path, record: "RunRecord", tasks: "Iterable[TaskState] | None")
         now = read_run(folder)
         asked = {task.key for task in tasks} if tasks is not None else set()
         if now.ended is not None or asked & {task.key for task in now.of("cancelled")}:
-            say(f"Cancelled: {', '.join(visible(task.title) for task in now.of('cancelled'))}.")
+            stopped = now.of("cancelled")
+            more = f", and {len(stopped) - FEW} more" if len(stopped) > FEW else ""
+            _say(f"Cancelled: {'; '.join(task.title for task in stopped[:FEW])}{more}.")
             return True
         if now.alive is False:
             return False

@@ -120,10 +120,7 @@ class Run(_Reproduction):
                 f"Leave those options out, and write them in {path}.",
             )
         suite, workspace = load_suite(path), self.workspace()
-        try:
-            parts = suite.tasks(workspace, images=self.images, mode=self.mode)
-        except UserError as error:
-            raise UserError(f"{path}: {error.cause}", error.cure) from error
+        parts = suite.tasks(workspace, images=self.images, mode=self.mode)
         tasks = [task for _, asked in parts for task in asked]
         done = carry_out(tasks, workspace, self)
         if done is None:

@@ -59,7 +59,7 @@ class _Store(Home):
 
 @dataclass(frozen=True, kw_only=True)
 class ListStore(_Store):
-    """List what lies in a workspace: models, images, numbers, and what was left over.
+    """List what is stored: models, images, numbers, and what was left over.
 
     A file that cannot be read is a row that says so.
     """

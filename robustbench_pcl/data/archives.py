@@ -17,16 +17,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
 from robustbench_pcl.data.dataset import Images, RawDataset
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, shortened
+from robustbench_pcl.store.reading import cannot_read, check_file
 
-MAX_MEMBERS = 1_000_000
-MAX_BYTES = 2 * 2**30
+MAX_MEMBERS = 150_000
+MAX_BYTES = 2**30
 MAX_MEMBER_BYTES = 256 * 2**20
+MAX_FILE_BYTES = 2**40
+MAX_NAME = 4096
+MAX_DIRECTORY_BYTES = 2**25
+"""Of a zip archive's table of contents, which zipfile reads as a whole."""
+MAX_HEADER_BYTES = 2**20
+"""Of what a tar archive says of one file."""
 
 # What zipfile, tarfile and gzip raise on damaged, encrypted or exotic input.
 DAMAGE = (
@@ -49,7 +56,7 @@ CLASSIC_NAMES = (
     "t10k-labels-idx1-ubyte",
 )
 GZIP_MAGIC = b"\x1f\x8b"
-UNSIGNED_BYTE = 8
+UNSIGNED_BYTE, MAX_DIMENSIONS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,21 @@ class Member:
     size: int
     open: Callable[[], IO[bytes]]
 
-    def read(self) -> bytes:
+    def read(self, most: int = MAX_MEMBER_BYTES) -> bytes:
         """The whole content.
 
+        Args:
+            most: bytes that it may have.
+
         Raises:
-            UserError: damaged.
+            UserError: damaged, or larger.
         """
+        if self.size > most:
+            raise UserError(
+                f"{shortened(self.name, 80)} has {self.size:,} bytes, more than the {most:,} that "
+                "such a file of the data set may have.",
+                "Give an archive with nothing but the data set in it.",
+            )
         try:
             with self.open() as stream:
                 return stream.read(self.size)
@@ -86,18 +102,24 @@ def members(path: Path) -> Iterator[Member]:
         path: zip, tar, gzipped tar, or a folder.
 
     Raises:
-        UserError: not there, none of these, damaged, or beyond the limits.
+        UserError: not there, none of these, damaged, beyond the limits, or with one file twice.
     """
     read = _reader_of(path)
-    count = total = 0
+    total, names = 0, set[PurePosixPath]()
     try:
         for member in read(path):
-            count += 1
             total += member.size
-            if count > MAX_MEMBERS or total > MAX_BYTES or member.size > MAX_MEMBER_BYTES:
+            if len(member.name) > MAX_NAME:
+                raise ValueError(f"a name in it has {len(member.name):,} characters")
+            if total > MAX_BYTES or member.size > MAX_MEMBER_BYTES:
                 raise _too_large(path)
-            parts = PurePosixPath(member.name).parts
-            if not any(part.startswith((".", "/", "__MACOSX")) for part in parts):
+            name = PurePosixPath(member.name)
+            if name in names:
+                raise ValueError(f"{shortened(member.name, 80)} is in it twice")
+            names.add(name)
+            if len(names) > MAX_MEMBERS:
+                raise _too_large(path)
+            if not any(part.startswith((".", "/", "__MACOSX")) for part in name.parts):
                 yield member
     except DAMAGE as error:
         raise _damaged(path.name, error) from error
@@ -106,13 +128,12 @@ def members(path: Path) -> Iterator[Member]:
 def _reader_of(path: Path) -> Callable[[Path], Iterator[Member]]:
     if path.is_dir():
         return _folder
+    check_file(path, MAX_FILE_BYTES, "data set")
     try:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read: {error.strerror}.", "Check the name of the file or folder."
-        ) from error
+        raise cannot_read(path, error) from error
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip
     if head.startswith(b"\x1f\x8b"):
@@ -138,48 +159,101 @@ def _open_file(path: Path) -> IO[bytes]:
 
 
 def _zip(path: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         for info in archive.infolist():
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("it is packed in a way that needs memory without bounds")
             if not info.is_dir():
                 yield Member(info.filename, info.file_size, partial(archive.open, info))
 
 
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """A zip archive whose table of contents has a bounded size.
+
+    Raises:
+        BadZipFile: it has not, or is no such archive.
+        OSError: it cannot be read.
+    """
+    if _directory_size(path) > MAX_DIRECTORY_BYTES:
+        raise zipfile.BadZipFile("its table of contents is larger than that of any data set")
+    return zipfile.ZipFile(path)
+
+
+def _directory_size(path: Path) -> int:
+    """Bytes that a zip archive's table of contents may have, by whatever says so at its end."""
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - 2**17, 0))
+        end = file.read()
+    found = [0]
+    for mark, kind, place in ((b"PK\5\6", "<I", 12), (b"PK\6\6", "<Q", 40)):
+        at = end.find(mark)
+        while at >= 0:
+            size = end[at + place : at + place + struct.calcsize(kind)]
+            found += struct.unpack(kind, size) if len(size) == struct.calcsize(kind) else ()
+            at = end.find(mark, at + 1)
+    return max(size for size in found if size != 2**32 - 1)  # that says: look elsewhere
+
+
 def _tar(path: Path) -> Iterator[Member]:
-    with tarfile.open(path, "r:") as archive:
-        yield from _tar_members(archive)
+    with path.open("rb") as file:
+        yield from _tar_members(_Bounded(file))
 
 
 def _gzipped_tar(path: Path) -> Iterator[Member]:
-    with (
-        _BoundedGzip(path, "rb") as stream,
-        tarfile.open(fileobj=stream, mode="r:") as archive,
-    ):
-        yield from _tar_members(archive)
-        stream.read(MAX_MEMBER_BYTES)  # to the very end, where gzip compares its checksum
+    with gzip.open(path, "rb") as file:
+        yield from _tar_members(_Bounded(cast("IO[bytes]", file)))
+        while file.read(MAX_HEADER_BYTES):  # to the very end, where gzip compares its checksum
+            if file.tell() > 2 * MAX_BYTES:
+                raise _too_large(path)
 
 
-def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
-    for count, info in enumerate(archive):
-        if count > MAX_MEMBERS:  # folders and links count too: tarfile remembers them all
+def _tar_members(stream: _Bounded) -> Iterator[Member]:
+    count, archive = 0, tarfile.TarFile(fileobj=cast("IO[bytes]", stream))
+    while (info := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined] # tarfile remembers them all
+        count += 1
+        if count > MAX_MEMBERS:  # folders and links count, too
             raise tarfile.ReadError("it has too many entries")
+        if info.issparse():
+            raise tarfile.ReadError(f"{shortened(info.name, 80)} has holes")
         if info.isreg():
-            yield Member(info.name, info.size, partial(_extract, archive, info))
+            stream.most = MAX_HEADER_BYTES
+            yield Member(info.name, info.size, partial(_extract, archive, info, stream))
+            stream.most = MAX_HEADER_BYTES
 
 
-def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
-    stream = archive.extractfile(info)
-    if stream is None:
+def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo, stream: _Bounded) -> IO[bytes]:
+    stream.most = MAX_MEMBER_BYTES
+    content = archive.extractfile(info)
+    if content is None:
         raise tarfile.ExtractError(f"{info.name} is not a file")
-    return stream
+    return content
 
 
-class _BoundedGzip(gzip.GzipFile):
-    """Refuses to expand without end, as for the long names that a header may announce."""
+class _Bounded:
+    """A stream that is not read without end, as for the long names that a header may announce.
+
+    Args:
+        stream: a file, or what one expands to.
+
+    Attributes:
+        most: bytes that may be read at once.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.most = MAX_HEADER_BYTES
+        self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= MAX_MEMBER_BYTES or self.tell() > MAX_BYTES:
+        """So many bytes.
+
+        Raises:
+            EOFError: they are more than the bounds allow.
+        """
+        if size is None or not 0 <= size <= self.most or self.tell() > MAX_BYTES:
             raise EOFError("it expands to more bytes than any image set has")
-        return super().read(size)
+        return self._stream.read(size)
 
 
 def classic_name(member_name: str) -> str | None:
@@ -188,12 +262,13 @@ def classic_name(member_name: str) -> str | None:
     return name if name in CLASSIC_NAMES else None
 
 
-def parse_idx(data: bytes, name: str) -> Images:
+def parse_idx(data: bytes, name: str, most: int = MAX_MEMBER_BYTES) -> Images:
     """Decode an IDX file of unsigned bytes, gzipped or not.
 
     Args:
         data: the whole file.
         name: of the file, for messages.
+        most: bytes that it may hold behind its header.
 
     Returns:
         uint8, in the shape that the file says.
@@ -206,10 +281,10 @@ def parse_idx(data: bytes, name: str) -> Images:
     try:
         zeros, kind, dimensions = struct.unpack(">HBB", stream.read(4))
         shape = struct.unpack(f">{dimensions}I", stream.read(4 * dimensions))
-        if zeros or kind != UNSIGNED_BYTE or not dimensions:
+        if zeros or kind != UNSIGNED_BYTE or not 0 < dimensions <= MAX_DIMENSIONS:
             raise ValueError("it is not an IDX file of unsigned bytes")
         size = math.prod(shape)
-        if size > MAX_MEMBER_BYTES:
+        if size > most:
             raise ValueError(f"it claims {size:,} bytes")
         content = stream.read(size + 1)  # one more than there should be
     except (struct.error, EOFError, OSError, ValueError, zlib.error) as error:
@@ -272,6 +347,6 @@ def _too_large(path: Path) -> UserError:
 
 def _damaged(name: str, error: Exception | str) -> UserError:
     return UserError(
-        f"{name} is damaged or incomplete: {' '.join(str(error).split()).rstrip('.')}.",
+        f"{shortened(name, 80)} is damaged or incomplete: {shortened(str(error), 200)}.",
         "Download it again.",
     )

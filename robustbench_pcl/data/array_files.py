@@ -11,9 +11,11 @@ import json
 import math
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import threading
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -26,9 +28,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from robustbench_pcl.data import hdf5_worker
+from robustbench_pcl.data.archives import open_zip
 from robustbench_pcl.data.hdf5_worker import MOST_NAMES
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, shortened
 from robustbench_pcl.lazy import torch
+from robustbench_pcl.store.reading import check_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,10 +40,12 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 UNREADABLE = (
     *(OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
-    *(RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
-    SafetensorError,
+    *(RuntimeError, MemoryError, AssertionError, OverflowError, SyntaxError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, pickle.UnpicklingError, SafetensorError),
 )
 """What the readers raise on a damaged file, by format and by kind of damage."""
+LARGEST = 2**40
+"""Bytes of a file; what of it is read is bounded by the images."""
 KEPT = "np.savez('adversarial.npz', images=images, labels=labels)"
 """How images are stored so that they can be read."""
 
@@ -76,11 +82,12 @@ def open_arrays(path: Path, limit: int) -> Iterator[dict[str, StoredArray]]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UserError(f"{path} is no kind of file that is read: {', '.join(READERS)}.", cure)
+    check_file(path, LARGEST, "file of images")
     try:
         with reader(path, limit) as arrays:
             yield arrays
     except UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = shortened((str(error).splitlines() or [type(error).__name__])[0], 200)
         raise UserError(f"{path} cannot be read: {reason}.", cure) from error
 
 
@@ -144,7 +151,7 @@ def _answer(worker: subprocess.Popen[bytes], size: int | None) -> bytes:
 @contextlib.contextmanager
 def _npz(path: Path, limit: int) -> Iterator[dict[str, StoredArray]]:
     """The arrays of an archive of .npy files."""
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         found = {}
         for member in archive.infolist()[:MOST_NAMES]:
             usual = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -189,7 +196,7 @@ def _torch(path: Path, limit: int) -> Iterator[dict[str, StoredArray]]:
     """The tensors that ``torch.save`` wrote: one, a mapping of some, or images and labels."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not what torch.save writes since version 1.6")
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         _check_size(path, sum(member.file_size for member in archive.infolist()), limit)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,8 +15,9 @@ import platformdirs
 
 from robustbench_pcl.configuration import ID_LENGTH, Description
 from robustbench_pcl.data.datasets import DatasetSpec
-from robustbench_pcl.errors import UserError, refused
+from robustbench_pcl.errors import UserError, refused, shortened
 from robustbench_pcl.store.atomic import bring_back, replacing_folder
+from robustbench_pcl.store.reading import check_file, parse_json, read_bounded
 from robustbench_pcl.store.records import DataRecord
 
 Images = npt.NDArray[np.uint8]
@@ -184,7 +186,10 @@ def check_split(
         )
 
 
-READ_FAILURES = (OSError, EOFError, ValueError, UserError)
+READ_FAILURES = (
+    *(OSError, EOFError, ValueError, UserError),
+    *(SyntaxError, RecursionError, MemoryError, OverflowError, tokenize.TokenError),
+)
 """What reading a damaged cache raises; pydantic's ValidationError is a ValueError."""
 
 
@@ -205,6 +210,10 @@ class CacheInfo(Description):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     provenance: Provenance
+
+
+LARGEST_INFO, LARGEST_ARRAY = 2**20, 2**40
+"""Bytes of ``info.json``, and of an array, which is not read as a whole."""
 
 
 def cache_root() -> Path:
@@ -243,6 +252,8 @@ def read(spec: DatasetSpec) -> Dataset | None:
                 return None
             for name in SPLITS:
                 known = info.train if name == "train" else info.test
+                for part in ("images", "labels"):
+                    check_file(folder / f"{name}-{part}.npy", LARGEST_ARRAY, "array")
                 images, stored = (
                     np.load(folder / f"{name}-{part}.npy", mmap_mode="r", allow_pickle=False)
                     for part in ("images", "labels")
@@ -315,7 +326,7 @@ def verify(spec: DatasetSpec) -> Dataset | None:
         if found != split.digest:
             raise UserError(
                 f"The cached {name} images of {spec.title} have changed: their digest is {found}, "
-                f"it was {split.digest}.",
+                f"it was {shortened(split.digest)}.",
                 f"Replace them: pclbench data add {spec.name} [FILE]",
             )
     return dataset
@@ -335,7 +346,8 @@ def _info(folder: Path) -> CacheInfo | None:
         bring_back(folder)
         if not folder.exists():
             return None
-    return CacheInfo.model_validate_json((folder / "info.json").read_bytes())
+    content = read_bounded(folder / "info.json", LARGEST_INFO, "description of a data set")
+    return CacheInfo.model_validate(parse_json(content, "info.json is none"))
 
 
 def _broken(spec: DatasetSpec, folder: Path, error: Exception) -> UserError:
@@ -343,7 +355,7 @@ def _broken(spec: DatasetSpec, folder: Path, error: Exception) -> UserError:
         known := refused(error, getattr(error, "filename", None) or folder, "read")
     ):
         return known
-    reason = error.cause if isinstance(error, UserError) else " ".join(str(error).split())
+    reason = error.cause if isinstance(error, UserError) else shortened(str(error), 200)
     return UserError(
         f"The cached {spec.title} in {folder} is broken: {reason.rstrip('.')}.",
         f"Look closer with `pclbench data verify {spec.name}`, or replace it: "

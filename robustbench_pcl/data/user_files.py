@@ -6,6 +6,7 @@ Images lie at ``<split>/<class>/<id>.png``, perhaps below one common top folder.
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import warnings
@@ -19,9 +20,11 @@ from PIL import Image
 from robustbench_pcl.data.archives import Member, assemble_idx, classic_name, members, parse_idx
 from robustbench_pcl.data.dataset import SPLITS, Images, Labels, RawDataset, SplitName
 from robustbench_pcl.data.datasets import DatasetSpec
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, shortened
 from robustbench_pcl.progress import TerminalProgress, tracked
 
+MOST_BYTES = 2**20
+"""Of an image, a list of classes, or a header."""
 CLASS_LIST = "classes.txt"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm"}
 DECODERS = ("PNG", "JPEG", "BMP", "PPM")
@@ -85,11 +88,17 @@ def read_archive(spec: DatasetSpec, path: Path) -> RawDataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked here
         count = spec.train_images + spec.test_images
+        most = count * math.prod(spec.shape) + MOST_BYTES
         for member in tracked(members(path), f"read {path.name}", count, TerminalProgress()):
             if name := classic_name(member.name):
-                arrays[name] = parse_idx(member.read(), member.name)
+                _add_once(arrays, name, parse_idx(member.read(most), member.name, most))
             elif place := _place_of(member.name):
                 pictures.append(_decode(member, place, spec))
+                if len(pictures) > count:
+                    raise UserError(
+                        f"{path.name} holds more than the {count:,} images of {spec.title}.",
+                        "Give the data set as it was published.",
+                    )
             elif PurePosixPath(member.name).name == CLASS_LIST:
                 class_list = _class_list(spec, member)
     kind = "folder" if path.is_dir() else "archive"
@@ -98,12 +107,25 @@ def read_archive(spec: DatasetSpec, path: Path) -> RawDataset:
     return _assemble(spec, pictures, class_list, f"image {kind} {path.resolve().name}")
 
 
+def _add_once(arrays: dict[str, Images], name: str, array: Images) -> None:
+    """Add a classic file; one may lie there twice, packed and not, if both are the same.
+
+    Raises:
+        UserError: they differ.
+    """
+    if not np.array_equal(arrays.setdefault(name, array), array):
+        raise UserError(
+            f"There are two different files {name}.",
+            "Give an archive or folder with one data set in it.",
+        )
+
+
 def _class_list(spec: DatasetSpec, member: Member) -> list[str]:
-    names = member.read().decode("utf-8-sig", errors="replace").split("\n")
+    names = member.read(MOST_BYTES).decode("utf-8-sig", errors="replace").split("\n")
     classes = [name.strip() for name in names if name.strip()]
     if len(set(classes)) != len(spec.classes) or len(classes) != len(spec.classes):
         raise UserError(
-            f"{member.name} does not list {len(spec.classes)} different classes.",
+            f"{shortened(member.name, 80)} does not list {len(spec.classes)} different classes.",
             f"Write one class of {spec.title} per line, in label order.",
         )
     return classes
@@ -130,18 +152,19 @@ def _decode(member: Member, place: Place, spec: DatasetSpec) -> Picture:
     """
     channels, height, width = spec.shape
     try:
-        with Image.open(io.BytesIO(member.read()), formats=DECODERS) as image:
+        with Image.open(io.BytesIO(member.read(MOST_BYTES)), formats=DECODERS) as image:
             found = (image.size, image.mode)
             # Nothing is decompressed before its size is known to be the expected one.
             pixels = np.asarray(image) if found == ((width, height), MODES[channels]) else None
             lossy = image.format == "JPEG"
     except UNREADABLE as error:
-        raise UserError(f"{member.name} is not a readable image.", "Download it again.") from error
+        cause = f"{shortened(member.name, 80)} is not a readable image."
+        raise UserError(cause, "Download it again.") from error
     if pixels is None:
         (found_width, found_height), mode = found
         raise UserError(
-            f"{member.name} is {found_width}x{found_height} {mode}, but the images of {spec.title} "
-            f"are {width}x{height} {MODES[channels]}.",
+            f"{shortened(member.name, 80)} is {found_width}x{found_height} {mode}, but the images "
+            f"of {spec.title} are {width}x{height} {MODES[channels]}.",
             "Give the data set in its published size.",
         )
     return Picture(place, pixels.reshape(height, width, channels).transpose(2, 0, 1), lossy)
@@ -164,7 +187,8 @@ def _assemble(
     tops = {picture.place.top for picture in pictures}
     if len(tops) > 1:
         raise UserError(
-            f"There are several folders with train or test images: {', '.join(sorted(tops))}.",
+            "There are several folders with train or test images: "
+            f"{shortened(', '.join(sorted(tops)), 80)}.",
             "Give an archive with nothing but the data set in it.",
         )
     labels = _class_labels(spec, {picture.place.folder for picture in pictures}, class_list)
@@ -205,7 +229,7 @@ def _look_up(
 ) -> dict[str, int]:
     if strangers := sorted(folder for folder in folders if spelling(folder) not in labels):
         raise UserError(
-            f"The folder {strangers[0]!r} is no class of {spec.title}.",
+            f"The folder {shortened(strangers[0])!r} is no class of {spec.title}.",
             "Add a classes.txt with the names of the class folders, one per line, in label order.",
         )
     return {folder: labels[spelling(folder)] for folder in folders}

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from robustbench_pcl.configuration import ID_LENGTH, Dump
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError, in_one_line
-from robustbench_pcl.evidence.stored import FOLDERS, models_in
+from robustbench_pcl.evidence.stored import FOLDERS, models_in, why
 from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.recipe import ExternalModel
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, open_set
@@ -334,11 +334,9 @@ def take_stock(paths: Paths, progress: Progress | None = None) -> Inventory:
     """
     if not paths.root.is_dir():
         raise UserError(f"There is no folder {paths.root}.", "Check --home.")
-    entries = list(_entries(paths))
-    progress = progress or Progress()
-    shown = tracked(entries, f"reading {paths.root}", len(entries), progress)
+    entries, order = list(_entries(paths)), list(TITLES)
+    shown = tracked(entries, f"reading {paths.root}", len(entries), progress or Progress())
     items = list(filter(None, (_item(paths, path) for path in shown)))
-    order = list(TITLES)
     return Inventory(paths, sorted(items, key=lambda item: (order.index(item.kind), item.name)))
 
 
@@ -369,7 +367,9 @@ def _item(paths: Paths, path: Path) -> Item | None:
         if not folder:
             check_file(path, LARGEST_FILE, "stored file", paths.root)
         about = read(path) if read else None
-    except (UserError, RecursionError, *DAMAGE) as error:
+    except UserError as error:
+        damage = why(error, path)
+    except (RecursionError, *DAMAGE) as error:
         damage = in_one_line(error)
     return Item(kind, path.relative_to(paths.root).as_posix(), path, size, changed, about, damage)
 

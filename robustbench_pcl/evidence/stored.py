@@ -15,7 +15,13 @@ from robustbench_pcl.evaluation.checked import CheckedSet, open_strangers
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.store.certificates import Certificate
-from robustbench_pcl.store.checkpoints import Checkpoint, load_arrays, load_state, open_checkpoint
+from robustbench_pcl.store.checkpoints import (
+    Checkpoint,
+    load_arrays,
+    load_description,
+    load_state,
+    open_checkpoint,
+)
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, open_embedding
 from robustbench_pcl.store.parts import UNDIGESTED, open_part
@@ -175,6 +181,8 @@ def _read_arrays(found: Verification, files: Files, stored: Stored, progress: Pr
             found.wrong(name, "the file", "the state of a training", why(error, path))
         else:
             found.checked["interrupted trainings"] += 1
+            if "content_digest" not in load_description(path):
+                found.skip("Interrupted trainings that were saved before they had digests.")
 
 
 def _read_sets(found: Verification, files: Files, stored: Stored, progress: Progress) -> None:

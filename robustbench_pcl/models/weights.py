@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,11 +15,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from robustbench_pcl.data.archives import open_zip
 from robustbench_pcl.errors import UserError, in_one_line
-from robustbench_pcl.store.checkpoints import PYTORCH, file_kind
+from robustbench_pcl.store.checkpoints import PYTORCH, check_weights, file_kind
 
 Tensors = dict[str, Tensor]
 
+MOST_PACKED = 2**26
+"""Bytes that an archive may have more than its file."""
+UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError),
+    *(AssertionError, OverflowError, MemoryError, struct.error),
+)
+"""What PyTorch raises on a damaged file, by kind of damage."""
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 """How PyTorch names what a pickle would make beside tensors."""
 _COUNTER = "num_batches_tracked"
@@ -37,8 +47,11 @@ def read_weights(path: Path, code: str = "") -> Tensors:
         UserError: it cannot be read, holds more than tensors and plain values, or none or several
             sets of weights.
     """
+    check_weights(path)
     kind = file_kind(path)
     try:
+        if kind == PYTORCH[0]:
+            _check_packing(path)
         if kind == "safetensors":
             return load_file(path)
         with warnings.catch_warnings():
@@ -51,7 +64,7 @@ def read_weights(path: Path, code: str = "") -> Tensors:
         if not named:
             raise _damaged(path, kind or "no file of PyTorch's") from error
         raise _more_than_tensors(path, named[1], code) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         if "TorchScript" in str(error):
             saved = _beside(path)
             raise UserError(
@@ -62,6 +75,21 @@ def read_weights(path: Path, code: str = "") -> Tensors:
         cut_off = not kind or kind in PYTORCH
         raise _damaged(path, "it is truncated or damaged" if cut_off else kind) from error
     return _only_set(found, path)
+
+
+def _check_packing(path: Path) -> None:
+    """Check that a file does not expand: ``torch.save`` packs nothing, TorchScript its code.
+
+    Raises:
+        RuntimeError: it does, or is no archive.
+    """
+    try:
+        with open_zip(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise RuntimeError(str(error)) from error
+    if size > path.stat().st_size + MOST_PACKED:
+        raise RuntimeError("it expands to more than it has")
 
 
 def _beside(path: Path) -> Path:

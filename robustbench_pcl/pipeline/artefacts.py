@@ -22,6 +22,7 @@ from robustbench_pcl.store.adversarial_sets import SetSpecification
 from robustbench_pcl.store.atomic import sweep
 from robustbench_pcl.store.checkpoints import (
     Checkpoint,
+    changed,
     checkpoint_ids,
     find_checkpoint,
     open_checkpoint,
@@ -213,17 +214,22 @@ class Artefacts:
         Recipes that differ in their name or in how they decide a class share a checkpoint; its
         record then names the one that was asked for. Where the recipe was trained to different
         weights, the first by file name is used, and the progress reporter says so.
+
+        Raises:
+            UserError: the file is damaged, or its recipe is not the one that its id stands for.
         """
         key = recipe.id("")
         if key not in self._checkpoints:
-            identity = key
-            if not isinstance(recipe, ExternalModel):
-                identity = recipe.id(self.dataset(recipe.dataset).train.digest)
+            external = isinstance(recipe, ExternalModel)
+            data = "" if external else self.dataset(recipe.dataset).train.digest
+            identity = recipe.id(data)
             if self._listed is not None and identity not in self._listed:
                 return None
             found = find_checkpoint(self.paths.checkpoints, identity)
             if found is None:
                 return None
+            if found.record.recipe.id(data) != identity:
+                raise changed(found.path, "its recipe is not the one that its id stands for")
             if found.others:
                 others = ", ".join(other.path.name for other in found.others)
                 self.progress.say(

@@ -59,7 +59,7 @@ TSNE_SECONDS = 4e-3
 """For each image, of a few hundred to a few thousand; t-SNE runs on the processor."""
 UNKNOWN = math.nan
 """What no number follows from."""
-NEWEST = 300
+NEWEST = 100
 """So many records of a kind are looked at, the newest ones."""
 PARAMETERS = {
     **{"conv6": 896e3, "resnet20": 495e3, "resnet110": 1.44e6, "resnet164": 2.0e6},

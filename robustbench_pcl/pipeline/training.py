@@ -125,6 +125,8 @@ def train_along(artefacts: Artefacts) -> None:
             )
         try:
             trainer.Run(recipe, dataset, device, None, Progress()).execute()
+        except distributed.LostError:
+            raise
         except UserError:  # of all processes alike: rank 0 says it
             sys.exit(2)
 

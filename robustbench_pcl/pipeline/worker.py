@@ -11,14 +11,15 @@ import queue
 import signal
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from robustbench_pcl.configuration import Description
+from robustbench_pcl.configuration import Description, explained
 from robustbench_pcl.environment import has_accelerator
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.interruption import exit_code, raising, said
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.planner import KINDS
@@ -27,6 +28,8 @@ from robustbench_pcl.pipeline.workspace import Workspace
 from robustbench_pcl.plugins import LOADED, load, load_installed
 from robustbench_pcl.progress import Progress, TerminalProgress
 from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.formats import LARGEST_RECORD
+from robustbench_pcl.store.reading import parse_json, read_bounded
 
 Workspaces = dict[tuple[Path, str, Path | None], Workspace]
 """Open workspaces by folder, device and folder of data."""
@@ -59,7 +62,7 @@ class TaskFile(Description):
         root = artefacts.data_root
         return cls(
             kind=task.kind,
-            task=TypeAdapter(KINDS[task.kind]).dump_python(task, mode="json"),
+            task=_adapter(task.kind).dump_python(task, mode="json"),
             folder=artefacts.paths.root.resolve(),
             device=artefacts.device_name.partition(":")[0],
             data_root=root.resolve() if root else None,
@@ -74,13 +77,12 @@ class TaskFile(Description):
         Raises:
             UserError: there is none, or it is damaged.
         """
+        what, cure = f"Cannot read the task {path}", "Give the command that sent it again."
+        content = parse_json(read_bounded(path, LARGEST_RECORD, "task"), what, cure)
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise UserError(
-                f"Cannot read the task {path} ({str(error).splitlines()[0]}).",
-                "Give the command that sent it again.",
-            ) from error
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise explained(error, what, cure) from error
 
     def write(self, path: Path) -> None:
         """Store it."""
@@ -100,7 +102,13 @@ class TaskFile(Description):
         """
         for module, folder in self.plugins:
             load(module, folder)
-        task = TypeAdapter(KINDS[self.kind]).validate_python(self.task)
+        try:
+            task = _adapter(self.kind).validate_python(self.task)
+        except KeyError as error:
+            raise unknown_name("kind of task", self.kind, KINDS) from error
+        except ValidationError as error:
+            cure = "Give the command that sent it again."
+            raise explained(error, "The task is none that this pclbench knows", cure) from error
         place = (self.folder, self.device, self.data_root)
         known = opened if opened is not None else {}
         if place not in known:
@@ -111,6 +119,12 @@ class TaskFile(Description):
         for path in {*self.checkpoints} - {*workspace.known}:
             workspace.open(path)
         return task, workspace
+
+
+@cache
+def _adapter(kind: str) -> TypeAdapter[AnyTask]:
+    """What reads and writes a kind of tasks; making one takes longer than a small task's file."""
+    return TypeAdapter(KINDS[kind])
 
 
 def main(path: str, opened: Workspaces | None = None) -> int:

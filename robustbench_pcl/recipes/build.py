@@ -16,7 +16,7 @@ from robustbench_pcl.errors import UserError, shortened, unknown_name
 from robustbench_pcl.losses import CROSS_ENTROPY, LOSSES, LossConfiguration
 from robustbench_pcl.models import MODELS
 from robustbench_pcl.recipe import AdversarialTraining, Recipe, Schedule
-from robustbench_pcl.recipes.presets import SIZES, Layer, layers
+from robustbench_pcl.recipes.presets import PRESETS, SIZES, Layer, is_recipe, layers
 
 SHARED = ("model", "width", "embedding", "seed", "train_images")
 """What a recipe and the one that it starts from have in common: the network and the data."""
@@ -47,6 +47,7 @@ class RecipeBuilder:
         self.scale = scale
         self.sizes = SIZES[scale]
         self._plain: dict[tuple[str, int], Recipe] = {}
+        self._mixed: dict[str, list[str]] = {}
 
     def plain(self, name: str, seed: int) -> Recipe:
         """The complete recipe of a name as it is; each is built once.
@@ -57,6 +58,13 @@ class RecipeBuilder:
         if (name, seed) not in self._plain:
             self._plain[name, seed] = self.build(name, {"seed": seed})
         return self._plain[name, seed]
+
+    def mixed(self, attack: str) -> list[str]:
+        """The names of recipes that are a preset's with an attack's after it."""
+        if attack not in self._mixed:
+            names = (f"{name}-{attack}" for name in PRESETS)
+            self._mixed[attack] = [name for name in names if is_recipe(name)]
+        return self._mixed[attack]
 
     def build(self, name: str, *further: Layer) -> Recipe:
         """The complete recipe of a name, with further layers over its own.

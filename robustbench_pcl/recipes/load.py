@@ -53,7 +53,7 @@ def _name(builder: RecipeBuilder, recipe: Recipe, paths: tuple[str, ...]) -> str
     if base in PAPER_PRESETS and not paths:
         return base
     mine = _apart_from_seed(recipe.identity, recipe.seed), recipe.inference
-    for name in dict.fromkeys([*([base] if paths else []), *_alike(recipe), base]):
+    for name in dict.fromkeys([*([base] if paths else []), *_alike(builder, recipe), base]):
         try:
             other = builder.plain(name, 0)
         except UserError:
@@ -70,14 +70,14 @@ def _apart_from_seed(identity: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return {**identity, "seed": identity["seed"] - seed, "start": start}
 
 
-def _alike(recipe: Recipe) -> Iterator[str]:
+def _alike(builder: RecipeBuilder, recipe: Recipe) -> Iterator[str]:
     """Names that may mean the same as a recipe, the paper's first."""
     yield from PRESETS
     training = recipe.adversarial_training
     if training and training.attack in SUFFIXES:
-        for name in (*PRESETS, recipe.name):
-            if is_recipe(f"{name}-{training.attack}"):
-                yield f"{name}-{training.attack}"
+        yield from builder.mixed(training.attack)
+        if is_recipe(f"{recipe.name}-{training.attack}"):
+            yield f"{recipe.name}-{training.attack}"
 
 
 def _composed(recipe: Recipe, base: Recipe, paths: tuple[str, ...]) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
 from robustbench_pcl.attacks import ATTACKS
-from robustbench_pcl.errors import UserError, unknown_name
+from robustbench_pcl.errors import UserError, shortened, unknown_name
 from robustbench_pcl.report.worst_case import WORST_CASE
 from robustbench_pcl.store.diagnoses import Verdict
+from robustbench_pcl.store.reading import LARGEST_TOML, read_bounded
 
 Part = Literal["", "low", "high", "n", "verdict"]
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -106,7 +107,7 @@ def read_requirement(text: str, model: str = "", place: Place | None = None) -> 
     match = FORM.fullmatch(text)
     if match is None:
         cure = "Write == for equal." if "=" in text.rpartition(".")[2] else SUCH_AS
-        raise UserError(f"{text!r} has no operator: {', '.join(OPERATORS)}.", cure)
+        raise UserError(f"{shortened(text, 80)!r} has no operator: {', '.join(OPERATORS)}.", cure)
     left, sign, right = match.groups()
     head, _, last = left.rpartition(".")
     part: Part = cast("Part", last) if last in get_args(Part) else ""
@@ -121,13 +122,15 @@ def read_requirement(text: str, model: str = "", place: Place | None = None) -> 
         wanted = _read_verdict(text, sign, right)
     else:
         if not quantity:
-            raise UserError(f"{text!r} names no quantity.", SUCH_AS)
+            raise UserError(f"{shortened(text, 80)!r} names no quantity.", SUCH_AS)
         if not is_quantity(quantity):
             raise unknown_name("quantity", quantity, (CLEAN, WORST_CASE, CERTIFIED, *ATTACKS))
         wanted = _read_number(text, right)
     target = target or model
     if not target:
-        raise UserError(f"{text!r} names no model.", f"{SUCH_AS} Or give --model NAME.")
+        raise UserError(
+            f"{shortened(text, 80)!r} names no model.", f"{SUCH_AS} Or give --model NAME."
+        )
     return Requirement(text, target, quantity, part, sign, wanted, place)
 
 
@@ -137,15 +140,15 @@ def _read_number(text: str, right: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        what = f"{right!r} is no number" if right else "there is no number"
+        what = f"{shortened(right)!r} is no number" if right else "there is no number"
         cure = "Write per cent as a plain number: >= 45; a verdict is required of TARGET.verdict."
-        raise UserError(f"{text!r}: {what} behind the operator.", cure)
+        raise UserError(f"{shortened(text, 80)!r}: {what} behind the operator.", cure)
     return number
 
 
 def _read_verdict(text: str, sign: str, right: str) -> Verdict:
     if sign != "==":
-        cause = f"{text!r}: a verdict is not more or less than another."
+        cause = f"{shortened(text, 80)!r}: a verdict is not more or less than another."
         raise UserError(cause, "Write .verdict == holds.")
     if right not in get_args(Verdict):
         raise unknown_name("verdict", right, get_args(Verdict))
@@ -158,10 +161,9 @@ def read_requirements(path: Path, model: str = "") -> Iterator[Requirement]:
     Raises:
         UserError: it cannot be read, has none, or a line is none.
     """
+    content = read_bounded(path, LARGEST_TOML, "file of requirements")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise UserError(f"Cannot read {path}: {error.strerror}.", "Check the path.") from error
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not text: {error}.", "Write it in UTF-8.") from error
     found = [(number, line.partition("#")[0].strip()) for number, line in enumerate(lines, 1)]

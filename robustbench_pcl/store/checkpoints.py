@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from glob import escape
@@ -20,12 +21,16 @@ from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import AnyModel
 from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.formats import FORMAT, other_format
-from robustbench_pcl.store.reading import cannot_read
+from robustbench_pcl.store.reading import cannot_read, check_file, parse_json
 from robustbench_pcl.store.records import ModelRecord
 from robustbench_pcl.store.rules import REPAIR, sealed, unsealed
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
+LARGEST_WEIGHTS = 2**34
+"""Bytes of a file of weights."""
+LARGEST_HEADER = 2**24
+"""Bytes of what it says of them: 1,000 layers take 100 thousand."""
 PYTORCH = ("a pickled PyTorch file", "a pickled file")
 """What ``torch.save`` writes."""
 _FOREIGN = {
@@ -61,6 +66,7 @@ def load_description(path: Path) -> dict[str, Any]:
         UserError: the file is missing, truncated, pickled, a web page, not one of ours, or of
             another format.
     """
+    check_weights(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -72,10 +78,7 @@ def load_description(path: Path) -> dict[str, Any]:
             "Say what computes with them: pclbench attack my_model.py:Net "
             f"--weights {path} (docs/your-own-model.md).",
         )
-    try:
-        description = json.loads(metadata["pclbench"])
-    except ValueError as error:
-        raise _unreadable(path, error) from error
+    description = parse_json(metadata["pclbench"], f"{path} is truncated or damaged")
     if not isinstance(description, dict):
         raise _unreadable(path, TypeError("its description is not an object"))
     if description.get("format") != FORMAT:
@@ -83,6 +86,29 @@ def load_description(path: Path) -> dict[str, Any]:
     if any(unsealed(description)):
         raise changed(path, "its header is not the one that was written")
     return {name: value for name, value in description.items() if name != "format"}
+
+
+def check_weights(path: Path, within: Path | None = None) -> None:
+    """Check that a file can be opened as weights: that it is one, and what its header takes.
+
+    Args:
+        path: the file.
+        within: a folder that links may not leave; None where the user named the file.
+
+    Raises:
+        UserError: it is no regular file, is too large, or cannot be read.
+    """
+    if not os.path.lexists(path):
+        cause = f"Cannot read {path}: there is no such file."
+        raise UserError(cause, "Check the path, or train it: pclbench train.")
+    check_file(path, LARGEST_WEIGHTS, "file of weights", within)
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") > LARGEST_HEADER:
+        raise _unreadable(path, ValueError("its header is larger than that of any network"))
 
 
 def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[Any, Any]]:
@@ -95,6 +121,7 @@ def load_arrays(path: Path, digest: str | None = None) -> dict[str, np.ndarray[A
     Raises:
         UserError: as :func:`load_description`, or the arrays are others.
     """
+    check_weights(path)
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -261,7 +288,7 @@ def find_checkpoints(folder: Path, identity: str) -> list[Checkpoint]:
     """
     found: dict[str, Checkpoint] = {}
     for path in sorted(folder.glob(f"[!.]*-{identity}-*.safetensors")):
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_checkpoint(path, within=folder.parent)
         record = checkpoint.record
         if not path.stem.endswith(f"-{record.checkpoint}-{record.weights}"):
             raise changed(path, f"it holds {checkpoint_name(record)}")
@@ -275,17 +302,23 @@ def find_named(folder: Path, name: str) -> list[Checkpoint]:
     Raises:
         UserError: a file that has the name in its own is not a checkpoint.
     """
-    found = map(open_checkpoint, sorted(folder.glob(f"[!.]*-{escape(name)}-*.safetensors")))
+    files = sorted(folder.glob(f"[!.]*-{escape(name)}-*.safetensors"))
+    found = (open_checkpoint(path, within=folder.parent) for path in files)
     return [each for each in found if each.record.recipe.name == name]
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, within: Path | None = None) -> Checkpoint:
     """A checkpoint by its file.
+
+    Args:
+        path: the file.
+        within: a folder that links may not leave; None where the user named the file.
 
     Raises:
         UserError: the file is missing, truncated, pickled, a web page, without a recipe, or of
             another version of pclbench.
     """
+    check_weights(path, within)
     description = load_description(path)
     try:
         return Checkpoint(path, ModelRecord.model_validate(description))

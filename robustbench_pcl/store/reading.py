@@ -29,6 +29,8 @@ MOST_DIGITS = 400
 """Characters of a number: a float's every digit fits."""
 MOST_DOTS = 200
 """In one line of TOML: its parser takes the square of a dotted key's length."""
+LARGEST_HOLE, MOST_HOLES = 2**28, 100
+"""Bytes that may cost no disk, and how many times more than it takes a larger file may have."""
 LARGEST_TOML = 2**20
 """Bytes of a suite or a file of recipes."""
 
@@ -165,8 +167,19 @@ def _check_status(status: os.stat_result, path: Path, most_bytes: int, what: str
         raise UserError(
             f"{path} is {kind}, not a {what}.", "Move it away, or name a file that holds one."
         )
+    if status.st_size > LARGEST_HOLE and status.st_size > MOST_HOLES * _on_disk(status):
+        raise UserError(
+            f"{path} says that it has {status.st_size:,} bytes, but is nearly nothing but a hole.",
+            "It was cut off while it was copied, or is none of ours: move it away.",
+        )
     if status.st_size > most_bytes:
         raise _too_large(path, f"{status.st_size:,}", most_bytes, what)
+
+
+def _on_disk(status: os.stat_result) -> int:
+    """Bytes that a file takes; its size where the system does not tell."""
+    blocks: int | None = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else 512 * blocks
 
 
 def _too_large(path: Path, found: str, most_bytes: int, what: str) -> UserError:

@@ -168,7 +168,7 @@ def _explained(codes: list[int | None]) -> int:
                 KEPT,
             )
     if any(codes):
-        raise _lost()
+        raise LostError
     return 0
 
 
@@ -201,12 +201,11 @@ def joined(devices: int, name: str) -> Iterator[int]:
         yield rank
         if rank == 0:
             _agreed("", counted.device)
-    except RuntimeError as error:
-        if not _is_of_the_network(error):
-            raise
-        if rank > 0 or STARTED in os.environ:  # the first one speaks, or who started it
-            sys.exit(LOST)
-        raise _lost() from error
+    except (LostError, RuntimeError) as error:
+        lost = _as_lost(error)
+        if isinstance(lost, LostError) and (rank > 0 or STARTED in os.environ):
+            sys.exit(LOST)  # the first process speaks, or the one that started all
+        raise lost from error
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
@@ -218,16 +217,18 @@ def _end_with_who_started() -> None:
     os._exit(LOST)
 
 
-def _is_of_the_network(error: RuntimeError) -> bool:
+class LostError(UserError):
+    """Another process of a training ended."""
+
+    def __init__(self) -> None:
+        super().__init__("Another process of this training ended, so it was stopped.", KEPT)
+
+
+def _as_lost(error: Exception) -> Exception:
+    """What the network raises where another process ended, as that; anything else as it is."""
     words = str(error).lower()
-    return isinstance(error, distributed.DistError) or "gloo" in words or "connection" in words
-
-
-def _lost() -> UserError:
-    return UserError(
-        "Another process of this training ended, so it was stopped.",
-        KEPT,
-    )
+    network = isinstance(error, distributed.DistError) or "gloo" in words or "connection" in words
+    return LostError() if network else error
 
 
 class Announcement(Description):
@@ -268,12 +269,29 @@ def together(state: RunState, update: Update, split: DeviceSplit) -> Iterator[No
         split: the training images; it is tried on the first few.
 
     Raises:
+        LostError: another process ended.
         UserError: in shares, a batch has another gradient than in one.
     """
     if not distributed.is_initialized():
         yield
         return
-    _spread(state)
+    try:
+        _spread(state)
+        with warnings.catch_warnings():
+            # Of convolutions of one pixel, whose strides mean nothing.
+            warnings.filterwarnings("ignore", "Grad strides do not match bucket view")
+            with shares.training(_divided(state, update, split)):
+                yield
+    except RuntimeError as error:
+        raise _as_lost(error) from error
+
+
+def _divided(state: RunState, update: Update, split: DeviceSplit) -> DistributedDataParallel:
+    """The model as it passes batches in shares, having tried that on a few images.
+
+    Raises:
+        UserError: in shares, they have another gradient than in one.
+    """
     few = slice(TRIED * count() + 1)  # so that shares differ in size
     images, labels = pixels(split.images[few]), split.labels[few]
     model = state.model.train()
@@ -284,13 +302,11 @@ def together(state: RunState, update: Update, split: DeviceSplit) -> Iterator[No
         # What the loss does not reach has nothing to average.
         parameter.requires_grad_(whole[name] is not None)
     passing = DistributedDataParallel(shares.Passing(model))
-    with shares.training(passing), warnings.catch_warnings():
-        # Of convolutions of one pixel, whose strides mean nothing.
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view")
+    with shares.training(passing):
         divided = _gradients(state, update, images, labels)
-        model.load_state_dict(before)
-        _compare(whole, divided)
-        yield
+    model.load_state_dict(before)
+    _compare(whole, divided)
+    return passing
 
 
 def _gradients(

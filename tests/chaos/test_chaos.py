@@ -42,7 +42,7 @@ AIMS = [
         ("link", ".parts"),
         ("rename", "claims"),
     )
-    for number in (1, 2)
+    for number in (1, 1, 2)
     for moment in ("before", "after")
 ]
 KINDS = ["all", "all", "all", "driver", "driver", "worker"]
@@ -171,18 +171,21 @@ def killed_until_it_ends(home, budget, chance, done):
     while budget(done.total()):
         aim = chance.choice(AIMS) if chance.random() < 0.7 else ""
         mark = home.with_name(f"mark{done.total()}")
-        driver = start(home, aim, mark)
-        end = time.monotonic() + (PATIENCE_SECONDS if aim else chance.uniform(1, 9))
-        while driver.poll() is None and time.monotonic() < end and not mark.exists():
-            time.sleep(0.002)
-        if driver.poll() is not None:  # before that moment came
-            return finish(driver)
-        which = kill(driver, chance.choice(KINDS))
-        done[f"{which}, {aim.rpartition(':')[0] if mark.exists() else 'at random'}"] += 1
-        assert driver.poll() in (None, -signal.SIGKILL)
-        now = acknowledged(home)
-        assert known.items() <= now.items()  # nothing acknowledged is lost
-        known |= now
+        driver, which = start(home, aim, mark), "worker"
+        while which == "worker" and budget(done.total()):  # it goes on, with another worker
+            aimed = bool(aim) and not mark.exists()
+            end = time.monotonic() + (PATIENCE_SECONDS if aimed else chance.uniform(1, 9))
+            while driver.poll() is None and time.monotonic() < end:
+                if aimed and mark.exists():
+                    break
+                time.sleep(0.002)
+            if driver.poll() is not None:  # before that moment came
+                return finish(driver)
+            which = kill(driver, chance.choice(KINDS))
+            done[f"{which}, {aim.rpartition(':')[0] if aimed else 'at random'}"] += 1
+            now = acknowledged(home)
+            assert known.items() <= now.items()  # nothing acknowledged is lost
+            known |= now
         if which == "worker":
             return finish(driver)
     return finish(start(home))

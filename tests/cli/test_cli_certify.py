@@ -13,6 +13,7 @@ from robustbench_pcl import Workspace
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.store.certificates import Certificate
+from robustbench_pcl.store.records import read_record
 
 NET = """
 import torch
@@ -76,7 +77,7 @@ def nothing_is_made(found, monkeypatch):
 
 def test_json_is_what_is_stored(home, found):
     (file,) = (home / "results" / "certificates").glob(f"{found['id']}.json")
-    certificate = Certificate.model_validate_json(file.read_bytes())
+    certificate = read_record(file, Certificate)
     assert found["certified"] == list(certificate.certified)
     assert (found["n"], found["largest_eps"]) == (10, 0.2)
     assert [each["eps"] for each in found["budgets"]] == [0.1]
@@ -136,7 +137,7 @@ def test_what_cannot_be_bounded_is_not_certified_and_says_why(home):
 
 
 WRONG = {
-    "a picture": ("-o ours.pdf", ".svg, .png or .html"),
+    "a picture": ("-o ours.bmp", ".svg, .png, .pdf"),
     "a budget of 8": ("--eps 8", "8/255"),
     "no budget": ("--eps 0", "Within eps 0 nothing is perturbed"),
 }

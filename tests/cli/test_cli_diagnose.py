@@ -13,6 +13,7 @@ from robustbench_pcl.cli.app import app
 from robustbench_pcl.diagnosis.codes import explanations
 from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.store.diagnoses import CODES, Diagnosis
+from robustbench_pcl.store.records import read_record
 
 NET = """
 import torch
@@ -73,7 +74,7 @@ def nothing_is_made(diagnosis, monkeypatch):
 
 def test_json_is_the_stored_diagnosis(home, diagnosis):
     (file,) = (home / "results" / "diagnoses").glob(f"{diagnosis.id}.json")
-    assert Diagnosis.model_validate_json(file.read_bytes()) == diagnosis
+    assert read_record(file, Diagnosis) == diagnosis
     assert (diagnosis.n, diagnosis.label, diagnosis.data.dataset) == (12, "PGD, eps 0.1", "digits")
 
 
@@ -101,7 +102,7 @@ def test_the_report_has_the_code_beside_the_number(model, diagnosis, nothing_is_
     assert content["sections"][0]["attacks"][0]["accuracy"] == attacked["accuracy"]
     assert content["sections"][0]["attacks"][0]["verdict"] == diagnosis.code
     assert content["diagnoses"] == [diagnosis.content()]
-    assert diagnosis.code in run("report --page").stdout
+    assert diagnosis.code in run("report --page -o -").stdout
 
 
 def test_each_budget_attack_and_seed_is_a_diagnosis_of_its_own(model, tmp_path):
@@ -133,7 +134,7 @@ def test_a_model_of_ones_own_is_inspected_and_diagnosed(tmp_path, monkeypatch):
 
 MISTAKES = {
     "diagnose softmax --attack cw": "has no budget",
-    "diagnose softmax -o picture.pdf": "cannot be written as picture.pdf",
+    "diagnose softmax -o picture.bmp": "picture.bmp says no format",
     "diagnose softmax --source unheard-of": "unheard-of",
     "explain PCL999": "no code called 'PCL999'",
     "explain saturation": "no code called 'saturation'",

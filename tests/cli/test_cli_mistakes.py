@@ -13,7 +13,6 @@ from robustbench_pcl.cli.app import app
 from robustbench_pcl.data import loader
 from robustbench_pcl.data.loader import LOCAL_SOURCES
 from robustbench_pcl.pipeline.tasks import Train
-from robustbench_pcl.store.atomic import write_bytes
 from robustbench_pcl.store.checkpoints import load_arrays, save_checkpoint
 
 ATTACK = "attack softmax --dataset digits --scale demo --device cpu"
@@ -128,11 +127,11 @@ def assert_complaint(code, out, err, *expected):
         (ATTACK.replace("cpu", "banana"), "no device 'banana' here"),
         (ATTACK.replace("cpu", "cuda:99"), "no device 'cuda:99' here"),
         ("attack ./missing.safetensors --dataset digits", "Cannot read missing.safetensors"),
-        ("attack model.pt --dataset digits", "Cannot read model.pt: No such file"),
+        ("attack model.pt --dataset digits", "Cannot read model.pt: there is no such file"),
         ("data add digits missing.zip", "missing.zip"),
         ("data verify cifar10", "data add cifar10"),
         ("report --output table.txt", "There is no table to write"),
-        ("--recipes missing.toml recipes list", "missing.toml cannot be read"),
+        ("--recipes missing.toml recipes list", "Cannot read missing.toml"),
         # what to run
         ("run --suite my.toml --dataset digits", "A suite says its own"),
         ("run --suite my.toml --eps 0.1", "A suite says its own"),
@@ -309,8 +308,13 @@ def test_a_home_that_is_not_there_is_said(tmp_path):
 
 def test_a_damaged_measurement(tmp_path):
     path = tmp_path / "home" / "results" / "measurements" / "0123456789ab.json"
-    write_bytes(path, b"{")
-    complain("report --table 3", f"{path} is not a measurement", "Move it away")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"{")
+    result = CliRunner().invoke(app, ["report", "--table", "3", "--strict"])
+    assert result.exit_code == 3
+    cause, cure = result.stderr.splitlines()[:2]
+    assert cause.startswith(f"Left out: {path} is not a measurement")
+    assert "Move it away" in cure
 
 
 SUITE = "datasets=['digits']\ntargets=['softmax']\n"
@@ -324,10 +328,13 @@ SUITE = "datasets=['digits']\ntargets=['softmax']\n"
         (f"{SUITE}attack=[{{name='pdg'}}]", "Did you mean pgd"),
         (f"{SUITE}attack=[{{name='pgd',eps=8}}]", "8/255"),
         (f"{SUITE}attack=[{{name='pgd',steps=[1]}}]", "steps"),
-        (f"{SUITE}attack=[{{eps=0.1}}]", "attack.0.name"),
+        (f"{SUITE}attack=[{{eps=0.1}}]", "attack 1, name"),
         (f"{SUITE}attack=[{{name='pgd'}}]\nseeds=1", "seeds"),
-        (f"{SUITE}attack=[{{name='pgd'}}]\nseed=-1", "seed.0: input should be greater"),
-        (f"{SUITE}attack=[{{name='pgd', stepz=3}}]", "my.toml: There is no parameter of pgd"),
+        (f"{SUITE}attack=[{{name='pgd'}}]\nseed=-1", "seed 1: input should be greater"),
+        (
+            f"{SUITE}attack=[{{name='pgd', stepz=3}}]",
+            "my.toml: attack 1: There is no parameter",
+        ),
         (f"{SUITE}attack=[{{name='pgd'}}]\nscale='x'", "scale"),
         (f"{SUITE}attack=[{{name='pgd'}}]\nrecipes.mine.base='ors'", "Did you mean ours"),
         (f"{SUITE}attack=[{{name='pgd'}}]".replace("softmax", "sftmax"), "softmax"),

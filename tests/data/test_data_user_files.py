@@ -126,7 +126,7 @@ def refuse(path: Path, name: str = "cifar10") -> UserError:
 
 
 def test_a_missing_file(tmp_path):
-    assert "nowhere.zip cannot be read" in refuse(tmp_path / "nowhere.zip").cause
+    assert "nowhere.zip: there is no such file" in refuse(tmp_path / "nowhere.zip").cause
 
 
 def test_a_web_page_named_zip(tmp_path):

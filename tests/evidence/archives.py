@@ -7,7 +7,7 @@ from robustbench_pcl.evidence.inventory import take_stock
 from robustbench_pcl.evidence.manifest import Selection
 from robustbench_pcl.evidence.travel import chosen, export_archive
 from robustbench_pcl.progress import Progress
-from robustbench_pcl.store.records import Paths
+from robustbench_pcl.store.records import Measurement, Paths, read_record, save_record
 
 QUIET = Progress()
 ALL = Selection()
@@ -20,13 +20,19 @@ def export(home, archive, selection=ALL, ids=(), **options):
 
 
 def contents(home):
-    """Every file of a workspace but empty folders, by name."""
+    """Every file of a workspace, by name, but what is not finished and does not travel."""
     return {
         path.relative_to(home).as_posix(): path.read_bytes()
         for folder in ("checkpoints", "results")
         for path in (home / folder).rglob("*")
-        if path.is_file()
+        if path.is_file() and path.parent.name != "partial" and path.parent.suffix != ".parts"
     }
+
+
+def measured_anew(path, **changes):
+    """Store a measurement with other fields, sealed as it would be by who measured that."""
+    record = read_record(path, Measurement).changed(**changes)
+    save_record(path.parent, path.stem, record)
 
 
 def refused(archive, home, cause):

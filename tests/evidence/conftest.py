@@ -29,7 +29,14 @@ def evidence_home(tiny_home, tiny, tmp_path_factory):
     np.savez(folder / "theirs.npz", adv=theirs, indices=np.arange(2, 9))
     workspace.judge(softmax, workspace.import_images(folder / "theirs.npz", "digits", EPS))
     save_judgements(workspace, clean, pgd)
-    save_unfinished(workspace)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unfinished_home(evidence_home, tmp_path_factory):
+    """The same with an interrupted training and a part of a set; to be read only."""
+    folder = shutil.copytree(evidence_home, tmp_path_factory.mktemp("unfinished") / "home")
+    save_unfinished(Workspace(folder, device="cpu"))
     return folder
 
 

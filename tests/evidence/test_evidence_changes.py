@@ -13,16 +13,16 @@ NUMBERS = [
 
 
 @pytest.fixture(scope="module")
-def before(evidence_home):
+def before(unfinished_home):
     """All that is read of the workspace as it was made."""
-    found = read(evidence_home)
+    found = read(unfinished_home)
     assert len(found) == 21
     return found
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_no_single_change_is_believed(number, evidence_home, before, verifier, tmp_path):
-    home = shutil.copytree(evidence_home, tmp_path / "home")
+def test_no_single_change_is_believed(number, unfinished_home, before, verifier, tmp_path):
+    home = shutil.copytree(unfinished_home, tmp_path / "home")
     what, forged = damage(home, number)
     now = read(home)
     if not forged:

@@ -15,8 +15,8 @@ from robustbench_pcl.store.records import Measurement, Paths, read_record, save_
 
 
 @pytest.fixture
-def home(evidence_home, tmp_path):
-    return shutil.copytree(evidence_home, tmp_path / "home")
+def home(unfinished_home, tmp_path):
+    return shutil.copytree(unfinished_home, tmp_path / "home")
 
 
 def contents(home):
@@ -130,7 +130,7 @@ MADE_AGAIN = (
 
 
 @pytest.mark.parametrize("damage", MADE_AGAIN, ids=lambda damage: damage.__name__)
-def test_what_can_be_made_again_is(damage, home, evidence_home, verifier):
+def test_what_can_be_made_again_is(damage, home, unfinished_home, verifier):
     damaged = {path.relative_to(home).as_posix() for path in damage(home)}
     before = contents(home)
     done = repair(verifier, home)
@@ -138,7 +138,7 @@ def test_what_can_be_made_again_is(damage, home, evidence_home, verifier):
     assert damaged <= set(done.aside)
     assert damaged <= set(done.made)
     assert done.left == {}
-    assert numbers(home) == numbers(evidence_home)
+    assert numbers(home) == numbers(unfinished_home)
     after = contents(home)
     assert {path: after[place] for path, place in done.aside.items()} == {
         path: before[path] for path in done.aside
@@ -244,8 +244,8 @@ def test_what_was_set_aside_before_is_kept(home, verifier):
     assert len(aside) == 2
 
 
-def test_a_bundle_is_not_changed(evidence_home, tmp_path, verifier):
-    bundle_of(evidence_home, tmp_path / "bundle")
+def test_a_bundle_is_not_changed(unfinished_home, tmp_path, verifier):
+    bundle_of(unfinished_home, tmp_path / "bundle")
     with pytest.raises(UserError, match="is not changed") as refused:
         repair(verifier, tmp_path / "bundle")
     assert "--home DIR --repair" in refused.value.cure

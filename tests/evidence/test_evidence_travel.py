@@ -1,6 +1,5 @@
 """Archives and merged workspaces: what comes along, what is refused, that nothing gets mixed."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import load_evidence, results
 from robustbench_pcl.report.table import report_table
 from robustbench_pcl.store.checkpoints import load_arrays, open_checkpoint, save_checkpoint
-from robustbench_pcl.store.records import Paths
+from robustbench_pcl.store.records import Paths, load_measurements, save_measurement
+from robustbench_pcl.store.rules import measurement_id
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +92,10 @@ def test_one_artefact_comes_with_its_lineage_and_without_sets_where_asked(eviden
 
 
 def test_what_is_here_with_other_content_is_not_replaced(whole, home):
-    path = min(Paths(home).measurements.iterdir())
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "correct_8bit": 0}))
+    attacked = [each for each in load_measurements(Paths(home)) if each.mode == "fast"]
+    path = save_measurement(Paths(home), attacked[0].changed(correct_8bit=0))
     refused(whole, home, f"{path.name}: here it says otherwise")
-    other = max(Paths(home).measurements.iterdir())
-    other.unlink()
+    (Paths(home).measurements / f"{attacked[1].id}.json").unlink()
     before = contents(home)
     taken = import_archive(whole, Paths(home), QUIET, keep_mine=True)
     assert taken.added == {"measurement": 1}
@@ -112,11 +110,11 @@ def test_what_is_damaged_here_is_said_to_be(whole, home):
 
 
 def test_the_same_number_measured_elsewhere_is_no_conflict(whole, home):
-    for path in Paths(home).measurements.iterdir():
-        record = json.loads(path.read_text())
-        record |= {"created": "2026-01-01T00:00:00+00:00", "seconds": record["seconds"] + 1}
-        record["environment"]["device"] = "another processor"
-        path.write_text(json.dumps(record))
+    for each in load_measurements(Paths(home)):
+        elsewhere = each.environment.changed(device="another processor")
+        longer = each.seconds + 1 if each.attack else 0.0
+        made = {"created": "2026-01-01T00:00:00+00:00", "seconds": longer}
+        save_measurement(Paths(home), each.changed(environment=elsewhere, **made))
     before = contents(home)
     assert import_archive(whole, Paths(home), QUIET).known == 19
     assert contents(home) == before
@@ -134,8 +132,10 @@ def test_a_number_is_not_put_beside_other_images(whole, home):
     images.path.unlink()
     alone = chosen(take_stock(Paths(home)), ALL)
     assert item.name not in {each.name for each in alone}
-    record = {**json.loads(item.about.model_dump_json()), "mean_l2": 99.0, "id": "0" * 12}
-    (home / "results/measurements" / f"{'0' * 12}.json").write_text(json.dumps(record))
+    about = item.about
+    identity = measurement_id(about.source, set=about.adversarial_set)
+    changes = {"id": identity, "target": about.source, "mean_l2": about.mean_l2 / 2}
+    save_measurement(Paths(home), about.changed(**changes))
     refused(whole, home, "rests on other images")
 
 

@@ -36,8 +36,8 @@ def test_all_of_a_whole_bundle_is_checked(whole_bundle, verifier):
     assert found.checked["radii certified again"] > 0
 
 
-def test_a_workspace_is_verified_by_the_same_code(evidence_home, verifier):
-    found = verifier.workspace(evidence_home)
+def test_a_workspace_is_verified_by_the_same_code(unfinished_home, verifier):
+    found = verifier.workspace(unfinished_home)
     assert found.findings == []
     assert found.unchecked == ALWAYS
     assert found.checked["adversarial sets"] == 4
@@ -45,7 +45,7 @@ def test_a_workspace_is_verified_by_the_same_code(evidence_home, verifier):
     assert found.checked["parts of adversarial sets"] == 1
     assert found.checked["files"] == 0
     with pytest.raises(UserError, match="no folder"):
-        verifier.workspace(evidence_home / "nowhere")
+        verifier.workspace(unfinished_home / "nowhere")
 
 
 def test_a_sample_is_a_share_of_each_set(whole_bundle):
@@ -281,7 +281,7 @@ def test_names_reach_no_terminal_as_they_are(bundle, verifier):
     (bundle / name).write_text("")
     found = verifier.bundle(bundle)
     (finding,) = found.findings
-    assert finding.file == "\\x1b[2Jgone\\u202e.txt"
+    assert finding.file == "\\u001b[2Jgone\\u202e.txt"
     assert printable("x" * 1000).endswith("...")
 
 

@@ -82,7 +82,8 @@ def test_a_training_takes_as_long_as_the_last_of_its_kind(tiny_workspace, tiny, 
         for record in load_trainings(Workspace(tiny_home).paths)
         if record.recipe.name == "ours"
     ]
-    save_training(tiny_workspace.paths, record.changed(seconds_per_epoch=50.0))
+    history = [{**entry, "seconds": 50.0} for entry in record.history]
+    save_training(tiny_workspace.paths, record.changed(seconds_per_epoch=50.0, history=history))
     longer = tiny("ours", seed=3, schedule=tiny().schedule.changed(epochs=10))
     assert Estimator(tiny_workspace).seconds(Train(longer)) == pytest.approx(500.0)
     other = Estimator(tiny_workspace).seconds(Train(tiny("ours-pgd")))

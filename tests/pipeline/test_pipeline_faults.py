@@ -12,6 +12,7 @@ from typer.main import get_command
 from robustbench_pcl import Workspace
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.store.hdf5 import open_hdf5
+from robustbench_pcl.store.rules import SEAL
 
 TRAIN = (
     "train digits --scale demo --device cpu --epochs 1 --set train_images=64 --set width=0.1 "
@@ -19,8 +20,11 @@ TRAIN = (
 )
 ATTACK = "attack {checkpoint} --attack fgsm --images 20 --scale demo --device cpu --home {home}"
 REPORT = "report --table 5 --dataset digits --scale demo --home {home} -o {home}/table.html"
-COMMANDS = {"train": TRAIN, "attack": ATTACK, "report": REPORT}
-TIMES = {"created", "seconds", "seconds_per_epoch", "environment"}
+EXPORT = "store export {home}.tar --home {home}"
+IMPORT = "store import {archive} --home {home}"
+COMMANDS = {"train": TRAIN, "attack": ATTACK, "report": REPORT, "import": IMPORT}
+TIMES = {"created", "seconds", "seconds_per_epoch", "environment", SEAL}
+"""What differs, and what is a digest of it."""
 KEPT = {".safetensors", ".json", ".h5", ".html"}
 
 
@@ -43,11 +47,13 @@ def run(command, home, failing=0, cause=0):
 def before(tmp_path_factory):
     """For each command the workspace that it begins with."""
     homes = {name: tmp_path_factory.mktemp(name) / "home" for name in COMMANDS}
-    homes["train"].mkdir()
-    for name, earlier in (("attack", [TRAIN]), ("report", [TRAIN, ATTACK])):
+    for name in ("train", "import"):
+        homes[name].mkdir()
+    for name, earlier in (("attack", [TRAIN]), ("report", [TRAIN, ATTACK, EXPORT])):
         for command in earlier:
             assert run(command, homes[name])[0] == 0
         shutil.rmtree(homes[name] / "results" / "jobs")
+    homes["archive"] = homes["report"].with_suffix(".tar")
     return homes
 
 
@@ -80,7 +86,7 @@ def content(home):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_k_th_call_fails(name, before, tmp_path):
     """For k = 1, 2, 3, ... until the run makes no more calls; each time in a new workspace."""
-    command, home = COMMANDS[name], tmp_path / "home"
+    command, home = COMMANDS[name].replace("{archive}", str(before["archive"])), tmp_path / "home"
     shutil.copytree(before[name], home)
     code, *_, calls = run(command, home)
     assert code == 0

@@ -267,7 +267,7 @@ def test_a_suite_brings_models_in_and_takes_stored_ones_and_files(workspace, fol
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("weights = ", "wights = "), "models.in-suite.wights means nothing here"),
+        (("weights = ", "wights = "), "models, in-suite, wights means nothing here"),
         (("std = 0.25", "std = 0"), "std is not positive"),
         (('"code.py:Net"', '"code.py"'), "say which class or function"),
         (("in-suite", "ours"), "'ours' is the name of another"),

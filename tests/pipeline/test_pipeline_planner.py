@@ -25,6 +25,7 @@ from robustbench_pcl.pipeline.planner import (
     survey,
     table_tasks,
 )
+from robustbench_pcl.pipeline.sharding import Craft
 from robustbench_pcl.pipeline.suite import load_suite
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.store.embeddings import View
@@ -199,6 +200,9 @@ def test_keys_tell_artefacts_apart_and_names_do_not_matter(tiny):
         Embed(recipe, View(layer=5, method="tsne")),
         Embed(recipe, View(layer=5, attack=PGD_01.dump())),
         Embed(recipe, View(layer=5, epoch=0)),
+        Craft(Generate(recipe, PGD_01), 0, 2),
+        Craft(Generate(recipe, PGD_01), 1, 2),
+        Craft(Generate(recipe, PGD_01), 0, 3),
         Diagnose(recipe, PGD_01),
         Diagnose(other, PGD_01),
         Diagnose(recipe, FGSM_01),

@@ -107,6 +107,6 @@ def test_two_workers_craft_one_set(tiny, tiny_workspace, tmp_path):
     expected = tiny_workspace.make(whole)
     workspace = copied(tiny_workspace, tmp_path / "sharded")
     tasks = sharded(missing([whole], workspace), workspace, 2)
-    record = Workers(workers=2).execute([(task, 1.0) for task in tasks], workspace)
-    assert len({task.identity for task in record.tasks}) == 2
+    run = Workers(workers=2).execute([(task, 1.0) for task in tasks], workspace)
+    assert len({task.identity for task in run.record.tasks}) == 2
     assert_same(workspace.find(whole), expected)

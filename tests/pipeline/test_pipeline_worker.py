@@ -12,6 +12,7 @@ from robustbench_pcl.pipeline import worker
 from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.planner import KINDS
+from robustbench_pcl.pipeline.sharding import Craft
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
 from robustbench_pcl.pipeline.worker import TaskFile
 from robustbench_pcl.recipes.presets import recipe_names
@@ -27,6 +28,7 @@ def tasks():
         Train(ours),
         Generate(source, ATTACK),
         Generate(source, ATTACK, 7, 3, "early-stop"),
+        Craft(Generate(source, ATTACK, 7), 1, 3),
         Measure(ours, source, ATTACK, 7, 3, "exact"),
         Measure(ours, ours, ATTACK, mode="early-stop"),
         Measure(ours),
@@ -134,5 +136,5 @@ def test_files_that_are_no_task(content, tmp_path):
     path = tmp_path / "task.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=r"Cannot read the task"):
+    with pytest.raises(UserError, match=r"Cannot read"):
         TaskFile.read(path)

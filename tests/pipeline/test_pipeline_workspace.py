@@ -15,7 +15,7 @@ from robustbench_pcl.pipeline import artefacts
 from robustbench_pcl.pipeline.planner import missing
 from robustbench_pcl.pipeline.tasks import Measure
 from robustbench_pcl.progress import Progress
-from robustbench_pcl.store.checkpoints import load_arrays, save_checkpoint
+from robustbench_pcl.store.checkpoints import load_arrays, save_arrays, save_checkpoint
 from robustbench_pcl.store.records import load_measurements
 
 FGSM_01 = FGSM(eps=0.1)
@@ -196,3 +196,12 @@ def test_nothing_of_the_pipeline_imports_torch():
     modules = [found.name for found in walk_packages(pipeline.__path__, f"{pipeline.__name__}.")]
     program = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_checkpoint_whose_recipe_is_another_is_refused(tiny_workspace, tiny):
+    """Also where its header has the digest that goes with it: the id tells."""
+    stored = tiny_workspace.train(tiny())
+    other = stored.record.changed(recipe=tiny(seed=5)).content()
+    save_arrays(stored.path, load_arrays(stored.path), other)
+    with pytest.raises(UserError, match="its recipe is not the one that its id stands for"):
+        Workspace(tiny_workspace.paths.root, device="cpu").train(tiny())

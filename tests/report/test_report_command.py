@@ -62,8 +62,8 @@ def test_seeds_and_models_reach_the_table_and_the_page(home, tmp_path):
     known = {cell["target"]: cell for cell in cells if cell["measured"] is not None}
     assert (known["ours"]["measured"], known["ours"]["seeds"]) == (65, 2)
     assert (known["mine"]["measured"], known["mine"]["seeds"]) == (50, 1)
-    assert ">mine<" in report(tmp_path, "--page --table 3 --model mine")[0]
-    assert ">mine<" not in report(tmp_path, "--page --table 3")[0]
+    assert ">mine<" in report(tmp_path, "--page -o - --table 3 --model mine")[0]
+    assert ">mine<" not in report(tmp_path, "--page -o - --table 3")[0]
 
 
 def test_the_page_has_what_is_measured_or_asked_for(home, tmp_path):

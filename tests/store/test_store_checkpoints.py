@@ -206,7 +206,7 @@ def test_an_hdf5_file_is_named(tmp_path):
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
-    assert_refused(tmp_path / "missing.safetensors", "No such file", "pclbench train")
+    assert_refused(tmp_path / "missing.safetensors", "no such file", "pclbench train")
     assert_refused(tmp_path, "directory")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pair
 import pytest
 
-from robustbench_pcl.cli import main
+from robustbench_pcl.cli.app import app
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.training import distributed
 
@@ -99,7 +99,7 @@ def test_a_command_that_torchrun_copies_is_refused(monkeypatch, capsys, tmp_path
     for rank, lines in (("0", 2), ("1", 0)):
         monkeypatch.setenv("RANK", rank)
         with pytest.raises(SystemExit, match="2"):
-            main(["attack", "softmax", "--dataset", "digits"])
+            app(["attack", "softmax", "--dataset", "digits"])
         assert len(capsys.readouterr().err.splitlines()) == lines
 
 
