@@ -121,10 +121,12 @@ class Command:
                     found.append(int(process.name))
         return found
 
-    def kill_worker(self, key: str) -> None:
-        """Kill the process that does a task."""
-        (worker,) = self.workers(key)
-        os.kill(worker, signal.SIGKILL)
+    def kill_workers(self, key: str) -> None:
+        """Kill the processes that do a task: two, where a node that died left one behind."""
+        workers = self.workers(key)
+        assert workers
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
 
 
 def jobs(run: Command, *words: str) -> str:

@@ -22,7 +22,7 @@ images = 16
 base = "softmax"
 width = 0.2
 train_images = 256
-schedule = { epochs = 40 }
+schedule = { epochs = 100 }
 
 [recipes.two]
 base = "one"

@@ -1,24 +1,27 @@
 """A suite on a real Ray of two nodes: the results of one process, whatever is taken away."""
 
 import subprocess
+import time
 
 import pytest
-from cluster_commands import HERE, jobs, left_over, until, without_ray
+from cluster_commands import HERE, jobs, left_over, without_ray
 
 LACKING = without_ray()
 pytestmark = [pytest.mark.cluster, pytest.mark.skipif(bool(LACKING), reason=LACKING)]
 TRAININGS = ("train one on digits", "train two on digits")
 
 
-def test_a_worker_that_is_killed_and_a_node_that_dies(ray, local, command):
+def test_a_node_that_dies_and_a_worker_that_is_killed(ray, local, command):
     run = command("--executor", "ray")
-    run.kill_worker(run.running(TRAININGS[0])["key"])
-    run.hears(f"{TRAININGS[0]}: failed, sent again (1/3)")
-
     for title in TRAININGS:  # one on each node
         run.running(title)
+    began = time.time()
     subprocess.run([HERE / "ray_down.sh", ray, "second"], check=True)
-    until(lambda: "lost (" in run.said(), "the node's task is sent again")
+    run.hears(": lost (")
+
+    (lost,) = [title for title in TRAININGS if f"{title}: lost (" in run.said()]
+    run.kill_workers(run.running(lost, began)["key"])
+    run.hears(f"{lost}: failed, sent again (1/3)")
 
     assert run.results() == local
     assert left_over(run.home) == []

@@ -22,7 +22,7 @@ def node_of(job):
 def test_tasks_killed_requeued_out_of_time_and_on_lost_nodes(slurm, local, command):
     run = command("--executor", "slurm", "--executor-option", "minutes=30")
 
-    run.kill_worker(run.running(TRAIN)["key"])
+    run.kill_workers(run.running(TRAIN)["key"])
     run.hears(f"{TRAIN}: failed, sent again (1/3)")
 
     began = time.time()

@@ -180,13 +180,27 @@ def test_a_job_sent_after_the_last_question_is_in_the_queue(squeue, monkeypatch)
         ("COMPLETED 0", True, None),
     ],
 )
-def test_what_slurm_took_away_and_what_ended_by_itself(row, over, why, squeue, tmp_path):
+def test_what_slurm_took_away_and_what_ended_by_itself(
+    *, row, over, why, squeue, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(slurm, "SETTLE_SECONDS", 0)
     squeue(f"11 {row}")
     paths = SimpleNamespace(result_pickle=tmp_path / "result.pkl")
     job = slurm.SlurmJob(SimpleNamespace(job_id="11", paths=paths), slurm.Queue())
     assert (job.over(), job.taken_away()) == (over, why)
     squeue()
     assert job.over(), "it is listed no longer"
+
+
+def test_a_job_whose_program_ended_is_asked_for_until_slurm_says_why(squeue, tmp_path, monkeypatch):
+    result = tmp_path / "result.pkl"
+    result.touch()
+    paths = SimpleNamespace(result_pickle=result)
+    job = slurm.SlurmJob(SimpleNamespace(job_id="11", paths=paths), slurm.Queue())
+    squeue("11 RUNNING 0")
+    assert job.over()
+    monkeypatch.setattr(slurm.time, "sleep", lambda seconds: squeue("11 PENDING 1"))
+    assert job.taken_away() == "requeued by Slurm"
 
 
 HOSTILE = ("torch", "json", "numpy", "random", "submitit", "robustbench_pcl/__init__")

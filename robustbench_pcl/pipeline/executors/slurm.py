@@ -38,6 +38,9 @@ TAKEN_AWAY = {
 }
 """States of jobs that Slurm took away, in words."""
 REQUEUED = "REQUEUED"
+OVER = {"", REQUEUED, *ENDED, *TAKEN_AWAY}
+SETTLE_SECONDS = 30.0
+"""How long Slurm may take to say what became of a job whose program ended."""
 
 
 class Slurm(Cluster):
@@ -141,12 +144,13 @@ class Queue:
         self._asked = 0.0
         self._listed: dict[str, str] = {}
 
-    def state(self, identity: str, since: float) -> str:
+    def state(self, identity: str, since: float, *, ask: bool = False) -> str:
         """The state of a job that was sent at a time: one of Slurm's, or :data:`REQUEUED`.
 
-        "PENDING" while it is not known, and "" when it is listed no longer.
+        "PENDING" while it is not known, and "" when it is listed no longer. With ``ask`` Slurm is
+        asked now.
         """
-        if time.monotonic() - self._asked > ASK_SECONDS:
+        if ask or time.monotonic() - self._asked > ASK_SECONDS:
             self._ask()
         return "PENDING" if since >= self._asked else self._listed.get(identity, "")
 
@@ -183,19 +187,20 @@ class SlurmJob:
         """
         if self.queue is None:
             return self.job.done()
-        over = self.job.paths.result_pickle.exists()
-        return over or self._state() in {"", REQUEUED, *ENDED, *TAKEN_AWAY}
+        return self.job.paths.result_pickle.exists() or self._state() in OVER
 
     def taken_away(self) -> str | None:
         """What Slurm says why it ended the job, if Slurm did."""
         if self.queue is None:
             return None
-        state = self._state()
+        end = time.monotonic() + SETTLE_SECONDS
+        while (state := self._state(ask=True)) not in OVER and time.monotonic() < end:
+            time.sleep(1)  # a program ends before its job is requeued or out of time
         return "requeued by Slurm" if state == REQUEUED else TAKEN_AWAY.get(state)
 
     def cancel(self) -> None:
         """``scancel``."""
         self.job.cancel(check=False)
 
-    def _state(self) -> str:
-        return self.queue.state(self.job.job_id, self.sent) if self.queue else ""
+    def _state(self, *, ask: bool = False) -> str:
+        return self.queue.state(self.job.job_id, self.sent, ask=ask) if self.queue else ""
