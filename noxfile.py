@@ -18,6 +18,8 @@ def tests(session: nox.Session) -> None:
         "pytest",
         "-n",
         "auto",
+        "--dist",
+        "loadgroup",
         "--cov",
         "--cov-report=term",
         "-m",

@@ -120,8 +120,10 @@ def interrupted() -> Callable[..., tuple[int, str, str]]:
     def interrupt(
         command: list[str], marker: Path, *more: tuple[int, Path], number: int = signal.SIGINT
     ) -> tuple[int, str, str]:
-        # What is started in the background ignores the interrupt, and so would its children.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        # What is started in the background, or by nohup, ignores signals; so would its children.
+        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGHUP)}
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         try:
             with started(command) as process:
                 for each, path in ((number, marker), *more):
@@ -130,7 +132,8 @@ def interrupted() -> Callable[..., tuple[int, str, str]]:
                 out, err = process.communicate(timeout=60)
                 return process.returncode, out, err
         finally:
-            signal.signal(signal.SIGINT, before)
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
     return interrupt
 

@@ -151,7 +151,8 @@ def summarise(run: "Run", workspace: "Workspace", limited: str | None) -> None:
         process = f", process {task.identity}" if record.executor == "workers" else ""
         places.setdefault(f"{task.host or '?'}, {task.device or '?'}{process}", []).append(task)
     failed, left = record.of("failed"), record.of("left")
-    told = len(record.tasks) > MANY or len(failed) > 1  # one failure of few is the error itself
+    # A failure of few tasks, before anything is done, is told by the error itself.
+    told = len(record.tasks) > MANY or bool(failed and record.of("done"))
     if told or len(places) > 1:
         for place, tasks in places.items():
             longest = max(tasks, key=lambda task: task.seconds)

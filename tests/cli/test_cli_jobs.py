@@ -72,10 +72,10 @@ def test_status_fits_a_terminal_and_obeys_no_title(run, tmp_path):
     result = typed(["status"], tmp_path)
     assert all(len(line) <= 80 for line in (result.stdout + result.stderr).splitlines())
     assert "\x1b" not in result.stdout + result.stderr
-    assert "\\x1b[31msoftmax" in result.stdout
+    assert "\\u001b[31msoftmax" in result.stdout
     assert "goes on" in result.stdout
     assert "1 of 5 steps done" in result.stderr
-    assert "train ours on digits: it broke\\x07" in result.stderr
+    assert "train ours on digits: it broke\\u0007" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_status_of_nothing_of_the_past_and_of_what_cannot_be_read(run, tmp_path)
 
 def test_logs_are_shown_and_not_obeyed(run, tmp_path):
     shown = typed(["logs", "train ours"], tmp_path).stdout
-    assert shown == "epoch 1\\x1b[2Jgone\nit broke\\x07\n"
+    assert shown == "epoch 1\\u001b[2Jgone\nit broke\\u0007\n"
     assert typed(["logs", "measure-1"], tmp_path).stdout == "softmax, as it goes\n"
     assert "There is no log" in typed(["logs", "train softmax"], tmp_path, code=2).stderr
     run.file("generate-1", ".log").touch()
