@@ -36,10 +36,14 @@ def replacing(path: Path) -> Iterator[Path]:
     it is flushed to the disk and renamed over ``path``, otherwise removed.
 
     Raises:
-        UserError: the disk is full, read-only, or not writable by this user.
+        UserError: the disk is full, read-only, or not writable by this user; or what is there is
+            no file, and would not come back (a device, a pipe).
     """
     temporary: Path | None = None
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            cause = f"{path} is a device or a pipe, and no file takes its place."
+            raise UserError(cause, "Name another file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         if (folder := path.parent.absolute()) not in _SWEPT:
             _SWEPT.add(folder)

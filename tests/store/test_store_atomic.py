@@ -381,3 +381,12 @@ def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path):
     assert there == "['old'] True"
     assert read_only == []
     assert "the disk is read-only" in result.stderr
+
+
+def test_a_pipe_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="a device or a pipe"):
+        write_bytes(pipe, b"content")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
