@@ -26,13 +26,28 @@ ASKED = 2 * PROBE + ALONE
 """
 
 
+SHORT = {
+    "cw": {"c": 10, "steps": 20},
+    "square": {"steps": 300},
+    "fab": {"steps": 20, "targets": 3},
+    "apgd-t": {"steps": 20, "targets": 3},
+    "lbfgs": {"steps": 20, "search_steps": 3},
+    "strongest": {"budget": "quick"},
+}
+"""How attacks that take long are made short."""
+LONG = ("auto",)
+"""Those that are published at one length."""
+
+
 def complete(name):
-    if name == "cw":
-        return CW(c=10, steps=20)
-    return ATTACKS.configure(name, {"eps": EPS} if "eps" in ATTACKS[name].model_fields else {})
+    budget = {"eps": EPS} if "eps" in ATTACKS[name].model_fields else {}
+    return ATTACKS.configure(name, {**budget, **SHORT.get(name, {})})
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in ATTACKS],
+)
 def test_a_set_holds_images_of_the_attack_with_the_sources_classes(tiny_workspace, tiny, name):
     attack = complete(name)
     found = tiny_workspace.adversarial_set(tiny(), attack, images=N, mode="exact")

@@ -83,6 +83,7 @@ def content(home):
     return found
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_k_th_call_fails(name, before, tmp_path):
     """For k = 1, 2, 3, ... until the run makes no more calls; each time in a new workspace."""
