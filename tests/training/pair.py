@@ -130,7 +130,7 @@ def main(folder: Path, part: str) -> None:
         for count in (7, 1):
             found = differentiated(some(count))
             np.savez(folder / f"differentiated-{count}-{rank}.npz", **found)
-        MODELS.add("dropping", "pair:dropping")
+        MODELS.add("dropping", f"{__name__}:dropping")  # this file, whatever runs it
         try:
             run(BASE.changed(model="dropping")).execute()
         except (UserError, SystemExit) as error:
