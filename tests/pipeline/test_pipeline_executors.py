@@ -220,7 +220,8 @@ def test_nothing_is_imported_from_the_current_folder(
     monkeypatch.setattr(plugins, "LOADED", {"my_plugin": here})
     monkeypatch.setattr(worker, "LOADED", plugins.LOADED)
     monkeypatch.setattr(scheduler, "ATTEMPTS", 1)
-    measure = Measure(tiny("ours"), images=16)
+    measure, environment = Measure(tiny("ours"), images=16), dict(os.environ)
     EXECUTORS[name](**options).execute([(measure, 1.0)], tiny_workspace)
     assert tiny_workspace.find(measure).n == 16
+    assert dict(os.environ) == environment
     assert (here / "imported").exists(), "the plugin that was named, and what lies beside it"

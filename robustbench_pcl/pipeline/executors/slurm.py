@@ -41,6 +41,8 @@ REQUEUED = "REQUEUED"
 OVER = {"", REQUEUED, *ENDED, *TAKEN_AWAY}
 SETTLE_SECONDS = 30.0
 """How long Slurm may take to say what became of a job whose program ended."""
+SAFE_PATH = "PYTHONSAFEPATH"
+"""The variable with which Python imports nothing from the current folder."""
 
 
 class Slurm(Cluster):
@@ -87,7 +89,8 @@ class Slurm(Cluster):
                 ) from error
             return SlurmJob(job, queue)
 
-        yield submit
+        with _safe_path() if self.cluster == "local" else contextlib.nullcontext():
+            yield submit
 
     def stop(self, identity: str) -> None:
         """``scancel``."""
@@ -97,8 +100,6 @@ class Slurm(Cluster):
             subprocess.run(["scancel", identity], capture_output=True, check=False)
 
     def _executor(self, folder: Path, gpus: int) -> submitit.AutoExecutor:
-        if self.cluster == "local":  # as -P, for the process that stands for Slurm
-            os.environ.setdefault("PYTHONSAFEPATH", "1")
         try:
             executor = submitit.AutoExecutor(
                 folder / "slurm",
@@ -131,6 +132,19 @@ class Slurm(Cluster):
             slurm_additional_parameters={"signal": "CONT@1"},
         )
         return executor
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """As ``-P`` for processes that are started in the block, those that stand for Slurm."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[SAFE_PATH]
+        if before is not None:
+            os.environ[SAFE_PATH] = before
 
 
 class Queue:
