@@ -62,8 +62,8 @@ def with_adversarial_images(
         labels: int64 (2 N,).
     """
     attack = training_attack(training.attack, training.steps, training.relative_step_size)
-    shares = torch.rand((len(images), 1, 1, 1), generator=generator)
-    eps = training.low + (training.high - training.low) * shares
+    drawn = torch.rand((len(images), 1, 1, 1), generator=generator)
+    eps = training.low + (training.high - training.low) * drawn
     adversarial = adversarial_images(
         attack, model, images, Goal(labels), eps=eps, generator=generator
     )
