@@ -23,9 +23,9 @@ from robustbench_pcl.models import MODELS
 from robustbench_pcl.registry import new_name
 from robustbench_pcl.store.reading import LARGEST_TOML, parse_toml, read_bounded
 
-Length = Literal["first", "joint", "metric", "source"]
-"""Which training's number of epochs: cross-entropy before a joint loss (T'), the joint loss, a loss
-on pairs or triplets alone, or VGG-19's."""
+Length = Literal["whole", "first", "joint", "metric", "source"]
+"""Which training's number of epochs: one from fresh weights to the end, cross-entropy before a joint
+loss (T'), the joint loss, a loss on pairs or triplets alone, or VGG-19's."""
 
 
 class PerColour(Description):
