@@ -32,8 +32,7 @@ from robustbench_pcl.report.selection import (
     find_eps,
     find_subject,
 )
-from robustbench_pcl.report.summaries import TITLES
-from robustbench_pcl.report.worst_case import ENSEMBLES, WORST_CASE, worst_case
+from robustbench_pcl.report.worst_case import ENSEMBLES, TITLES, WORST_CASE, worst_case
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import Diagnosis, Verdict
 from robustbench_pcl.store.rules import wilson
@@ -151,7 +150,9 @@ def _number(
     rows = evidence.records.get(
         (subject.dataset, subject.model.recipe.name, subject.model.recipe.scale), []
     )
-    rows = [row for row in rows if hasattr(row, "verdicts") and row.model == subject.model.key]
+    rows = [
+        row for row in rows if hasattr(row, "correct_per_image") and row.model == subject.model.key
+    ]
     if quantity in (WORST_CASE, *ENSEMBLES):
         return _of_worst_case(evidence, rows, eps, quantity)
     cell = _cell(evidence, quantity, subject, eps)

@@ -11,9 +11,7 @@ import json
 import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import BaseModel
@@ -145,12 +143,12 @@ DOCUMENTS = {
 """All documents, by name."""
 
 
-def frame(document: str, rows: Rows) -> pd.DataFrame:
-    """The rows of a document, its fields as typed columns."""
+def typed_frame(columns: Sequence[Column], rows: Rows) -> pd.DataFrame:
+    """Rows as a frame of typed columns."""
     return pd.DataFrame(
         {
             column.name: pd.Series([row[column.name] for row in rows], dtype=column.dtype)
-            for column in DOCUMENTS[document].columns
+            for column in columns
         }
     )
 
@@ -200,22 +198,15 @@ def _object(columns: Sequence[Column], values: Mapping[str, Any]) -> dict[str, A
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it: null for what is not known."""
-    match value:
-        case BaseModel():
-            return value.model_dump(mode="json")
-        case Enum() | Path():
-            return str(value)
-        case Mapping():
-            return {str(key): _plain(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [_plain(inner) for inner in value]
-        case float():
-            return value if math.isfinite(value) else None
-        case None | str() | bool() | int():
-            return value
-    if value is pd.NA:
-        return None
-    return _plain(value.item())  # a number of NumPy's
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if hasattr(value, "item"):  # a number of NumPy's
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def json_schema() -> dict[str, Any]:
