@@ -161,7 +161,11 @@ def _share(count: int, n: int, interval: tuple[float, float]) -> tuple[str, str]
 
 def _parts(diagnosis: Diagnosis) -> dict[str, object]:
     """What a template is filled with."""
+    environment = diagnosis.environment
     return {
+        "id": diagnosis.id,
+        "made": f"{diagnosis.created} on {environment.device}, pclbench {environment.pclbench}",
+        "command": commands_of(diagnosis)[0],
         "heading": heading(diagnosis),
         "sentence": diagnosis.sentence,
         "further": further(diagnosis),

@@ -35,6 +35,7 @@ class Entry:
         best: significantly better than each other recipe here, on the same images.
         verdicts: which images were classified right, for each seed.
         early_stop: images left at their first fooling, which is harder to withstand.
+        evidence: ids of what stands behind the measured number, for each seed.
     """
 
     column: Heading
@@ -52,6 +53,7 @@ class Entry:
     best: bool = False
     verdicts: tuple[Verdicts, ...] = ()
     early_stop: bool = False
+    evidence: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -89,6 +91,7 @@ def answered(entry: Entry, records: Sequence[Record]) -> Entry:
         "measured": round(fmean(values), DIGITS),
         "spread": stdev(values) if len(values) > 1 else None,
         "seeds": len(values),
+        "evidence": tuple(map(number_id, records)),
     }
     if quantity == "accuracy":
         low, high = records[0].low, records[0].high
@@ -101,6 +104,14 @@ def answered(entry: Entry, records: Sequence[Record]) -> Entry:
         found["verdict"] = ", ".join(codes)  # several only where seeds differ
         found["early_stop"] = any(record.mode == "early-stop" for record in records)
     return replace(entry, **found)
+
+
+def number_id(record: Record) -> str:
+    """The id of what stands behind a number.
+
+    That of a measurement or of a worst case, or of a training the name of its record.
+    """
+    return str(record.id if hasattr(record, "id") else f"{record.checkpoint}-{record.weights}")
 
 
 def with_best(compared: Sequence[Entry]) -> list[Entry]:

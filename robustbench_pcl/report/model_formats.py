@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -27,6 +27,7 @@ from robustbench_pcl.report.model_report import stored_bands
 from robustbench_pcl.report.model_section import AttackResult, Budget
 from robustbench_pcl.report.render import FORMATS, Verbatim, escape_markdown, fill
 from robustbench_pcl.report.text import WIDTH
+from robustbench_pcl.report.worst_case import worst_case_id
 from robustbench_pcl.store.diagnoses import Diagnosis
 
 HEADS = (
@@ -61,13 +62,19 @@ CODES = "Verdict: the code of the diagnosis that speaks of the number, beneath."
 Line = tuple[str, ...]
 
 
-def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diagnosis] = ()) -> str:
+def render_models(
+    budgets: Sequence[Budget],
+    form: str,
+    diagnoses: Sequence[Diagnosis] = (),
+    linked: Mapping[str, int] | None = None,
+) -> str:
     """Sections, comparisons and diagnoses in a format, ending in a newline.
 
     Args:
         budgets: the sections; models of different names among them are compared.
         form: text, md, latex, html, csv or json; csv has sections only.
         diagnoses: of the models.
+        linked: in HTML, the ids of numbers whose evidence is on the page -> their places in it.
 
     Raises:
         UserError: there is no such format.
@@ -105,6 +112,8 @@ def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diag
                 comparisons=compared,
                 compared_lines=compared_lines,
                 numbers=_markdown_grid,
+                number_ids=number_ids,
+                linked=linked or {},
             )
             return "\n".join([*[filled] * bool(budgets), *rendered])
     raise unknown_name("format", form, FORMATS)
@@ -166,6 +175,13 @@ def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Lin
     if budget.attacks:
         code = verdict(budget.verdict)
         yield ("Worst case", *_accuracy(*budget.worst_case), *code, *empty)
+
+
+def number_ids(budget: Budget) -> list[str]:
+    """The id of what stands behind the accuracy of each of :func:`lines`."""
+    ids = [str(budget.clean.id)] if budget.clean is not None else []
+    ids += [str(each.record.id) for each in budget.attacks]
+    return [*ids, worst_case_id(ids)] if budget.attacks else ids
 
 
 def compared_lines(comparison: Comparison) -> Iterator[Line]:

@@ -235,7 +235,7 @@ class Verbatim(str):
 def filled_template(table: Table | DescribedTable, form: str, *, interval: bool) -> str:
     """The table by the template of that format: md, latex or html."""
     kind = "words" if isinstance(table, DescribedTable) else "table"
-    return fill(form, kind, table=table, interval=interval)
+    return fill(form, kind, table=table, interval=interval, linked={})
 
 
 def fill(form: str, template: str, **content: Any) -> str:
