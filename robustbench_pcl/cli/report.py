@@ -253,6 +253,7 @@ class Report(Home):
         seed = next(iter(seeds), None)
         if self.page:
             from robustbench_pcl.report.page import full_page
+            from robustbench_pcl.report.strips import stored_strips
 
             numbers = [] if self.table is None else [self.table]
             page = full_page(
@@ -263,6 +264,7 @@ class Report(Home):
                 seed=seed,
                 models=models,
                 interval=self.interval,
+                strips=stored_strips(Paths(self.home)),
             )
             own = self.home / "results" / "report.html"
             write(page, self.output or own, force=self.force or self.output is None)

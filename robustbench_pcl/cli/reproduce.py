@@ -280,6 +280,7 @@ class Demo(Home):
         from robustbench_pcl.progress import TerminalProgress
         from robustbench_pcl.report.page import full_page
         from robustbench_pcl.report.results import load_evidence
+        from robustbench_pcl.report.strips import stored_strips
         from robustbench_pcl.report.table import report_table
 
         workspace = Workspace(self.home, device=self.device, progress=TerminalProgress())
@@ -290,5 +291,7 @@ class Demo(Home):
         shown = [report_table(number, evidence, ["digits"], "demo") for number in DEMO_TABLES]
         print_tables(shown, Format.text)
         page = self.output or workspace.paths.results / "demo.html"
-        write(full_page(evidence, (), ["digits"], scale="demo"), page, force=self.output is None)
+        strips = stored_strips(workspace.paths)
+        text = full_page(evidence, (), ["digits"], scale="demo", strips=strips)
+        write(text, page, force=self.output is None)
         say(f"The page: {page.resolve()}")

@@ -218,7 +218,11 @@ def _share(count: int, n: int, interval: tuple[float, float]) -> tuple[str, str]
 
 def _parts(diagnosis: Diagnosis) -> dict[str, object]:
     """What a template is filled with."""
+    environment = diagnosis.environment
     return {
+        "id": diagnosis.id,
+        "made": f"{diagnosis.created} on {environment.device}, pclbench {environment.pclbench}",
+        "command": commands_of(diagnosis)[0],
         "heading": heading(diagnosis),
         "sentence": diagnosis.sentence,
         "further": further(diagnosis),
@@ -285,7 +289,7 @@ def _text(diagnosis: Diagnosis) -> str:
     return "\n\n".join([*blocks, further(diagnosis)]) + "\n"
 
 
-def text_table(heads: Line, rows: Sequence[Words], *, numbers: bool = False) -> str:
+def text_table(heads: Words, rows: Sequence[Words], *, numbers: bool = False) -> str:
     """Rows for a terminal, long entries in several lines; the last column takes what is left.
 
     Args:
