@@ -1,4 +1,4 @@
-"""What docs/your-own-model.md shows works as written: its files are saved, its commands typed."""
+"""What docs/how-to/own-model.md shows works as written: its files are saved, its commands typed."""
 
 import os
 import re
