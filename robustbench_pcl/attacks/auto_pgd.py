@@ -73,9 +73,9 @@ class APGD(IterativeAttack[MomentumState]):
         \qquad x_{m+1} = \Pi \left( x_m + \alpha (u_{m+1} - x_m)
         + (1 - \alpha) (x_m - x_{m-1}) \right)
 
-    Steps start with :math:`\eta_0 = 2 \epsilon` and have momentum. At each checkpoint an image whose
-    loss has risen too seldom, or not above its largest, continues from its best point with half the
-    step size. The best point is the result.
+    Steps start with :math:`\eta_0 = 2 \epsilon` and have momentum. At each checkpoint an image
+    whose loss has risen too seldom, or not above its largest, continues from its best point with
+    half the step size. The best point is the result.
     """
 
     early_stop: ClassVar[bool] = True
