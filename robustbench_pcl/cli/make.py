@@ -105,7 +105,7 @@ class Train(Tasks, Seeds):
         int,
         typer.Option(
             help="Divide each batch among so many GPUs of this machine, or processes without one; "
-            "as many as torchrun started (docs/cluster.md).",
+            "as many as torchrun started (docs/how-to/cluster.md).",
             min=1,
         ),
     ] = 1

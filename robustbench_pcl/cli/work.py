@@ -52,7 +52,7 @@ class Tasks(Place):
     executor_option: Annotated[
         list[str] | None,
         typer.Option(
-            help="Such as partition=gpu or gpus=1 (docs/cluster.md); may be repeated.",
+            help="Such as partition=gpu or gpus=1 (docs/how-to/cluster.md); may be repeated.",
             show_default=False,
         ),
     ] = None
@@ -112,7 +112,7 @@ class Tasks(Place):
         try:
             return kind.model_validate(given)
         except ValidationError as error:
-            raise explained(error, "--executor-option", "See docs/cluster.md.") from error
+            raise explained(error, "--executor-option", "See docs/how-to/cluster.md.") from error
 
 
 @dataclass(frozen=True, kw_only=True)

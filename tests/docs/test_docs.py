@@ -16,7 +16,7 @@ from robustbench_pcl.cli.app import HELP, app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
 LINE = re.compile(r"^(?:\$ )?(pclbench .+?)(?:  .*)?$|`(pclbench [^`]+)`", re.MULTILINE)
 
