@@ -102,7 +102,10 @@ def test_the_random_search_needs_no_gradient_and_keeps_the_best(shown):
     """More tries never do worse; pixels go to an end of the ball; nobody's result is another's."""
     images = random_images(40, 2, 6, 6, low=0.3, high=0.7)
     model = nn.Sequential(Rounded(), conv_net()).eval()
-    labels, few, many = predictions(model, images), *(shown.flips.Flips(eps=0.2, steps=n) for n in (3, 60))
+    labels, few, many = (
+        predictions(model, images),
+        *(shown.flips.Flips(eps=0.2, steps=n) for n in (3, 60)),
+    )
     made = [attack(model, images, labels) for attack in (few, many)]
     with torch.no_grad():
         margins = [logit_margin(model(each), labels) for each in (images, *made)]
