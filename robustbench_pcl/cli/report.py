@@ -47,7 +47,7 @@ OF_MODELS = (OVER_EPS, OVER_STEPS, CERTIFIED)
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Home):
-    """Show what was measured beside what the paper prints.
+    """Show measured numbers beside those of the paper.
 
     Nothing is trained or attacked: what is missing is shown as missing, with the command that
     measures it. Tables 1, 2 and 10 describe the code itself. --model shows all that is stored of a
@@ -62,8 +62,8 @@ class Report(Home):
         str | None,
         typer.Option(
             metavar="NUMBER|eps|steps|certified",
-            help="A figure in the paper, the models' accuracy over eps or over training steps, or "
-            "what is certified of them; SVG, or PNG by --output's name.",
+            help="A figure of the paper, or of --model: accuracy over eps, over training steps, or "
+            "certified bounds; SVG, or PNG by the name of --output.",
             show_default=False,
         ),
     ] = None
@@ -95,7 +95,7 @@ class Report(Home):
     ] = None
     form: FormatOption = Format.text
     interval: Annotated[
-        bool, typer.Option("--interval", help="With 95 % intervals; csv and json always are.")
+        bool, typer.Option("--interval", help="With 95 % intervals; csv and json always have them.")
     ] = False
     page: Annotated[
         bool,
@@ -116,7 +116,7 @@ class Report(Home):
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Page, tables and all that they rest on, in a new folder: docs/bundle.md.",
+            help="Write page, tables and all evidence into a new folder: docs/bundle.md.",
             show_default=False,
         ),
     ] = None

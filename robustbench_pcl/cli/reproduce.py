@@ -65,7 +65,7 @@ class _Reproduction(Work, Shortcuts, Seeds, Attacks):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(_Reproduction):
-    """Plan what tables, figures or a suite still need, do it, and show them.
+    """Do everything that tables, figures or a suite still need, and show them.
 
     What is stored is never made again, so the command may be stopped and repeated, and two tables
     share their models and adversarial images. With --attack, --eps, --loss, --adaptive or --set,
@@ -89,7 +89,7 @@ class Run(_Reproduction):
         list[Ensemble] | None,
         typer.Option(
             "--with",
-            help="Also attack by this, at the table's largest eps; may be repeated.",
+            help="Also run this attack, at the table's largest eps; may be repeated.",
             show_default=False,
         ),
     ] = None

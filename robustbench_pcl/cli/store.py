@@ -110,7 +110,7 @@ def _for_people(rows: Rows) -> Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class ShowStored(_Store):
-    """Show one artefact: what it says, what it was made from, what was made from it.
+    """Show one artefact: its content, what it was made from, and what was made from it.
 
     Also which tables and figures need it, and the command that makes it again.
     """
@@ -118,7 +118,7 @@ class ShowStored(_Store):
     what: Annotated[
         str, typer.Argument(metavar="ID", help="An id or its beginning, weights, or a file.")
     ]
-    form: Annotated[Readers, typer.Option("--format", help="How to write it.")] = Readers.text
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> None:
         """Print it."""
@@ -149,7 +149,7 @@ class ShowStored(_Store):
 
 @dataclass(frozen=True, kw_only=True)
 class PruneStore(_Store):
-    """Show what nothing needs, and how large it is; --yes removes it.
+    """Show what is not needed, and its size; --yes removes it.
 
     No checkpoint and no number is among it, unless it is named by its id.
     """
@@ -166,7 +166,7 @@ class PruneStore(_Store):
     ] = False
     keep_tables: Annotated[
         bool,
-        typer.Option("--keep-tables", help="But those behind the paper's tables and figures."),
+        typer.Option("--keep-tables", help="Keep those behind the paper's tables and figures."),
     ] = False
     partial: Annotated[
         bool, typer.Option("--partial", help="Also unfinished trainings and sets.")
@@ -177,7 +177,7 @@ class PruneStore(_Store):
     ] = None
     kind: KindsOption = None
     yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False
-    form: Annotated[Readers, typer.Option("--format", help="How to write it.")] = Readers.text
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> None:
         """Print what goes, and remove it with --yes."""
@@ -236,7 +236,7 @@ class PruneStore(_Store):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportStore(_Store):
-    """Write artefacts into one archive, with all that they rest on.
+    """Write artefacts into one archive, with everything that they rest on.
 
     Models, their starts and training records, adversarial sets, and what was measured: all of it,
     or what is named. The same content is always the same bytes. A model of your own travels without
@@ -272,9 +272,7 @@ class ExportStore(_Store):
     without_sets: Annotated[
         bool, typer.Option("--without-sets", help="Without the adversarial images.")
     ] = False
-    force: Annotated[
-        bool, typer.Option("--force", help="In place of an archive that is there.")
-    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing archive.")] = False
 
     def __call__(self) -> None:
         """Write it, and say what is in it."""
@@ -308,7 +306,8 @@ class _Taking(Home):
         bool,
         typer.Option(
             "--keep-mine",
-            help="Leave out what is here with other content, and all that rests on it.",
+            help="Where an id has other content here, keep yours; leave out what rests on the "
+            "other.",
         ),
     ] = False
 
@@ -328,7 +327,7 @@ class _Taking(Home):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportStore(_Taking):
-    """Take in an archive that pclbench store export wrote.
+    """Import an archive that pclbench store export wrote.
 
     Nothing of it is seen before all of it is verified: names, digests, and each record against
     itself and the others. What is here already is left as it is.
@@ -345,7 +344,7 @@ class ImportStore(_Taking):
 
 @dataclass(frozen=True, kw_only=True)
 class MergeStore(_Taking):
-    """Take in all of another workspace, which stays as it is.
+    """Import everything of another workspace, which is not changed.
 
     One recipe that was trained to different weights in the two is two models afterwards, each with
     its own sets and numbers. What is damaged or not finished there is left out.

@@ -27,7 +27,7 @@ DOES_NOT_HOLD = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Place):
-    """Recompute all that a bundle claims, from what lies in it, without a network.
+    """Recompute everything that a bundle claims, from its own files, without a network.
 
     Digests, ids, counts, intervals, perturbations, verdicts of stored images by stored weights,
     page and tables: docs/bundle.md says what that proves. Without a folder, what is stored in
@@ -47,22 +47,20 @@ class Verify(Place):
             "--data", "--sample", help="Share of the images that are classified again: 10%."
         ),
     ] = "100%"
-    sample_seed: Annotated[int, typer.Option(help="Of the choice of these images.", min=0)] = 0
+    sample_seed: Annotated[int, typer.Option(help="Seed that chooses these images.", min=0)] = 0
     digest: Annotated[
         str,
-        typer.Option(help="SHA-256 that the bundle is known by elsewhere.", show_default=False),
+        typer.Option(help="SHA-256 that the manifest must have.", show_default=False),
     ] = ""
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Move what does not hold to results/damaged, and make it again where that can be "
-            "done without training.",
+            help="Move damaged files to results/damaged, and make them again where no training is "
+            "needed.",
         ),
     ] = False
-    form: Annotated[Readers, typer.Option("--format", help="How to write what is found.")] = (
-        Readers.text
-    )
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> int:
         """Print what was checked, what could not be, and what does not hold; the exit code."""

@@ -84,7 +84,7 @@ def heading(diagnosis: Diagnosis) -> str:
 
 def further(diagnosis: Diagnosis) -> str:
     """Where there is more about the verdict."""
-    return f"What it means, and what cures it: pclbench explain {diagnosis.code}"
+    return f"Meaning and remedies: pclbench explain {diagnosis.code}"
 
 
 def commands_of(diagnosis: Diagnosis) -> tuple[str, str]:
