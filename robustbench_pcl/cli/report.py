@@ -22,12 +22,19 @@ from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.report.results import Evidence
+    from robustbench_pcl.store.records import Paths
 
 INCOMPLETE = 3
 """The exit code where a stored file is left out and --strict is given."""
 StrictOption = Annotated[
     bool,
     typer.Option("--strict", help=f"Exit with {INCOMPLETE} where a stored file is left out."),
+]
+PublishedOption = Annotated[
+    bool,
+    typer.Option(
+        "--published", help="The numbers that came with pclbench, instead of those in --home."
+    ),
 ]
 OVER_EPS, OVER_STEPS, CERTIFIED = "eps", "steps", "certified"
 """Figures of models, which are not the paper's: accuracy over the budget, accuracy over a long
@@ -42,9 +49,11 @@ class Report(Home):
     Nothing is trained or attacked: what is missing is shown as missing, with the command that
     measures it. Tables 1, 2 and 10 describe the code itself. --model shows all that is stored of a
     model, budget by budget, and compares two. Without any of these, list what there is and how
-    much of it is measured.
+    much of it is measured. Where nothing is measured in --home yet, as in a fresh checkout, its
+    results/published is shown, and that is said.
     """
 
+    published: PublishedOption = False
     table: Annotated[
         int | None, typer.Option(help="Number of a table in the paper.", show_default=False)
     ] = None
@@ -82,7 +91,7 @@ class Report(Home):
         typer.Option(
             "--page",
             help="One HTML page with all tables and figures; without --output in "
-            "HOME/results/report.html, with -o - printed.",
+            "HOME/results/report.html (of --published: published.html), with -o - printed.",
         ),
     ] = False
     bundle: Annotated[
@@ -159,9 +168,23 @@ class Report(Home):
             cause = "Only a table shows the mean and spread of several seeds."
             raise UserError(cause, "Name a table with --table 3, or one --seed.")
         left_out = self._show_stored()
-        if not self.home.is_dir():
+        if not self.published and not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
         return self._code(left_out)
+
+    def _paths(self) -> "Paths":
+        """Where the numbers lie that are shown."""
+        from robustbench_pcl.store.published import published_instead, published_paths
+        from robustbench_pcl.store.records import Paths
+
+        if self.published:
+            return published_paths()
+        published = published_instead(Paths(self.home))
+        if published is None:
+            return Paths(self.home)
+        own = "pclbench run" if self.table is None else f"pclbench run --table {self.table}"
+        say(f"Nothing is measured here: published numbers. Your own: {own}")
+        return published
 
     def _code(self, left_out: Sequence[UserError]) -> int:
         """The exit code."""
@@ -175,10 +198,9 @@ class Report(Home):
         """
         from robustbench_pcl.report.results import load_evidence
         from robustbench_pcl.report.table import report_table
-        from robustbench_pcl.store.records import Paths
 
         left_out: list[UserError] = []
-        evidence = load_evidence(Paths(self.home), left_out.append)
+        evidence = load_evidence(self._paths(), left_out.append)
         say_left_out(left_out)
         names, scale, models = self.dataset or [], read_scale(self.scale), self.model or []
         seeds = self.seed or []
@@ -196,7 +218,8 @@ class Report(Home):
                 models=models,
                 interval=self.interval,
             )
-            own = self.home / "results" / "report.html"
+            name = "published.html" if self.published else "report.html"
+            own = self.home / "results" / name
             write(page, self.output or own, force=self.force or self.output is None)
         elif self.table is not None:
             table = report_table(self.table, evidence, names, scale, seeds, models=models)
@@ -236,7 +259,6 @@ class Report(Home):
         """
         from robustbench_pcl.evidence.bundle import write_bundle
         from robustbench_pcl.evidence.manifest import Selection
-        from robustbench_pcl.store.records import Paths
 
         if self.bundle is None:
             raise UserError("Weights and sets go into a bundle.", "Name its folder: --bundle DIR.")
@@ -256,7 +278,7 @@ class Report(Home):
         )
         left_out: list[UserError] = []
         digest = write_bundle(
-            Paths(self.home),
+            self._paths(),
             self.bundle,
             selection,
             weights=self.with_weights,
