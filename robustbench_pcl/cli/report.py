@@ -32,12 +32,19 @@ if TYPE_CHECKING:
     from robustbench_pcl.report.described import DescribedTable
     from robustbench_pcl.report.results import Evidence
     from robustbench_pcl.report.table import Table
+    from robustbench_pcl.store.records import Paths
 
 INCOMPLETE = 3
 """The exit code where a stored file is left out and --strict is given."""
 StrictOption = Annotated[
     bool,
     typer.Option("--strict", help=f"Exit with {INCOMPLETE} where a stored file is left out."),
+]
+PublishedOption = Annotated[
+    bool,
+    typer.Option(
+        "--published", help="The numbers that came with pclbench, instead of those in --home."
+    ),
 ]
 OVER_EPS, OVER_STEPS, CERTIFIED = "eps", "steps", "certified"
 """Figures of models, which are not the paper's: accuracy over the budget, accuracy over a long
@@ -52,9 +59,11 @@ class Report(Home):
     Nothing is trained or attacked: what is missing is shown as missing, with the command that
     measures it. Tables 1, 2 and 10 describe the code itself. --model shows all that is stored of a
     model, budget by budget, and compares two. Without any of these, list what there is and how
-    much of it is measured.
+    much of it is measured. Where nothing is measured in --home yet, as in a fresh checkout, its
+    results/published is shown, and that is said.
     """
 
+    published: PublishedOption = False
     table: Annotated[
         int | None, typer.Option(help="Number of a table in the paper.", show_default=False)
     ] = None
@@ -102,7 +111,7 @@ class Report(Home):
         typer.Option(
             "--page",
             help="One HTML page with all tables and figures; without --output in "
-            "HOME/results/report.html, with -o - printed.",
+            "HOME/results/report.html (of --published: published.html), with -o - printed.",
         ),
     ] = False
     bib: Annotated[
@@ -197,7 +206,7 @@ class Report(Home):
             cause = "Only a table shows the mean and spread of several seeds."
             raise UserError(cause, "Name a table with --table 3, or one --seed.")
         left_out = self._show_stored()
-        if not self.home.is_dir():
+        if not self.published and not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
         return self._code(left_out)
 
@@ -231,6 +240,20 @@ class Report(Home):
 
         write(bibliography(cited(latex)), self.output, force=self.force)
 
+    def _paths(self) -> "Paths":
+        """Where the numbers lie that are shown."""
+        from robustbench_pcl.store.published import published_instead, published_paths
+        from robustbench_pcl.store.records import Paths
+
+        if self.published:
+            return published_paths()
+        published = published_instead(Paths(self.home))
+        if published is None:
+            return Paths(self.home)
+        own = "pclbench run" if self.table is None else f"pclbench run --table {self.table}"
+        say(f"Nothing is measured here: published numbers. Your own: {own}")
+        return published
+
     def _code(self, left_out: Sequence[UserError]) -> int:
         """The exit code."""
         return INCOMPLETE if left_out and self.strict else 0
@@ -243,10 +266,10 @@ class Report(Home):
         """
         from robustbench_pcl.report.results import load_evidence
         from robustbench_pcl.report.table import report_table
-        from robustbench_pcl.store.records import Paths
 
         left_out: list[UserError] = []
-        evidence = load_evidence(Paths(self.home), left_out.append)
+        paths = self._paths()
+        evidence = load_evidence(paths, left_out.append)
         say_left_out(left_out)
         names, scale, models = self.dataset or [], read_scale(self.scale), self.model or []
         seeds = self.seed or []
@@ -264,9 +287,10 @@ class Report(Home):
                 seed=seed,
                 models=models,
                 interval=self.interval,
-                strips=stored_strips(Paths(self.home)),
+                strips=stored_strips(paths),
             )
-            own = self.home / "results" / "report.html"
+            name = "published.html" if self.published else "report.html"
+            own = self.home / "results" / name
             write(page, self.output or own, force=self.force or self.output is None)
         elif self.table is not None:
             columns = self.columns or []
@@ -308,7 +332,6 @@ class Report(Home):
         """
         from robustbench_pcl.evidence.bundle import write_bundle
         from robustbench_pcl.evidence.manifest import Selection
-        from robustbench_pcl.store.records import Paths
 
         if self.bundle is None:
             raise UserError("Weights and sets go into a bundle.", "Name its folder: --bundle DIR.")
@@ -329,7 +352,7 @@ class Report(Home):
         )
         left_out: list[UserError] = []
         digest = write_bundle(
-            Paths(self.home),
+            self._paths(),
             self.bundle,
             selection,
             weights=self.with_weights,
