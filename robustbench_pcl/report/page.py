@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -24,8 +23,6 @@ from robustbench_pcl.report.figures import (
     PageFigure,
     model_figure,
     paper_figures,
-    table_figures,
-    training_figures,
 )
 from robustbench_pcl.report.formatting import listed, show_budget
 from robustbench_pcl.report.model_formats import render_models, title
@@ -39,6 +36,7 @@ from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.render import render
 from robustbench_pcl.report.results import Evidence
 from robustbench_pcl.report.table import Section, Table, report_table
+from robustbench_pcl.report.table_figures import table_figures, training_figures
 from robustbench_pcl.store.diagnoses import Diagnosis
 
 TITLE = "Prototype Conformity Loss: measured beside published"
@@ -228,7 +226,7 @@ def _filled(
         figures=[
             {
                 "title": figure.title,
-                "svg": _with_own_ids(figure.drawing.svg(), f"f{number}-"),
+                "svg": figure.drawing.svg(f"f{number}-"),
                 "caption": figure.caption,
             }
             for number, figure in enumerate(figures, 1)
@@ -237,11 +235,6 @@ def _filled(
         commands=list(dict.fromkeys(commands)),
         **{"tables": (), "models": (), "diagnoses": (), "independent": (), **parts},
     )
-
-
-def _with_own_ids(svg: str, prefix: str) -> str:
-    """The drawing with ids, and references to them, that no other drawing on the page has."""
-    return re.sub(r'(\bid="|\bhref="#|url\(#)', rf"\g<1>{prefix}", svg)
 
 
 def _facts(sections: Sequence[Section]) -> dict[str, str]:
