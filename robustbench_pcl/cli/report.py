@@ -71,8 +71,9 @@ class Report(Home):
         str | None,
         typer.Option(
             metavar="NUMBER|eps|steps|certified",
-            help="A figure of the paper, or of --model: accuracy over eps, over training steps, or "
-            "certified bounds; SVG, or PNG by the name of --output.",
+            help="A figure of the paper (Figure 7 also of any --model), or of --model: accuracy "
+            "over eps, over training steps, or certified bounds; SVG, or PNG or PDF by the name "
+            "of --output.",
             show_default=False,
         ),
     ] = None
@@ -186,8 +187,7 @@ class Report(Home):
             cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
             raise UserError(f"The figure {self.figure} is of one model or some.", cure)
         if self.figure not in (None, *OF_MODELS) and self.model:
-            cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
-            raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
+            check_takes_models(read_figure(self.figure))
         self._check_latex()
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed or self.interval or self.model:
@@ -299,14 +299,14 @@ class Report(Home):
                     self.table, evidence, names, scale, seeds, models=models, columns=columns
                 )
             )
-        elif self.model:
-            self._show_models(evidence, self.model)
-        elif self.figure is not None:
+        elif self.figure is not None and self.figure not in OF_MODELS:
             from robustbench_pcl.report.figures import report_figure
 
             number = read_figure(self.figure)
-            drawn = report_figure(number, evidence, names, scale=scale, seed=seed)
+            drawn = report_figure(number, evidence, names, models=models, scale=scale, seed=seed)
             write_figure(drawn, self.output, force=self.force)
+        elif self.model:
+            self._show_models(evidence, self.model)
         elif self.bib:
             from robustbench_pcl.paper.references import bibliography, references
 
@@ -404,6 +404,20 @@ class Report(Home):
         names = self.dataset or []
         drawn = trajectory_figure(evidence, models, names, scale, seed)
         write_figure(drawn, self.output, force=self.force)
+
+
+def check_takes_models(number: int) -> None:
+    """Refuse --model for a figure of the paper that is not one of accuracy over the budget.
+
+    Raises:
+        UserError: it is not, or there is no such figure.
+    """
+    from robustbench_pcl.paper.figures import SweepFigure, paper_figure
+
+    if not isinstance(paper_figure(number), SweepFigure):
+        others = " or --figure ".join(("7", *OF_MODELS))
+        cure = f"Leave --model out, or write --figure {others}."
+        raise UserError(f"Figure {number} of the paper has models of its own.", cure)
 
 
 def read_figure(text: str) -> int:
