@@ -66,7 +66,7 @@ def test_every_line_of_contributing_names_a_folder_that_exists():
 
 def test_the_suite_that_is_shown_can_be_planned(tmp_path):
     text = (ROOT / "docs" / "suites.md").read_text(encoding="utf-8")
-    (suite,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    suite, *_ = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "my.toml"
     path.write_text(suite)
     words = ["run", "--suite", str(path), "--dry-run", "--device", "cpu", "--home", str(tmp_path)]
