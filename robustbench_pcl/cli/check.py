@@ -11,7 +11,7 @@ from robustbench_pcl.cli.choices import Scale, dataset_names, offered, read_scal
 from robustbench_pcl.cli.files import ForceOption
 from robustbench_pcl.cli.options import DATASET_HELP, Home
 from robustbench_pcl.cli.output import say_left_out, write
-from robustbench_pcl.cli.report import INCOMPLETE, PublishedOption, StrictOption
+from robustbench_pcl.cli.report_options import INCOMPLETE, PublishedOption, StrictOption
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:

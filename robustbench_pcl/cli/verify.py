@@ -13,7 +13,7 @@ import typer
 from robustbench_pcl.cli.choices import Format, Readers
 from robustbench_pcl.cli.options import Place
 from robustbench_pcl.cli.output import print_document, write
-from robustbench_pcl.cli.report import PublishedOption
+from robustbench_pcl.cli.report_options import PublishedOption
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
