@@ -221,7 +221,7 @@ def _place(budget: Budget) -> tuple[object, ...]:
     model = budget.model
     threat = [] if budget.norm is None else [budget.norm, budget.eps]
     words = (model.target, model.dataset, model.scale, model.seed, *threat)
-    return (*words, model.n, model.weights[:DIGEST], model.data[:DIGEST])
+    return (*words, model.n, model.weights[:DIGEST], model.data_digest[:DIGEST])
 
 
 def _text(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:
