@@ -94,7 +94,7 @@ class Diagnose(Work, Models, Attacks):
 
 @dataclass(frozen=True, kw_only=True)
 class Explain:
-    """Say what a code means: what to look for, what cures it, and the literature.
+    """Explain a code: what it means, what to look for, what to do, and the literature.
 
     Without a code, list all of them.
     """

@@ -78,13 +78,13 @@ class Export(Place):
         str | None,
         typer.Argument(
             metavar="SET_OR_MEASUREMENT",
-            help="Its id, which --format json prints, or its file.",
+            help="Id (pclbench attack --format json prints it) or file.",
             show_default=False,
         ),
     ] = None
     target: Annotated[
         str | None,
-        typer.Option(help="Or every measurement of this model.", show_default=False),
+        typer.Option(help="Instead of an ID: every measurement of this model.", show_default=False),
     ] = None
     dataset: Annotated[
         str | None,

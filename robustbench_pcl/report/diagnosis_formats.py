@@ -20,8 +20,12 @@ from robustbench_pcl.report.formatting import (
     show_interval,
     show_measured,
 )
+from robustbench_pcl.report.latex import Grid, Line
+from robustbench_pcl.report.latex_tables import LABEL, citation, slug
+from robustbench_pcl.report.latex_text import Verbatim, escape_latex
 from robustbench_pcl.report.model_section import NORMS
-from robustbench_pcl.report.render import FORMATS, fill
+from robustbench_pcl.report.notes import DIGEST
+from robustbench_pcl.report.render import FORMATS, fill, latex_floats
 from robustbench_pcl.report.schema import csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import Diagnosis
@@ -40,7 +44,7 @@ ANSWERS = {True: "yes", False: "no", None: MISSING}
 """Of a check; that of one that could not be told is none."""
 LONGEST = 24
 """Characters that an entry of a terminal's table has in a line, the last one's apart."""
-Line = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
@@ -61,7 +65,9 @@ def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
         case "json":
             found = list(map(diagnosis_fields, diagnoses))
             return json_text("diagnoses", check_rows(diagnoses), diagnoses=found)
-        case "md" | "latex" | "html":
+        case "latex":
+            return "\n".join(map(_latex, diagnoses))
+        case "md" | "html":
             return "\n".join(fill(form, "diagnosis", **_parts(each)) for each in diagnoses)
     raise unknown_name("format", form, FORMATS)
 
@@ -78,7 +84,7 @@ def heading(diagnosis: Diagnosis) -> str:
 
 def further(diagnosis: Diagnosis) -> str:
     """Where there is more about the verdict."""
-    return f"What it means, and what cures it: pclbench explain {diagnosis.code}"
+    return f"Meaning and remedies: pclbench explain {diagnosis.code}"
 
 
 def commands_of(diagnosis: Diagnosis) -> tuple[str, str]:
@@ -105,7 +111,7 @@ def _unusual(diagnosis: Diagnosis) -> Dump:
     return {key: value for key, value in attack.items() if usual.get(key) != value}
 
 
-def number_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def number_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What is left without attack, of the judged one and of all, under :data:`NUMBERS`."""
     n = diagnosis.n
     for label, count, interval in (
@@ -116,13 +122,13 @@ def number_lines(diagnosis: Diagnosis) -> Iterator[Line]:
         yield label, *_share(count, n, interval), str(n)
 
 
-def check_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def check_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What was asked, in order, under :data:`CHECKS`."""
     for check in diagnosis.checks:
         yield check.code, check.name, ANSWERS[check.passed], check.sentence
 
 
-def competence_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def competence_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What the attacks are able to, under :data:`COMPETENCE`."""
     for each in diagnosis.competence:
         yield each.label, *_share(each.found, each.n, each.interval), str(each.n)
@@ -212,7 +218,11 @@ def _share(count: int, n: int, interval: tuple[float, float]) -> tuple[str, str]
 
 def _parts(diagnosis: Diagnosis) -> dict[str, object]:
     """What a template is filled with."""
+    environment = diagnosis.environment
     return {
+        "id": diagnosis.id,
+        "made": f"{diagnosis.created} on {environment.device}, pclbench {environment.pclbench}",
+        "command": commands_of(diagnosis)[0],
         "heading": heading(diagnosis),
         "sentence": diagnosis.sentence,
         "further": further(diagnosis),
@@ -223,11 +233,46 @@ def _parts(diagnosis: Diagnosis) -> dict[str, object]:
         "competence": list(competence_lines(diagnosis)),
         "caption": COMPETENCE_CAPTION,
         "check_heads": (*CHECKS, THRESHOLD),
-        "checks": [
-            (*line, check.threshold)
-            for line, check in zip(check_lines(diagnosis), diagnosis.checks, strict=True)
-        ],
+        "checks": _checks(diagnosis),
     }
+
+
+def _latex(diagnosis: Diagnosis) -> str:
+    """All of it as LaTeX: numbers, checks and competence, a table each."""
+    label = f"{LABEL}-diagnosis-{slug(diagnosis.id[:DIGEST])}"
+    grids = [
+        Grid(
+            caption=heading(diagnosis),
+            label=label,
+            heads=NUMBERS,
+            rows=tuple((Line(row),) for row in number_lines(diagnosis)),
+            notes=(diagnosis.sentence, f"{further(diagnosis)}."),
+        ),
+        Grid(
+            caption=f"Checks behind {heading(diagnosis)}",
+            label=f"{label}-checks",
+            heads=(*CHECKS, THRESHOLD),
+            rows=tuple((Line(row),) for row in _checks(diagnosis)),
+            words=True,
+        ),
+        Grid(
+            caption=f"Competence of attacks: {heading(diagnosis)}",
+            label=f"{label}-competence",
+            heads=COMPETENCE,
+            rows=tuple((Line(row),) for row in competence_lines(diagnosis)),
+            notes=(Verbatim(f"{escape_latex(COMPETENCE_CAPTION)}{citation(['zimmermann2022'])}"),),
+        ),
+    ]
+    command, _ = commands_of(diagnosis)
+    return latex_floats([grid for grid in grids if grid.rows], command)
+
+
+def _checks(diagnosis: Diagnosis) -> list[Words]:
+    """What was asked, in order, with where the line is."""
+    return [
+        (*line, check.threshold)
+        for line, check in zip(check_lines(diagnosis), diagnosis.checks, strict=True)
+    ]
 
 
 def _text(diagnosis: Diagnosis) -> str:
@@ -244,7 +289,7 @@ def _text(diagnosis: Diagnosis) -> str:
     return "\n\n".join([*blocks, further(diagnosis)]) + "\n"
 
 
-def text_table(heads: Line, rows: Sequence[Line], *, numbers: bool = False) -> str:
+def text_table(heads: Words, rows: Sequence[Words], *, numbers: bool = False) -> str:
     """Rows for a terminal, long entries in several lines; the last column takes what is left.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -14,14 +15,18 @@ from tabulate import tabulate
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.diagnosis_formats import diagnosis_fields, render_diagnoses
 from robustbench_pcl.report.formatting import listed, short_code, show_interval, show_measured
+from robustbench_pcl.report.latex import Grid, Line
+from robustbench_pcl.report.latex_tables import LABEL, slug
+from robustbench_pcl.report.latex_text import Verbatim
 from robustbench_pcl.report.model_comparison import Comparison, comparisons
 from robustbench_pcl.report.model_report import stored_bands
 from robustbench_pcl.report.model_section import Budget
-from robustbench_pcl.report.render import FORMATS, Verbatim, escape_markdown, fill
+from robustbench_pcl.report.notes import DIGEST
+from robustbench_pcl.report.render import FORMATS, escape_markdown, fill, latex_floats
 from robustbench_pcl.report.results import Record
 from robustbench_pcl.report.schema import DOCUMENTS, csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
-from robustbench_pcl.report.worst_case import TITLES, WORST_CASE
+from robustbench_pcl.report.worst_case import TITLES, WORST_CASE, worst_case_id
 from robustbench_pcl.store.diagnoses import Diagnosis
 
 HEADS = (
@@ -53,16 +58,22 @@ NARROW = {
 AFTER_INTERVAL = 3
 """Where a verdict's code stands, if any has one."""
 CODES = "Verdict: the code of the diagnosis that speaks of the number, beneath."
-Line = tuple[str, ...]
+Words = tuple[str, ...]
 
 
-def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diagnosis] = ()) -> str:
+def render_models(
+    budgets: Sequence[Budget],
+    form: str,
+    diagnoses: Sequence[Diagnosis] = (),
+    linked: Mapping[str, int] | None = None,
+) -> str:
     """Sections, comparisons and diagnoses in a format, ending in a newline.
 
     Args:
         budgets: the sections; models of different names among them are compared.
         form: text, md, latex, html, csv or json; csv has sections only.
         diagnoses: of the models.
+        linked: in HTML, the ids of numbers whose evidence is on the page -> their places in it.
 
     Raises:
         UserError: there is no such format.
@@ -85,7 +96,9 @@ def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diag
             )
             # One line for each image, not one for each attack that felled it.
             return re.sub(r"\[[\d,\s]+\]", lambda list_: "".join(list_[0].split()), text)
-        case "md" | "latex" | "html":
+        case "latex":
+            return "\n".join([*[_latex(budgets, compared)] * bool(budgets), *rendered])
+        case "md" | "html":
             filled = fill(
                 form,
                 "model",
@@ -100,6 +113,8 @@ def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diag
                 comparisons=compared,
                 compared_lines=compared_lines,
                 numbers=_markdown_grid,
+                number_ids=number_ids,
+                linked=linked or {},
             )
             return "\n".join([*[filled] * bool(budgets), *rendered])
     raise unknown_name("format", form, FORMATS)
@@ -126,13 +141,13 @@ def caption(budgets: Sequence[Budget]) -> str:
     return f"{CAPTION} {CODES}" if any(each.has_verdicts for each in budgets) else CAPTION
 
 
-def heads(budget: Budget) -> Line:
+def heads(budget: Budget) -> Words:
     """The headings of :func:`lines`."""
     verdict = (VERDICT,) if budget.has_verdicts else ()
     return (*HEADS[:AFTER_INTERVAL], *verdict, *HEADS[AFTER_INTERVAL:])
 
 
-def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Line]:
+def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Words]:
     """A section as its readers see it: clean, each attack, the worst case; under :func:`heads`.
 
     Args:
@@ -163,7 +178,14 @@ def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Lin
         yield ("Worst case", *_accuracy(*budget.worst_case), *code, *empty)
 
 
-def compared_lines(comparison: Comparison) -> Iterator[Line]:
+def number_ids(budget: Budget) -> list[str]:
+    """The id of what stands behind the accuracy of each of :func:`lines`."""
+    ids = [str(budget.clean.id)] if budget.clean is not None else []
+    ids += [str(each.record.id) for each in budget.attacks]
+    return [*ids, worst_case_id(ids)] if budget.attacks else ids
+
+
+def compared_lines(comparison: Comparison) -> Iterator[Words]:
     """A comparison as its readers see it, under :data:`COMPARED`."""
     for pair in comparison.pairs:
         accuracies = map(show_measured, pair.accuracies)
@@ -180,6 +202,41 @@ def _accuracy(accuracy: float, interval: tuple[float, float]) -> tuple[str, str]
 
 def _interval(record: Any) -> tuple[float, float]:
     return record.low, record.high
+
+
+def _latex(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:
+    """All of it as LaTeX: a table for each section and each comparison."""
+    grids = [
+        Grid(
+            caption=each.heading,
+            label=f"{LABEL}-{slug(*_place(each))}",
+            heads=heads(each),
+            rows=tuple((Line(row),) for row in lines(each, short_code)),
+            notes=(caption(budgets), *each.notes(), *notes(budgets)),
+        )
+        for each in budgets
+    ]
+    grids += [
+        Grid(
+            caption=f"Two models compared: {each.heading}",
+            label=f"{LABEL}-compared-{slug(*_place(each.first), *_place(each.second))}",
+            heads=COMPARED,
+            rows=tuple((Line(row),) for row in compared_lines(each)),
+            notes=(PAIRED,),
+        )
+        for each in compared
+    ]
+    names = dict.fromkeys(each.model.target for each in budgets)
+    command = "pclbench report" + "".join(f" --model {shlex.quote(name)}" for name in names)
+    return latex_floats(grids, command)
+
+
+def _place(budget: Budget) -> tuple[object, ...]:
+    """What tells a section from all others."""
+    model = budget.model
+    threat = [] if budget.norm is None else [budget.norm, budget.eps]
+    words = (model.target, model.dataset, model.scale, model.seed, *threat)
+    return (*words, model.n, model.weights[:DIGEST], model.data_digest[:DIGEST])
 
 
 def _text(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:
@@ -201,7 +258,7 @@ def _listed(sentences: Iterable[str]) -> str:
     return "\n".join(map(marked, sentences))
 
 
-def _grid(heads: Line, rows: Iterable[Line]) -> str:
+def _grid(heads: Words, rows: Iterable[Words]) -> str:
     """Rows for a terminal, numbers on the right; long names of attacks take several lines."""
     broken = tuple(NARROW.get(head, head).replace(" ", "\n") for head in heads)
     table = [broken, *rows]
@@ -219,7 +276,7 @@ def _grid(heads: Line, rows: Iterable[Line]) -> str:
     return "\n".join(printed)
 
 
-def _markdown_grid(heads: Line, rows: Iterator[Line]) -> Verbatim:
+def _markdown_grid(heads: Words, rows: Iterator[Words]) -> Verbatim:
     """Rows as a Markdown table, numbers on the right."""
     grid = tabulate(
         [list(map(escape_markdown, row)) for row in rows],

@@ -26,6 +26,15 @@ MOST_NAMED = 8
 CLAIM = "The lowest number that the table prints for an L-infinity white-box attack."
 
 
+def summary_headings(table: PaperTable) -> tuple[Heading, ...]:
+    """The columns on the strongest attacks that a table may have; none where those are rows."""
+    if not table.targets_in_rows:
+        return ()
+    attacked = [column for column in table.columns if column.attack and not column.source]
+    group = attacked[-1].group if attacked else ""
+    return tuple(Heading(label=title, group=group) for title in TITLES.values())
+
+
 def with_summaries(
     table: PaperTable, rows: Sequence[Sequence[Row]], cases: Sequence[Sequence[WorstCase]]
 ) -> tuple[tuple[Heading, ...], list[tuple[Row, ...]]]:
@@ -179,10 +188,10 @@ def summary_notes(
     )
     if len(transferred) > MOST_NAMED:
         count = len({source for case in cases for source in case.elsewhere})
-        yield f"Counted there too, images that were made on {count} other models."
+        yield f"The worst case also includes images made on {count} other models."
     elif transferred:
         sets = "; ".join(f"{sets} on {listed(recipes)}" for sets, recipes in transferred.items())
-        yield f"Counted there too, images that were made on other models: {sets}."
+        yield f"The worst case also includes images made on other models: {sets}."
     smaller = grouped((case.eps, names[case.target]) for case in cases if case.eps < largest)
     for eps, recipes in smaller.items():
         yield f"{SMALLER} Not attacked beyond {show_budget(eps, None)}: {listed(recipes)}."

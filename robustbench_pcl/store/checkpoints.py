@@ -76,7 +76,7 @@ def load_description(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} holds weights but no recipe, so it was not written by pclbench.",
             "Say what computes with them: pclbench attack my_model.py:Net "
-            f"--weights {path} (docs/your-own-model.md).",
+            f"--weights {path} (docs/how-to/own-model.md).",
         )
     description = parse_json(metadata["pclbench"], f"{path} is truncated or damaged")
     if not isinstance(description, dict):
@@ -188,7 +188,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         return UserError(
             f"{path} is {kind}, which can run code, not a safetensors checkpoint.",
             "If it holds weights, say what computes with them: pclbench attack my_model.py:Net "
-            f"--weights {path} (docs/your-own-model.md).",
+            f"--weights {path} (docs/how-to/own-model.md).",
         )
     if kind not in ("safetensors", ""):
         return UserError(
