@@ -24,9 +24,9 @@ from robustbench_pcl.report.formatting import (
 )
 from robustbench_pcl.report.latex import Grid, Line
 from robustbench_pcl.report.latex_text import Verbatim, escape_latex
-from robustbench_pcl.report.summaries import TITLES
 from robustbench_pcl.report.table import Section, Table
 from robustbench_pcl.report.text import show_spread, significance
+from robustbench_pcl.report.worst_case import TITLES
 
 LABEL = "tab:pclbench"
 SMALL, PRINTED = r"\scriptsize", r"\scriptsize\itshape"
@@ -183,7 +183,7 @@ def _lines(
     published = [_published(entry, remarks) for entry in entries]
     if all(entry.published is None for entry in entries):
         published = []
-    further = [
+    further: list[tuple[str, str, Sequence[str]]] = [
         ("", "", [" ".join(each[1:]) for each in words]),
         ("verdict", SMALL, [short_code(entry.verdict) for entry in entries]),
         ("±", SMALL, [show_spread(entry) for entry in entries]),
