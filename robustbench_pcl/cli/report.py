@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_pcl.cli.choices import Format, Scale, dataset_names, offered, read_scale
-from robustbench_pcl.cli.files import PAGES, ForceOption, OutputOption, read_form
+from robustbench_pcl.cli.choices import (
+    Format,
+    Scale,
+    column_names,
+    dataset_names,
+    offered,
+    read_scale,
+)
+from robustbench_pcl.cli.files import PAGES, SUFFIXES, ForceOption, OutputOption, read_form
 from robustbench_pcl.cli.options import FormatOption, Home
 from robustbench_pcl.cli.output import (
     print_rows,
@@ -21,7 +28,9 @@ from robustbench_pcl.cli.output import (
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
+    from robustbench_pcl.report.described import DescribedTable
     from robustbench_pcl.report.results import Evidence
+    from robustbench_pcl.report.table import Table
 
 INCOMPLETE = 3
 """The exit code where a stored file is left out and --strict is given."""
@@ -73,6 +82,16 @@ class Report(Home):
             autocompletion=offered(dataset_names),
         ),
     ] = None
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--columns",
+            metavar="LABEL",
+            help='Only these columns of the table: "White-box PGD", PGD; may be repeated.',
+            show_default="all",
+            autocompletion=column_names,
+        ),
+    ] = None
     form: FormatOption = Format.text
     interval: Annotated[
         bool, typer.Option("--interval", help="With 95 % intervals; csv and json always have them.")
@@ -83,6 +102,13 @@ class Report(Home):
             "--page",
             help="One HTML page with all tables and figures; without --output in "
             "HOME/results/report.html, with -o - printed.",
+        ),
+    ] = False
+    bib: Annotated[
+        bool,
+        typer.Option(
+            "--bib",
+            help="The publications that the LaTeX of a table or a model cites, or all, for BibTeX.",
         ),
     ] = False
     bundle: Annotated[
@@ -141,14 +167,14 @@ class Report(Home):
         if self.figure not in (None, *OF_MODELS) and self.model:
             cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
             raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
+        self._check_latex()
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed or self.interval or self.model:
                 raise UserError(
                     f"Table {self.table} describes the code, not measurements.",
                     "Leave --dataset, --scale, --seed, --model and --interval out.",
                 )
-            table = described_table(self.table)
-            print_tables([table], self.form, output=self.output, force=self.force)
+            self._show_table(described_table(self.table).only(self.columns or ()))
             return 0
         if self.table is not None and self.table not in published_numbers():
             known = ", ".join(map(str, sorted({*TITLES, *published_numbers()})))
@@ -162,6 +188,36 @@ class Report(Home):
         if not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
         return self._code(left_out)
+
+    def _check_latex(self) -> None:
+        """Refuse --columns and --bib where they mean nothing."""
+        if self.columns and (self.table is None or self.page):
+            raise UserError("Columns are a table's.", "Name it: --table 3 --columns PGD.")
+        if not self.bib:
+            return
+        if self.figure is not None or self.page:
+            other = "--page" if self.page else "--figure"
+            raise UserError("Publications are written by themselves.", f"Leave {other} out.")
+        if self.form is not Format.text or (self.output and self.output.suffix in SUFFIXES):
+            cure = "Leave --format out, and name a file that ends in .bib: -o refs.bib."
+            raise UserError("Publications are written for BibTeX alone.", cure)
+
+    def _show_table(self, table: "Table | DescribedTable") -> None:
+        """Print or write a table, or the publications that it cites."""
+        if self.bib:
+            from robustbench_pcl.report.render import render
+
+            self._write_bibliography(render(table, "latex", interval=self.interval))
+            return
+        print_tables(
+            [table], self.form, interval=self.interval, output=self.output, force=self.force
+        )
+
+    def _write_bibliography(self, latex: str) -> None:
+        """Print or write the publications that LaTeX's text cites."""
+        from robustbench_pcl.paper.references import bibliography, cited
+
+        write(bibliography(cited(latex)), self.output, force=self.force)
 
     def _code(self, left_out: Sequence[UserError]) -> int:
         """The exit code."""
@@ -199,13 +255,11 @@ class Report(Home):
             own = self.home / "results" / "report.html"
             write(page, self.output or own, force=self.force or self.output is None)
         elif self.table is not None:
-            table = report_table(self.table, evidence, names, scale, seeds, models=models)
-            print_tables(
-                [table],
-                self.form,
-                interval=self.interval,
-                output=self.output,
-                force=self.force,
+            columns = self.columns or []
+            self._show_table(
+                report_table(
+                    self.table, evidence, names, scale, seeds, models=models, columns=columns
+                )
             )
         elif self.model:
             self._show_models(evidence, self.model)
@@ -215,6 +269,10 @@ class Report(Home):
             number = read_figure(self.figure)
             drawn = report_figure(number, evidence, names, scale=scale, seed=seed)
             write_figure(drawn, self.output, force=self.force)
+        elif self.bib:
+            from robustbench_pcl.paper.references import bibliography, references
+
+            write(bibliography(references()), self.output, force=self.force)
         elif self.output is not None:
             cure = "Name one with --table 3, or ask for --page."
             raise UserError("There is no table to write.", cure)
@@ -243,6 +301,7 @@ class Report(Home):
         said = {
             **{"--figure": self.figure, "--output": self.output, "--page": self.page},
             **{"--interval": self.interval, "--format": self.form is not Format.text},
+            **{"--columns": self.columns, "--bib": self.bib},
         }
         for option in (name for name, given in said.items() if given):
             cause = f"{option} means nothing for a bundle, which has page, tables and intervals."
@@ -291,6 +350,9 @@ class Report(Home):
             diagnosed = {each.target.recipe.name for each in diagnoses}
             budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
             form = read_form(self.form, self.output)
+            if self.bib:
+                self._write_bibliography(render_models(budgets, "latex", diagnoses))
+                return
             text = render_models(budgets, form.value, diagnoses)
             write(text, self.output, force=self.force)
         else:

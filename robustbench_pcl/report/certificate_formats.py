@@ -13,11 +13,15 @@ from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.certified import Band, TwoSided
 from robustbench_pcl.report.diagnosis_formats import text_table
 from robustbench_pcl.report.formatting import csv_text, show_budget, show_interval, show_measured
-from robustbench_pcl.report.render import FORMATS, fill
+from robustbench_pcl.report.latex import Grid, Line
+from robustbench_pcl.report.latex_tables import LABEL, citation, slug
+from robustbench_pcl.report.latex_text import Verbatim
+from robustbench_pcl.report.notes import DIGEST
+from robustbench_pcl.report.render import FORMATS, fill, latex_floats
 from robustbench_pcl.report.text import WIDTH
 
 HEADS = ("eps", "Certified", "95 % interval", "Not known", "Withstood", "95 % interval")
-Line = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 def render_certificates(found: Sequence[TwoSided], form: str) -> str:
@@ -40,7 +44,9 @@ def render_certificates(found: Sequence[TwoSided], form: str) -> str:
             content = [_content(each) for each in found]
             shown = content if len(content) > 1 else content[0]
             return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-        case "md" | "latex" | "html":
+        case "latex":
+            return "\n".join(map(_latex, found))
+        case "md" | "html":
             return "\n".join(fill(form, "certificate", **_parts(each)) for each in found)
     raise unknown_name("format", form, FORMATS)
 
@@ -57,7 +63,7 @@ def command_of(found: TwoSided) -> str:
     return f"{command} --images {n}"
 
 
-def lines(found: TwoSided) -> Iterator[Line]:
+def lines(found: TwoSided) -> Iterator[Words]:
     """What is known, budget by budget, under :data:`HEADS`."""
     for band in found.ladder:
         lower, upper = map(show_interval, band.intervals)
@@ -95,6 +101,25 @@ def _parts(found: TwoSided) -> dict[str, object]:
         "rows": list(lines(found)),
         "notes": notes(found),
     }
+
+
+def _latex(found: TwoSided) -> str:
+    """All of it as LaTeX."""
+    certificate = found.certificate
+    cited = citation(["zhang2018", "gowal2018"])
+    grid = Grid(
+        caption=f"Certified and attacked accuracy: {heading(found)}",
+        label=f"{LABEL}-certificate-{slug(certificate.id[:DIGEST])}",
+        heads=HEADS,
+        rows=tuple((Line(row),) for row in lines(found)),
+        notes=(
+            *found.sentences,
+            *found.why,
+            *notes(found),
+            Verbatim(f"Bounds of networks: CROWN and intervals{cited}."),
+        ),
+    )
+    return latex_floats([grid], command_of(found))
 
 
 def _text(found: TwoSided) -> str:

@@ -23,8 +23,12 @@ from robustbench_pcl.report.formatting import (
     show_interval,
     show_measured,
 )
+from robustbench_pcl.report.latex import Grid, Line
+from robustbench_pcl.report.latex_tables import LABEL, citation, slug
+from robustbench_pcl.report.latex_text import Verbatim, escape_latex
 from robustbench_pcl.report.model_section import NORMS
-from robustbench_pcl.report.render import FORMATS, fill
+from robustbench_pcl.report.notes import DIGEST
+from robustbench_pcl.report.render import FORMATS, fill, latex_floats
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.rules import wilson
@@ -41,7 +45,7 @@ ANSWERS = {True: "yes", False: "no", None: MISSING}
 """Of a check; that of one that could not be told is none."""
 LONGEST = 24
 """Characters that an entry of a terminal's table has in a line, the last one's apart."""
-Line = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
@@ -63,7 +67,9 @@ def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
             content = [each.content() for each in diagnoses]
             shown = content if len(content) > 1 else content[0]
             return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-        case "md" | "latex" | "html":
+        case "latex":
+            return "\n".join(map(_latex, diagnoses))
+        case "md" | "html":
             return "\n".join(fill(form, "diagnosis", **_parts(each)) for each in diagnoses)
     raise unknown_name("format", form, FORMATS)
 
@@ -107,7 +113,7 @@ def _unusual(diagnosis: Diagnosis) -> Dump:
     return {key: value for key, value in attack.items() if usual.get(key) != value}
 
 
-def number_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def number_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What is left without attack, of the judged one and of all, under :data:`NUMBERS`."""
     n = diagnosis.n
     for label, count, interval in (
@@ -118,13 +124,13 @@ def number_lines(diagnosis: Diagnosis) -> Iterator[Line]:
         yield label, *_share(count, n, interval), str(n)
 
 
-def check_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def check_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What was asked, in order, under :data:`CHECKS`."""
     for check in diagnosis.checks:
         yield check.code, check.name, ANSWERS[check.passed], check.sentence
 
 
-def competence_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def competence_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What the attacks are able to, under :data:`COMPETENCE`."""
     for each in diagnosis.competence:
         yield each.label, *_share(each.found, each.n, each.interval), str(each.n)
@@ -172,11 +178,46 @@ def _parts(diagnosis: Diagnosis) -> dict[str, object]:
         "competence": list(competence_lines(diagnosis)),
         "caption": COMPETENCE_CAPTION,
         "check_heads": (*CHECKS, THRESHOLD),
-        "checks": [
-            (*line, check.threshold)
-            for line, check in zip(check_lines(diagnosis), diagnosis.checks, strict=True)
-        ],
+        "checks": _checks(diagnosis),
     }
+
+
+def _latex(diagnosis: Diagnosis) -> str:
+    """All of it as LaTeX: numbers, checks and competence, a table each."""
+    label = f"{LABEL}-diagnosis-{slug(diagnosis.id[:DIGEST])}"
+    grids = [
+        Grid(
+            caption=heading(diagnosis),
+            label=label,
+            heads=NUMBERS,
+            rows=tuple((Line(row),) for row in number_lines(diagnosis)),
+            notes=(diagnosis.sentence, f"{further(diagnosis)}."),
+        ),
+        Grid(
+            caption=f"Checks behind {heading(diagnosis)}",
+            label=f"{label}-checks",
+            heads=(*CHECKS, THRESHOLD),
+            rows=tuple((Line(row),) for row in _checks(diagnosis)),
+            words=True,
+        ),
+        Grid(
+            caption=f"Competence of attacks: {heading(diagnosis)}",
+            label=f"{label}-competence",
+            heads=COMPETENCE,
+            rows=tuple((Line(row),) for row in competence_lines(diagnosis)),
+            notes=(Verbatim(f"{escape_latex(COMPETENCE_CAPTION)}{citation(['zimmermann2022'])}"),),
+        ),
+    ]
+    command, _ = commands_of(diagnosis)
+    return latex_floats([grid for grid in grids if grid.rows], command)
+
+
+def _checks(diagnosis: Diagnosis) -> list[Words]:
+    """What was asked, in order, with where the line is."""
+    return [
+        (*line, check.threshold)
+        for line, check in zip(check_lines(diagnosis), diagnosis.checks, strict=True)
+    ]
 
 
 def _text(diagnosis: Diagnosis) -> str:
@@ -193,7 +234,7 @@ def _text(diagnosis: Diagnosis) -> str:
     return "\n\n".join([*blocks, further(diagnosis)]) + "\n"
 
 
-def text_table(heads: Line, rows: Sequence[Line], *, numbers: bool = False) -> str:
+def text_table(heads: Line, rows: Sequence[Words], *, numbers: bool = False) -> str:
     """Rows for a terminal, long entries in several lines; the last column takes what is left.
 
     Args:

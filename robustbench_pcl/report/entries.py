@@ -73,6 +73,10 @@ class Row:
     heading: Heading
     entries: tuple[Entry, ...]
 
+    def only(self, columns: Sequence[Heading]) -> Row:
+        """The row without the entries beneath other columns."""
+        return replace(self, entries=tuple(e for e in self.entries if e.column in columns))
+
 
 def answered(entry: Entry, records: Sequence[Record]) -> Entry:
     """The entry with what was measured.

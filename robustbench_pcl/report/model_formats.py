@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -22,10 +23,14 @@ from robustbench_pcl.report.formatting import (
     show_interval,
     show_measured,
 )
+from robustbench_pcl.report.latex import Grid, Line
+from robustbench_pcl.report.latex_tables import LABEL, slug
+from robustbench_pcl.report.latex_text import Verbatim
 from robustbench_pcl.report.model_comparison import Comparison, comparisons
 from robustbench_pcl.report.model_report import stored_bands
 from robustbench_pcl.report.model_section import AttackResult, Budget
-from robustbench_pcl.report.render import FORMATS, Verbatim, escape_markdown, fill
+from robustbench_pcl.report.notes import DIGEST
+from robustbench_pcl.report.render import FORMATS, escape_markdown, fill, latex_floats
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import Diagnosis
 
@@ -58,7 +63,7 @@ NARROW = {
 AFTER_INTERVAL = 3
 """Where a verdict's code stands, if any has one."""
 CODES = "Verdict: the code of the diagnosis that speaks of the number, beneath."
-Line = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diagnosis] = ()) -> str:
@@ -90,7 +95,9 @@ def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diag
             text = json.dumps(content, indent=2, ensure_ascii=False)
             # One line for each image, not one for each attack that felled it.
             return re.sub(r"\[[\d,\s]+\]", lambda list_: "".join(list_[0].split()), text) + "\n"
-        case "md" | "latex" | "html":
+        case "latex":
+            return "\n".join([*[_latex(budgets, compared)] * bool(budgets), *rendered])
+        case "md" | "html":
             filled = fill(
                 form,
                 "model",
@@ -131,13 +138,13 @@ def caption(budgets: Sequence[Budget]) -> str:
     return f"{CAPTION} {CODES}" if any(each.has_verdicts for each in budgets) else CAPTION
 
 
-def heads(budget: Budget) -> Line:
+def heads(budget: Budget) -> Words:
     """The headings of :func:`lines`."""
     verdict = (VERDICT,) if budget.has_verdicts else ()
     return (*HEADS[:AFTER_INTERVAL], *verdict, *HEADS[AFTER_INTERVAL:])
 
 
-def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Line]:
+def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Words]:
     """A section as its readers see it: clean, each attack, the worst case; under :func:`heads`.
 
     Args:
@@ -168,7 +175,7 @@ def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Lin
         yield ("Worst case", *_accuracy(*budget.worst_case), *code, *empty)
 
 
-def compared_lines(comparison: Comparison) -> Iterator[Line]:
+def compared_lines(comparison: Comparison) -> Iterator[Words]:
     """A comparison as its readers see it, under :data:`COMPARED`."""
     for pair in comparison.pairs:
         accuracies = map(show_measured, pair.accuracies)
@@ -185,6 +192,41 @@ def _accuracy(accuracy: float, interval: tuple[float, float]) -> tuple[str, str]
 
 def _interval(record: Any) -> tuple[float, float]:
     return record.low, record.high
+
+
+def _latex(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:
+    """All of it as LaTeX: a table for each section and each comparison."""
+    grids = [
+        Grid(
+            caption=each.heading,
+            label=f"{LABEL}-{slug(*_place(each))}",
+            heads=heads(each),
+            rows=tuple((Line(row),) for row in lines(each, short_code)),
+            notes=(caption(budgets), *each.notes(), *notes(budgets)),
+        )
+        for each in budgets
+    ]
+    grids += [
+        Grid(
+            caption=f"Two models compared: {each.heading}",
+            label=f"{LABEL}-compared-{slug(*_place(each.first), *_place(each.second))}",
+            heads=COMPARED,
+            rows=tuple((Line(row),) for row in compared_lines(each)),
+            notes=(PAIRED,),
+        )
+        for each in compared
+    ]
+    names = dict.fromkeys(each.model.target for each in budgets)
+    command = "pclbench report" + "".join(f" --model {shlex.quote(name)}" for name in names)
+    return latex_floats(grids, command)
+
+
+def _place(budget: Budget) -> tuple[object, ...]:
+    """What tells a section from all others."""
+    which = _which(budget)
+    names = ("model", "dataset", "scale", "seed", "norm", "eps")
+    known = (which[name] for name in names if which[name] is not None)
+    return (*known, budget.model.n, which["weights"][:DIGEST], which["data"][:DIGEST])
 
 
 def _text(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:
@@ -206,7 +248,7 @@ def _listed(sentences: Iterable[str]) -> str:
     return "\n".join(map(marked, sentences))
 
 
-def _grid(heads: Line, rows: Iterable[Line]) -> str:
+def _grid(heads: Words, rows: Iterable[Words]) -> str:
     """Rows for a terminal, numbers on the right; long names of attacks take several lines."""
     broken = tuple(NARROW.get(head, head).replace(" ", "\n") for head in heads)
     table = [broken, *rows]
@@ -224,7 +266,7 @@ def _grid(heads: Line, rows: Iterable[Line]) -> str:
     return "\n".join(printed)
 
 
-def _markdown_grid(heads: Line, rows: Iterator[Line]) -> Verbatim:
+def _markdown_grid(heads: Words, rows: Iterator[Words]) -> Verbatim:
     """Rows as a Markdown table, numbers on the right."""
     grid = tabulate(
         [list(map(escape_markdown, row)) for row in rows],

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from markupsafe import Markup, escape
 from tabulate import tabulate
 
 from robustbench_pcl.configuration import Scale
-from robustbench_pcl.errors import unknown_name
+from robustbench_pcl.errors import unknown_name, visible
 from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
 from robustbench_pcl.report.entries import Entry, Row
 from robustbench_pcl.report.formatting import (
-    MINUS,
     csv_text,
     short_code,
     show_difference,
@@ -29,37 +27,20 @@ from robustbench_pcl.report.formatting import (
     show_published,
     superscript,
 )
+from robustbench_pcl.report.latex import Grid, laid_out
+from robustbench_pcl.report.latex_tables import table_grids, words_grid
+from robustbench_pcl.report.latex_text import Verbatim, escape_latex
 from robustbench_pcl.report.results import HasPaths, load_evidence, paths_of
 from robustbench_pcl.report.table import Table, report_table
 from robustbench_pcl.report.text import legend, show_spread, significance, terminal_text
 from robustbench_pcl.report.worst_case import WorstCase
 from robustbench_pcl.store.reading import warn
+from robustbench_pcl.version import __version__
 
 FORMATS = ("text", "md", "latex", "html", "csv", "json")
 UNITS = {"accuracy": " %", "seconds_per_epoch": " s", "epochs": " epochs"}
 NOT_IN_JSON = ("verdicts", "ensembles", "diagnosis")
 """What a worst case has and JSON has elsewhere."""
-LONG = 40
-"""LaTeX breaks entries of more characters into lines."""
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "†": r"\dag{}",
-    "–": "--",
-    MINUS: "$-$",
-    "→": r"$\rightarrow$",
-    "∞": r"$\infty$",
-    "ℓ": r"$\ell$",
-    "α": r"$\alpha$",
-    "ε": r"$\epsilon$",
-    "κ": r"$\kappa$",
-    "μ": r"$\mu$",
-    "\N{NO-BREAK SPACE}": "~",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-_LATEX_SPECIAL = re.compile(r"\bL_(\w+)|" + "|".join(map(re.escape, _LATEX)))
 _LATEX_SIGNS = {
     "block_start_string": "<%",
     "block_end_string": "%>",
@@ -103,6 +84,7 @@ def table(
     scale: Scale | None = None,
     seeds: Sequence[int] = (),
     models: Sequence[str] = (),
+    columns: Sequence[str] = (),
     interval: bool = False,
 ) -> Rendered:
     """A table of the paper, what is stored beside what was published.
@@ -116,15 +98,17 @@ def table(
         scale: of the recipes; by default the most faithful one measured.
         seeds: of the recipes' training; any by default. Of several the mean is shown.
         models: further ones that something is stored of, beneath the paper's.
+        columns: some of the table's, by their headings ("White-box PGD", "PGD"); all by default.
         interval: with each measured number's 95 % interval.
 
     Raises:
-        UserError: there is no such table or data set, or nothing is stored of a model.
+        UserError: there is no such table, data set or column, or nothing is stored of a model.
     """
     if number in TITLES:
-        return Rendered(described_table(number))
+        return Rendered(described_table(number).only(columns))
     evidence = load_evidence(paths_of(workspace), warn)
-    return Rendered(report_table(number, evidence, datasets, scale, seeds, models=models), interval)
+    found = report_table(number, evidence, datasets, scale, seeds, models=models, columns=columns)
+    return Rendered(found, interval)
 
 
 def render(table: Table | DescribedTable, form: str, *, interval: bool = False) -> str:
@@ -146,7 +130,9 @@ def render(table: Table | DescribedTable, form: str, *, interval: bool = False) 
             return csv_text(table_frame(table))
         case "json":
             return json.dumps(_content(table), indent=2, ensure_ascii=False) + "\n"
-        case "md" | "latex" | "html":
+        case "latex":
+            return _latex(table, interval=interval)
+        case "md" | "html":
             return filled_template(table, form, interval=interval)
     raise unknown_name("format", form, FORMATS)
 
@@ -226,16 +212,35 @@ def _worst_case(case: WorstCase) -> dict[str, Any]:
     return content | ({"verdict": case.verdict} if case.verdict else {})
 
 
-class Verbatim(str):
-    """Text that a template writes as it is."""
-
-    __slots__ = ()
-
-
 def filled_template(table: Table | DescribedTable, form: str, *, interval: bool) -> str:
-    """The table by the template of that format: md, latex or html."""
+    """The table by the template of that format: md or html."""
     kind = "words" if isinstance(table, DescribedTable) else "table"
     return fill(form, kind, table=table, interval=interval)
+
+
+def _latex(table: Table | DescribedTable, *, interval: bool) -> str:
+    command = f"pclbench report --table {table.number}"
+    if isinstance(table, DescribedTable):
+        return latex_floats([words_grid(table)], command)
+    command += table.asked.options + " --interval" * interval
+    missing = [f"missing cells: {each}" for each in table.commands]
+    return latex_floats(table_grids(table, interval=interval), command, missing)
+
+
+def latex_floats(grids: Iterable[Grid], command: str, comments: Sequence[str] = ()) -> str:
+    """Tables as LaTeX that fits a two-column article.
+
+    Args:
+        grids: the tables.
+        command: makes them again.
+        comments: further ones, a line each.
+    """
+    first = (
+        f"{command} --format latex (pclbench {__version__})",
+        r"needs \usepackage{booktabs}; what is cited: the same command with --bib",
+    )
+    lines = [visible(" ".join(comment.split())) for comment in (*first, *comments)]
+    return fill("latex", "floats", floats=laid_out(list(grids)), comments=lines)
 
 
 def fill(form: str, template: str, **content: Any) -> str:
@@ -243,18 +248,6 @@ def fill(form: str, template: str, **content: Any) -> str:
     suffix = "tex" if form == "latex" else form
     filled = _ENVIRONMENTS[form].get_template(f"{template}.{suffix}").render(**content)
     return filled.rstrip("\n") + "\n"
-
-
-def escape_latex(text: object) -> str:
-    """Text whose characters mean themselves in LaTeX; losses are written as the paper does."""
-    if isinstance(text, Verbatim):
-        return text
-    return _LATEX_SPECIAL.sub(_meant, str(text))
-
-
-def _meant(match: re.Match[str]) -> str:
-    loss = match[1]
-    return rf"$\mathcal{{L}}_{{\mathrm{{{loss}}}}}$" if loss else _LATEX[match[0]]
 
 
 def escape_markdown(text: object) -> str:
@@ -339,20 +332,6 @@ def _difference(entry: Entry) -> str:
     return show_difference(entry.difference, entry.cell.quantity)
 
 
-def _rules(table: Table) -> list[tuple[int, int]]:
-    """First and last column of each group that has a heading, counted as LaTeX does."""
-    ends = accumulate((span for _, span in table.column_groups), initial=1)
-    starts = zip(table.column_groups, ends, strict=False)
-    return [(end + 1, end + span) for (name, span), end in starts if name]
-
-
-def _alignment(table: DescribedTable) -> str:
-    """LaTeX's columns; long entries stand in some that break lines."""
-    columns = zip(table.columns, *table.rows, strict=True)
-    widths = (max(map(len, column)) for column in columns)
-    return "".join(r"p{.42\textwidth}" if width > LONG else "l" for width in widths)
-
-
 def _environment(finalize: Callable[[object], str] | None = None, **options: Any) -> Environment:
     """How templates of a format are read; ``finalize`` escapes what they are filled with."""
     environment = Environment(
@@ -379,8 +358,6 @@ def _environment(finalize: Callable[[object], str] | None = None, **options: Any
         "classes": _classes,
         "details": _details,
         "full": _full,
-        "rules": _rules,
-        "alignment": _alignment,
         "grid": _grid,
     }
     environment.filters |= {"losses": _losses, "verbatim": Verbatim}

@@ -22,6 +22,15 @@ MOST_NAMED = 8
 CLAIM = "The lowest number that the table prints for an L-infinity white-box attack."
 
 
+def summary_headings(table: PaperTable) -> tuple[Heading, ...]:
+    """The columns on the strongest attacks that a table may have; none where those are rows."""
+    if not table.targets_in_rows:
+        return ()
+    attacked = [column for column in table.columns if column.attack and not column.source]
+    group = attacked[-1].group if attacked else ""
+    return tuple(Heading(label=title, group=group) for title in TITLES.values())
+
+
 def with_summaries(
     table: PaperTable, rows: Sequence[Sequence[Row]], cases: Sequence[Sequence[WorstCase]]
 ) -> tuple[tuple[Heading, ...], list[tuple[Row, ...]]]:
