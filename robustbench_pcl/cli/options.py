@@ -222,7 +222,7 @@ class Models(Seeds):
                 dataset, scale = dataset or model.dataset, scale or model.scale
         if own and ":" in own[0] and dataset is None:
             cure = "Say so: --dataset cifar10; pclbench data list has them all."
-            raise UserError(f"Which data set {own[0]} is for is not known.", cure)
+            raise UserError(f"The data set of {own[0]} is not known.", cure)
         dataset, scale = dataset or DEFAULT_DATASET, scale or self.size
         mine = {name: self._own(name, workspace, dataset, scale) for name in own}
         return [
@@ -396,7 +396,7 @@ def read_settings(texts: Sequence[str] | None, flag: str = "--set") -> dict[str,
         key, separator, value = (part.strip() for part in text.partition("="))
         key = key.replace("-", "_")
         if not separator:
-            raise UserError(f"{flag} {text!r} says no value.", f"Write {flag} {key}=VALUE.")
+            raise UserError(f"{flag} {text!r} has no value.", f"Write {flag} {key}=VALUE.")
         if key in given:
             raise UserError(f"{flag} {key} is given twice.", "It has one value: leave one out.")
         given[key] = value
