@@ -46,10 +46,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="Format of the ou
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 ScaleOption = Annotated[
     Scale | None,
-    typer.Option(
-        help="Sizes of models, training and data.",
-        show_default="paper with an accelerator, else quick",
-    ),
+    typer.Option(help="Sizes used.", show_default="paper with an accelerator, else quick"),
 ]
 DatasetsOption = Annotated[
     list[str] | None,
@@ -273,8 +270,7 @@ class Attacks:
         Norm | None, typer.Option(help="Norm of the budget.", show_default="the attack's own")
     ] = None
     loss: Annotated[
-        Loss | None,
-        typer.Option(help="Loss that the attack maximises.", show_default="the attack's own"),
+        Loss | None, typer.Option(help="Loss to maximise.", show_default="the attack's own")
     ] = None
     adaptive: Annotated[
         bool,

@@ -133,8 +133,8 @@ def assert_complaint(code, out, err, *expected):
         ("report --output table.txt", "There is no table to write"),
         ("--recipes missing.toml recipes list", "Cannot read missing.toml"),
         # what to run
-        ("run --suite my.toml --dataset digits", "A suite says its own"),
-        ("run --suite my.toml --eps 0.1", "A suite says its own"),
+        ("run --suite my.toml --dataset digits", "A suite names its own"),
+        ("run --suite my.toml --eps 0.1", "A suite names its own"),
         ("report --table 14", "Known: "),
         ("report --figure 7 --table 3", "A figure is written by itself"),
         ("report --figure 7 --format json", "A figure is a picture, not json"),
