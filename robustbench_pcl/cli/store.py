@@ -1,40 +1,36 @@
-"""``pclbench store``: what a workspace holds, what of it is needed, and how it travels."""
+"""``pclbench store``: what a workspace holds, and what of it is needed."""
 
-import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
-from textwrap import fill, wrap
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_pcl.cli.choices import Format, Readers, Scale, dataset_names, offered, read_scale
+from robustbench_pcl.cli.choices import Format, Readers
 from robustbench_pcl.cli.options import FormatOption, Home
-from robustbench_pcl.cli.output import Rows, print_rows, say, write
+from robustbench_pcl.cli.output import Rows, print_document, print_rows, say, write
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.evidence.inventory import Inventory
     from robustbench_pcl.evidence.needs import Unneeded
-    from robustbench_pcl.evidence.travel import Taken
-    from robustbench_pcl.store.records import Paths
 
 WIDTH, LONGEST, MOST_SHOWN = 79, 60, 6
 """Of what people are shown: characters of a line and of a value, and artefacts that are named."""
 LISTS = ("made_from", "not_here", "made_of_it", "needed_by")
-WHOLE = (*LISTS, "file", "damage", "sha256", "made_again_by")
+WHOLE = (*LISTS, "file", "damage", "sha256", "command")
 AS_ELSEWHERE = ("path", "others", "format", "id", "created", "n")
 """What is never shortened, and what an artefact says of itself and a row has already."""
 Kind = StrEnum(
     "Kind",
-    "training checkpoint set measurement embedding diagnosis certificate "
+    "training checkpoint set measurement embedding diagnosis certificate strip "
     "partial parts job temporary other",
 )
 """What lies in a workspace, in the order of its making."""
@@ -45,7 +41,7 @@ KindsOption = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Store(Home):
+class StoreHome(Home):
     """A command about a whole workspace."""
 
     def inventory(self) -> "Inventory":
@@ -58,7 +54,7 @@ class _Store(Home):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListStore(_Store):
+class ListStore(StoreHome):
     """List what is stored: models, images, numbers, and what was left over.
 
     A file that cannot be read is a row that says so.
@@ -77,7 +73,7 @@ class ListStore(_Store):
         kinds = [each.value for each in self.kind or Kind]
         found = [row_of(item, inventory) for item in inventory.items if item.kind in kinds]
         if self.form is not Format.text:
-            print_rows(found, self.form)
+            print_document("inventory", found, self.form)
             return
         for kind, group in groupby(found, key=itemgetter("kind")):
             rows = list(group)
@@ -94,23 +90,23 @@ def _for_people(rows: Rows) -> Rows:
     from robustbench_pcl.evidence.findings import printable
     from robustbench_pcl.report.formatting import show_bytes
 
-    shown = [
-        {
-            **row,
-            "model": printable(" on ".join(filter(None, (row["model"], row["dataset"])))),
+    shown = []
+    for row in rows:
+        words = filter(None, (row["target"] or row["source"], row["dataset"]))
+        own = {
+            "model": printable(" on ".join(words)),
             "size": show_bytes(row["bytes"]).replace(" ", ""),  # one word is never broken
             "made": row["created"][:10],
             "damage": row["damage"] and "damaged: see pclbench store show",
         }
-        for row in rows
-    ]
+        shown.append({**row, **own})
     columns = ("id", "weights", "model", "attack", "n", "size", "made", "damage")
     used = [name for name in columns if any(row[name] not in (None, "") for row in shown)]
     return [{name: row[name] for name in used} for row in shown]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowStored(_Store):
+class ShowStored(StoreHome):
     """Show one artefact: its content, what it was made from, and what was made from it.
 
     Also which tables and figures need it, and the command that makes it again.
@@ -134,22 +130,22 @@ class ShowStored(_Store):
         said = {
             **row_of(item, inventory),
             "sha256": None if item.damage or item.path.is_dir() else record_of(item.path).sha256,
-            "says": TypeAdapter(type(item.about)).dump_python(item.about, mode="json"),
+            "record": TypeAdapter(type(item.about)).dump_python(item.about, mode="json"),
             "made_from": [each.name for each in inventory.with_all_above([item]) if each != item],
             "not_here": inventory.absent(item),
             "made_of_it": [each.name for each in inventory.below(item)],
             "needed_by": [str(use) for use in uses],
-            "made_again_by": command_for(item, inventory, uses),
+            "command": command_for(item, inventory, uses),
         }
         if self.form is Readers.json:
-            write(json.dumps(said, indent=2) + "\n")
+            print_document("artefact", [said], Format.json)
             return
         said["needed_by"] = said["needed_by"] or ["no table or figure of the paper"]
         write("".join(f"{line}\n" for name, value in said.items() for line in _lines(name, value)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneStore(_Store):
+class PruneStore(StoreHome):
     """Show what is not needed, and its size; --yes removes it.
 
     No checkpoint and no number is among it, unless it is named by its id.
@@ -193,19 +189,20 @@ class PruneStore(_Store):
         given = {"": True, "--sets": self.sets, "--partial": self.partial}
         going = [item for each in reasons if given[each.option] for item in each.items]
         rows: list[dict[str, object]] = []
-        for why, option, items in reasons:
-            goes = given[option]
+        for reason, option, items in reasons:
+            about = {"reason": reason, "goes": (goes := given[option])}
             if self.form is Readers.json:
-                about = {"why": why, "goes": goes}
                 rows += [{"file": each.name, "bytes": each.size, **about} for each in items]
             elif items:
                 total = show_bytes(sum(item.size for item in items))
                 then = "yes" if goes else f"with {option}"
-                rows.append({"what": why, "files": len(items), "size": total, "goes": then})
-        if rows or self.form is Readers.json:
-            print_rows(rows, Format(self.form.value))
-        size = sum(item.size for item in going)
-        what = f"{len(going):,} file{'' if len(going) == 1 else 's'}, {size:,} bytes"
+                rows.append({"what": reason, "files": len(items), "size": total, "goes": then})
+        if self.form is Readers.json:
+            print_document("unneeded", rows, Format.json)
+        elif rows:
+            print_rows(rows)
+        count, size = len(going), sum(item.size for item in going)
+        what = f"{count:,} file{'' if count == 1 else 's'}, {size:,} bytes"
         if self.yes:
             remove_all(going)
             say(f"Removed: {what}.")
@@ -222,7 +219,7 @@ class PruneStore(_Store):
                 named += inventory.known("training", *item.names)
             resting = {each for item in named for each in inventory.below(item)} - {*named}
             if resting:
-                say(f"What rests on it stays: {_counted(each.kind for each in resting)}.")
+                say(f"What rests on it stays: {counted(each.kind for each in resting)}.")
             reasons = [Unneeded("named", "", list(dict.fromkeys(named)))]
         else:
             reasons = unneeded(inventory, keep_tables=self.keep_tables)
@@ -234,133 +231,7 @@ class PruneStore(_Store):
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportStore(_Store):
-    """Write artefacts into one archive, with everything that they rest on.
-
-    Models, their starts and training records, adversarial sets, and what was measured: all of it,
-    or what is named. The same content is always the same bytes. A model of your own travels without
-    its code. For a page with tables, and for citing: pclbench report --bundle.
-    """
-
-    archive: Annotated[
-        Path, typer.Argument(metavar="ARCHIVE", help="A new file: .tar, .tar.gz or .zip.")
-    ]
-    ids: Annotated[
-        list[str] | None,
-        typer.Option("--id", help="This artefact; may be repeated.", show_default=False),
-    ] = None
-    table: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="All of the models of a table in the paper; may be repeated.", show_default=False
-        ),
-    ] = None
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="All of a model, by name; may be repeated.", show_default=False),
-    ] = None
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this data set; may be repeated.",
-            show_default="all",
-            autocompletion=offered(dataset_names),
-        ),
-    ] = None
-    scale: Annotated[Scale | None, typer.Option(help="Of recipes.", show_default="any")] = None
-    without_sets: Annotated[
-        bool, typer.Option("--without-sets", help="Without the adversarial images.")
-    ] = False
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing archive.")] = False
-
-    def __call__(self) -> None:
-        """Write it, and say what is in it."""
-        from robustbench_pcl.evidence.manifest import Selection
-        from robustbench_pcl.evidence.travel import chosen, export_archive
-        from robustbench_pcl.progress import TerminalProgress
-        from robustbench_pcl.report.formatting import show_bytes
-
-        if self.archive.exists() and not (self.force and self.archive.is_file()):
-            what = "is there already" if self.archive.is_file() else "is no file"
-            cure = "Name another file, or replace it with --force."
-            raise UserError(f"{self.archive} {what}.", cure)
-        selection = Selection(
-            tables=tuple(self.table or ()),
-            models=tuple(self.model or ()),
-            datasets=tuple(self.dataset or ()),
-            scale=read_scale(self.scale),
-        )
-        items = chosen(self.inventory(), selection, self.ids or (), sets=not self.without_sets)
-        export_archive(items, self.archive, selection, TerminalProgress())
-        size = show_bytes(self.archive.stat().st_size)
-        say(f"Wrote {self.archive}, {size}: {_counted(item.kind for item in items)}.")
-        say(f"Take it in elsewhere: pclbench store import {self.archive.name} --home DIR")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Taking(Home):
-    """A command that takes artefacts in."""
-
-    keep_mine: Annotated[
-        bool,
-        typer.Option(
-            "--keep-mine",
-            help="Where an id has other content here, keep yours; leave out what rests on the "
-            "other.",
-        ),
-    ] = False
-
-    def take(self, source: "Path | Paths", way: "Callable[..., Taken]") -> None:
-        """Take it in, and say what is new."""
-        from robustbench_pcl.evidence.findings import printable
-        from robustbench_pcl.progress import TerminalProgress
-        from robustbench_pcl.store.records import Paths
-
-        taken = way(source, Paths(self.home), TerminalProgress(), keep_mine=self.keep_mine)
-        new = _counted(taken.added.elements()) if taken.added else "nothing new"
-        say(f"Took in {new}; {taken.known:,} were here already.")
-        for why in taken.left_out:
-            said = f"Left out {printable(why, sys.maxsize)}."
-            say(fill(said, WIDTH, subsequent_indent="  ", break_long_words=False))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportStore(_Taking):
-    """Import an archive that pclbench store export wrote.
-
-    Nothing of it is seen before all of it is verified: names, digests, and each record against
-    itself and the others. What is here already is left as it is.
-    """
-
-    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="A .tar, .tar.gz or .zip.")]
-
-    def __call__(self) -> None:
-        """Take it in, and say what is new."""
-        from robustbench_pcl.evidence.travel import import_archive
-
-        self.take(self.archive, import_archive)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MergeStore(_Taking):
-    """Import everything of another workspace, which is not changed.
-
-    One recipe that was trained to different weights in the two is two models afterwards, each with
-    its own sets and numbers. What is damaged or not finished there is left out.
-    """
-
-    other: Annotated[Path, typer.Argument(metavar="DIR", help="The other workspace.")]
-
-    def __call__(self) -> None:
-        """Take it in, and say what is new."""
-        from robustbench_pcl.evidence.travel import merge
-        from robustbench_pcl.store.records import Paths
-
-        self.take(Paths(self.other), merge)
-
-
-def _counted(kinds: Iterable[str]) -> str:
+def counted(kinds: Iterable[str]) -> str:
     """How many there are of each kind: "2 checkpoints, 3 sets"."""
     plural = {"diagnosis": "diagnoses"}
     return ", ".join(
@@ -374,7 +245,7 @@ def _lines(name: str, value: Any) -> Iterable[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key not in AS_ELSEWHERE:
-                yield from _lines(f"{name}.{key}" if name != "says" else key, inner)
+                yield from _lines(f"{name}.{key}" if name != "record" else key, inner)
         return
     values = value if name in LISTS else [value]
     shown = [_shown(name, each) for each in values[:MOST_SHOWN] if each not in (None, "", [])]

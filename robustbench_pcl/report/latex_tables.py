@@ -180,6 +180,9 @@ def _lines(
     words = [[e.words] if row.heading.target else e.words.split() for e in entries]
     firsts = [each[0] if each else "" for each in words]
     yield Line((row.heading.name, *map(partial(_measured, table), entries, firsts)))
+    published = [_published(entry, remarks) for entry in entries]
+    if all(entry.published is None for entry in entries):
+        published = []
     further = [
         ("", "", [" ".join(each[1:]) for each in words]),
         ("verdict", SMALL, [short_code(entry.verdict) for entry in entries]),
@@ -189,7 +192,7 @@ def _lines(
             for end, name in enumerate(("from", "to"))
             if interval
         ),
-        ("published", PRINTED, [_published(entry, remarks) for entry in entries]),
+        ("published", PRINTED, published),
         (
             "difference",
             PRINTED,
@@ -212,7 +215,7 @@ def _measured(table: Table, entry: Entry, words: str) -> Verbatim:
 
 def _published(entry: Entry, remarks: Sequence[str]) -> Verbatim:
     """The paper's number, with the number of the remark on it; "" where there is none."""
-    if entry.words or entry.published is None:
+    if entry.words:
         return Verbatim("")
     number = escape_latex(show_published(entry.published, entry.cell.quantity))
     if entry.remark:

@@ -126,7 +126,7 @@ def _character(character: str) -> str:
         return _SIGNS[character]
     if character.isascii():
         return character
-    base, *marks = unicodedata.normalize("NFKD", character)
+    base, *marks = list(unicodedata.normalize("NFKD", character))
     if base.isascii() and base.isprintable() and len(marks) == 1 and marks[0] in _ACCENTS:
         return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
     plain = "".join(map(_character, [base, *marks])) if [base] != [character] else ""
@@ -135,7 +135,7 @@ def _character(character: str) -> str:
 
 def _breakable(match: re.Match[str]) -> str:
     """A long word with places where a line may end: behind signs, and within long runs."""
-    word = re.sub(r"(?<=[/_.:=,@+&|])(?=\w)", _BREAK, match[0])
+    word = re.sub(r"(?<=_|[^\w\s'\-(\[])(?=\w)", _BREAK, match[0])
     return re.sub(
         r"[^\W_]{11,}",
         lambda run: (
