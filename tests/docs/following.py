@@ -38,7 +38,9 @@ NOT_RUN = {"pip install": "what is installed is being tested", "git clone": "nee
 """Commands that are passed over, by how they begin, and why."""
 NEEDS_SHELL = re.compile(r"[|&;<>$*?~]|^\w+=")
 WRITING = re.compile(r"(?<=\s)(?:-o|--output|--bundle)[ =](\S+)")
-WRITTEN = re.compile(r"\b(?:writes?|written (?:in)?to|saves?|creates?)\b[^`.\n]{0,40}`(\w[\w./-]*)`")
+WRITTEN = re.compile(
+    r"\b(?:writes?|written (?:in)?to|saves?|creates?)\b[^`.\n]{0,40}`(\w[\w./-]*)`"
+)
 HEAVY = ("torch", "torchvision", "pandas", "h5py", "robustbench_pcl.pipeline.workspace")
 
 
