@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Certify(Work, Models):
-    """Say between how many images withstand every perturbation within eps.
+    """Compute lower and upper bounds on the robust accuracy within eps.
 
     For each image, bounds give a radius within which nothing fools the model, and attacks the
     smallest perturbation that does; what lies between is not known. The model is trained first if

@@ -90,7 +90,7 @@ class Check(Home):
             show_default="the table's largest, or the paper's for the data set",
         ),
     ] = None
-    form: Annotated[CheckFormat, typer.Option("--format", help="How to write what is found.")] = (
+    form: Annotated[CheckFormat, typer.Option("--format", help="Format of the output.")] = (
         CheckFormat.text
     )
     output: Annotated[

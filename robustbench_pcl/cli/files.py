@@ -34,7 +34,7 @@ OutputOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Write to this file; its end says the format: .md, .tex, .csv, .json, .html, .pdf, "
+        help="Write to this file; its ending is the format: .md, .tex, .csv, .json, .html, .pdf, "
         ".svg or .png.",
         show_default="print",
     ),

@@ -42,11 +42,14 @@ DatasetArgument = Annotated[
     str,
     typer.Argument(metavar="DATASET", help=DATASET_HELP, autocompletion=offered(dataset_names)),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to write what is found.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Format of the output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 ScaleOption = Annotated[
     Scale | None,
-    typer.Option(help="Sizes.", show_default="paper with an accelerator, else quick"),
+    typer.Option(
+        help="Sizes of models, training and data.",
+        show_default="paper with an accelerator, else quick",
+    ),
 ]
 DatasetsOption = Annotated[
     list[str] | None,
@@ -166,31 +169,31 @@ class Models(Seeds):
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Of a model of your own (my_model.py:Net, torchvision:resnet18): safetensors or a "
-            "state_dict, or DEFAULT for torchvision's.",
+            help="Weights of your own model (my_model.py:Net, torchvision:resnet18): safetensors, "
+            "a state_dict, or DEFAULT for torchvision's.",
             show_default="the model loads its own",
         ),
     ] = None
     mean: Annotated[
         str | None,
         typer.Option(
-            help="Subtracted from your model's pixels: a number, or one per channel.",
+            help="Mean that your model subtracts from pixels: a number, or one per channel.",
             show_default="none",
         ),
     ] = None
     std: Annotated[
-        str | None, typer.Option(help="What they are divided by then.", show_default="none")
+        str | None, typer.Option(help="What your model then divides them by.", show_default="none")
     ] = None
     output: Annotated[
         str | None,
         typer.Option(
-            help="Which part of what your model returns is the logits: logits, 0, ...",
+            help="The part of your model's output that is the logits: logits, 0, ...",
             show_default="all of it",
         ),
     ] = None
     name: Annotated[
         str | None,
-        typer.Option(help="What your model is called.", show_default="my-model-net"),
+        typer.Option(help="Name of your model.", show_default="my-model-net"),
     ] = None
 
     def models(
@@ -267,10 +270,11 @@ class Attacks:
     ] = None
     eps: EpsOption = None
     norm: Annotated[
-        Norm | None, typer.Option(help="Of the budget.", show_default="the attack's own")
+        Norm | None, typer.Option(help="Norm of the budget.", show_default="the attack's own")
     ] = None
     loss: Annotated[
-        Loss | None, typer.Option(help="What to maximise.", show_default="the attack's own")
+        Loss | None,
+        typer.Option(help="Loss that the attack maximises.", show_default="the attack's own"),
     ] = None
     adaptive: Annotated[
         bool,
@@ -279,14 +283,14 @@ class Attacks:
         ),
     ] = False
     restarts: Annotated[
-        int | None, typer.Option(help="Starts of each attack.", min=1, show_default="one")
+        int | None, typer.Option(help="Number of starts of each attack.", min=1, show_default="one")
     ] = None
     target_class: Annotated[
         TargetClass | None,
         typer.Option(help="Attack towards this wrong class.", show_default="towards any"),
     ] = None
     budget: Annotated[
-        Budget | None, typer.Option(help="Of the attack strongest.", show_default="standard")
+        Budget | None, typer.Option(help="How much strongest may compute.", show_default="standard")
     ] = None
     settings: SetOption = None
 

@@ -1,5 +1,6 @@
 """``pclbench report``: the paper's tables and figures, measured beside published."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_pcl.cli.choices import Format, Scale, dataset_names, offered, read_scale
-from robustbench_pcl.cli.files import PAGES, ForceOption, OutputOption, read_form
+from robustbench_pcl.cli.choices import (
+    Format,
+    Scale,
+    column_names,
+    dataset_names,
+    offered,
+    read_scale,
+)
+from robustbench_pcl.cli.files import PAGES, SUFFIXES, ForceOption, OutputOption, read_form
 from robustbench_pcl.cli.options import FormatOption, Home
 from robustbench_pcl.cli.output import (
-    print_rows,
+    print_document,
     print_tables,
     say,
     say_left_out,
@@ -21,7 +29,9 @@ from robustbench_pcl.cli.output import (
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
+    from robustbench_pcl.report.described import DescribedTable
     from robustbench_pcl.report.results import Evidence
+    from robustbench_pcl.report.table import Table
 
 INCOMPLETE = 3
 """The exit code where a stored file is left out and --strict is given."""
@@ -37,7 +47,7 @@ OF_MODELS = (OVER_EPS, OVER_STEPS, CERTIFIED)
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Home):
-    """Show what was measured beside what the paper prints.
+    """Show measured numbers beside those of the paper.
 
     Nothing is trained or attacked: what is missing is shown as missing, with the command that
     measures it. Tables 1, 2 and 10 describe the code itself. --model shows all that is stored of a
@@ -52,8 +62,8 @@ class Report(Home):
         str | None,
         typer.Option(
             metavar="NUMBER|eps|steps|certified",
-            help="A figure in the paper, the models' accuracy over eps or over training steps, or "
-            "what is certified of them; SVG, or PNG by --output's name.",
+            help="A figure of the paper, or of --model: accuracy over eps, over training steps, or "
+            "certified bounds; SVG, or PNG by the name of --output.",
             show_default=False,
         ),
     ] = None
@@ -73,9 +83,19 @@ class Report(Home):
             autocompletion=offered(dataset_names),
         ),
     ] = None
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--columns",
+            metavar="LABEL",
+            help='Only these columns of the table: "White-box PGD", PGD; may be repeated.',
+            show_default="all",
+            autocompletion=column_names,
+        ),
+    ] = None
     form: FormatOption = Format.text
     interval: Annotated[
-        bool, typer.Option("--interval", help="With 95 % intervals; csv and json always are.")
+        bool, typer.Option("--interval", help="With 95 % intervals; csv and json always have them.")
     ] = False
     page: Annotated[
         bool,
@@ -85,11 +105,18 @@ class Report(Home):
             "HOME/results/report.html, with -o - printed.",
         ),
     ] = False
+    bib: Annotated[
+        bool,
+        typer.Option(
+            "--bib",
+            help="The publications that the LaTeX of a table or a model cites, or all, for BibTeX.",
+        ),
+    ] = False
     bundle: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Page, tables and all that they rest on, in a new folder: docs/bundle.md.",
+            help="Write page, tables and all evidence into a new folder: docs/bundle.md.",
             show_default=False,
         ),
     ] = None
@@ -117,12 +144,23 @@ class Report(Home):
     ] = None
 
     strict: StrictOption = False
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema", help="Print the JSON schema of what --format json prints: docs/json.md."
+        ),
+    ] = False
 
     def __call__(self) -> int:
         """Print or write what is asked for; the exit code."""
         from robustbench_pcl.paper.tables import published_numbers
         from robustbench_pcl.report.described import TITLES, described_table
 
+        if self.schema:
+            from robustbench_pcl.report.schema import json_schema
+
+            write(json.dumps(json_schema(), indent=2) + "\n", self.output, force=self.force)
+            return 0
         if self.bundle is not None or self.with_weights or self.with_sets:
             return self._code(self._write_bundle())
         if self.figure is not None and (self.table is not None or self.page):
@@ -141,14 +179,14 @@ class Report(Home):
         if self.figure not in (None, *OF_MODELS) and self.model:
             cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
             raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
+        self._check_latex()
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed or self.interval or self.model:
                 raise UserError(
                     f"Table {self.table} describes the code, not measurements.",
                     "Leave --dataset, --scale, --seed, --model and --interval out.",
                 )
-            table = described_table(self.table)
-            print_tables([table], self.form, output=self.output, force=self.force)
+            self._show_table(described_table(self.table).only(self.columns or ()))
             return 0
         if self.table is not None and self.table not in published_numbers():
             known = ", ".join(map(str, sorted({*TITLES, *published_numbers()})))
@@ -162,6 +200,36 @@ class Report(Home):
         if not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
         return self._code(left_out)
+
+    def _check_latex(self) -> None:
+        """Refuse --columns and --bib where they mean nothing."""
+        if self.columns and (self.table is None or self.page):
+            raise UserError("Columns are a table's.", "Name it: --table 3 --columns PGD.")
+        if not self.bib:
+            return
+        if self.figure is not None or self.page:
+            other = "--page" if self.page else "--figure"
+            raise UserError("Publications are written by themselves.", f"Leave {other} out.")
+        if self.form is not Format.text or (self.output and self.output.suffix in SUFFIXES):
+            cure = "Leave --format out, and name a file that ends in .bib: -o refs.bib."
+            raise UserError("Publications are written for BibTeX alone.", cure)
+
+    def _show_table(self, table: "Table | DescribedTable") -> None:
+        """Print or write a table, or the publications that it cites."""
+        if self.bib:
+            from robustbench_pcl.report.render import render
+
+            self._write_bibliography(render(table, "latex", interval=self.interval))
+            return
+        print_tables(
+            [table], self.form, interval=self.interval, output=self.output, force=self.force
+        )
+
+    def _write_bibliography(self, latex: str) -> None:
+        """Print or write the publications that LaTeX's text cites."""
+        from robustbench_pcl.paper.references import bibliography, cited
+
+        write(bibliography(cited(latex)), self.output, force=self.force)
 
     def _code(self, left_out: Sequence[UserError]) -> int:
         """The exit code."""
@@ -185,6 +253,7 @@ class Report(Home):
         seed = next(iter(seeds), None)
         if self.page:
             from robustbench_pcl.report.page import full_page
+            from robustbench_pcl.report.strips import stored_strips
 
             numbers = [] if self.table is None else [self.table]
             page = full_page(
@@ -195,17 +264,16 @@ class Report(Home):
                 seed=seed,
                 models=models,
                 interval=self.interval,
+                strips=stored_strips(Paths(self.home)),
             )
             own = self.home / "results" / "report.html"
             write(page, self.output or own, force=self.force or self.output is None)
         elif self.table is not None:
-            table = report_table(self.table, evidence, names, scale, seeds, models=models)
-            print_tables(
-                [table],
-                self.form,
-                interval=self.interval,
-                output=self.output,
-                force=self.force,
+            columns = self.columns or []
+            self._show_table(
+                report_table(
+                    self.table, evidence, names, scale, seeds, models=models, columns=columns
+                )
             )
         elif self.model:
             self._show_models(evidence, self.model)
@@ -215,6 +283,10 @@ class Report(Home):
             number = read_figure(self.figure)
             drawn = report_figure(number, evidence, names, scale=scale, seed=seed)
             write_figure(drawn, self.output, force=self.force)
+        elif self.bib:
+            from robustbench_pcl.paper.references import bibliography, references
+
+            write(bibliography(references()), self.output, force=self.force)
         elif self.output is not None:
             cure = "Name one with --table 3, or ask for --page."
             raise UserError("There is no table to write.", cure)
@@ -225,7 +297,7 @@ class Report(Home):
             if self.form is Format.text:
                 write(overview_text(lines))
             else:
-                print_rows(lines, self.form)
+                print_document("overview", lines, self.form)
         return left_out
 
     def _write_bundle(self) -> Sequence[UserError]:
@@ -243,6 +315,7 @@ class Report(Home):
         said = {
             **{"--figure": self.figure, "--output": self.output, "--page": self.page},
             **{"--interval": self.interval, "--format": self.form is not Format.text},
+            **{"--columns": self.columns, "--bib": self.bib},
         }
         for option in (name for name, given in said.items() if given):
             cause = f"{option} means nothing for a bundle, which has page, tables and intervals."
@@ -291,6 +364,9 @@ class Report(Home):
             diagnosed = {each.target.recipe.name for each in diagnoses}
             budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
             form = read_form(self.form, self.output)
+            if self.bib:
+                self._write_bibliography(render_models(budgets, "latex", diagnoses))
+                return
             text = render_models(budgets, form.value, diagnoses)
             write(text, self.output, force=self.force)
         else:

@@ -65,7 +65,7 @@ class _Reproduction(Work, Shortcuts, Seeds, Attacks):
 
 @dataclass(frozen=True, kw_only=True)
 class Run(_Reproduction):
-    """Plan what tables, figures or a suite still need, do it, and show them.
+    """Do everything that tables, figures or a suite still need, and show them.
 
     What is stored is never made again, so the command may be stopped and repeated, and two tables
     share their models and adversarial images. With --attack, --eps, --loss, --adaptive or --set,
@@ -89,7 +89,7 @@ class Run(_Reproduction):
         list[Ensemble] | None,
         typer.Option(
             "--with",
-            help="Also attack by this, at the table's largest eps; may be repeated.",
+            help="Also run this attack, at the table's largest eps; may be repeated.",
             show_default=False,
         ),
     ] = None
@@ -127,7 +127,8 @@ class Run(_Reproduction):
             return
         if self.form is not Format.text:
             measures = [task for task in done.of(tasks) if isinstance(task, Measure)]
-            print_measurements([workspace.make(task) for task in measures], self.form)
+            found = [workspace.make(task) for task in measures]
+            print_measurements(found, self.form, workspace.paths)
             done.settle()
             return
         for part, asked in parts:
@@ -136,11 +137,12 @@ class Run(_Reproduction):
                 write(f"{part.title}\n\n")
             measures = [task for task in known if isinstance(task, Measure)]
             if measures:
-                print_measurements([workspace.make(task) for task in measures], self.form)
+                found = [workspace.make(task) for task in measures]
+                print_measurements(found, self.form, workspace.paths)
             for task in known:
                 if isinstance(task, Diagnose):
-                    found = workspace.make(task)
-                    words = f"{task.target.name}: {found.code} {found.verdict}. {found.sentence}"
+                    said = workspace.make(task)
+                    words = f"{task.target.name}: {said.code} {said.verdict}. {said.sentence}"
                     write(fill(words, 80, subsequent_indent="  ") + "\n")
         done.settle()
 
@@ -251,7 +253,8 @@ class Ablate(_Reproduction):
         if done is None:
             return
         if self.asked_for:
-            print_measurements([workspace.make(task) for task in done.of(tasks)], self.form)
+            found = [workspace.make(task) for task in done.of(tasks)]
+            print_measurements(found, self.form, workspace.paths)
         else:
             self.show_tables({ABLATION: (self.dataset,)}, workspace, scale)
         done.settle()
@@ -277,6 +280,7 @@ class Demo(Home):
         from robustbench_pcl.progress import TerminalProgress
         from robustbench_pcl.report.page import full_page
         from robustbench_pcl.report.results import load_evidence
+        from robustbench_pcl.report.strips import stored_strips
         from robustbench_pcl.report.table import report_table
 
         workspace = Workspace(self.home, device=self.device, progress=TerminalProgress())
@@ -287,5 +291,7 @@ class Demo(Home):
         shown = [report_table(number, evidence, ["digits"], "demo") for number in DEMO_TABLES]
         print_tables(shown, Format.text)
         page = self.output or workspace.paths.results / "demo.html"
-        write(full_page(evidence, (), ["digits"], scale="demo"), page, force=self.output is None)
+        strips = stored_strips(workspace.paths)
+        text = full_page(evidence, (), ["digits"], scale="demo", strips=strips)
+        write(text, page, force=self.output is None)
         say(f"The page: {page.resolve()}")

@@ -18,12 +18,15 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 GENERATED = ROOT / "docs" / "reference"
 """What is there once the site is built; Sphinx complains of a link to a page that it has not."""
 NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
-LINE = re.compile(r"^(?:\$ )?(pclbench .+?)(?:  .*)?$|`(pclbench [^`]+)`", re.MULTILINE)
+FENCE = re.compile(r"^```.*?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINE = re.compile(r"^(?:\$ )?(pclbench .+?)(?:  .*)?$", re.MULTILINE)
+INLINE = re.compile(r"`(pclbench [^`]+)`")
 
 
 def commands(document: Path) -> list[str]:
-    found = LINE.findall(document.read_text(encoding="utf-8"))
-    return [block or inline for block, inline in found]
+    text = document.read_text(encoding="utf-8")
+    blocks = [line for block in FENCE.findall(text) for line in LINE.findall(block)]
+    return blocks + INLINE.findall(FENCE.sub("", text))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)

@@ -40,8 +40,8 @@ def files(section: str) -> dict[str, str]:
 
 
 def commands(section: str) -> list[str]:
-    run = re.sub(r"```text\n.*?```", "", section, flags=re.DOTALL)
-    return re.findall(r"^((?:pclbench|python) .+)$", run, re.MULTILINE)
+    blocks = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
 
 
 def takes(command: str) -> bool:
