@@ -47,7 +47,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """A suite on a real Slurm and a real Ray; what is lacking for one is said (docs/how-to/cluster.md)."""
+    """A suite on a real Slurm and a real Ray (docs/how-to/cluster.md)."""
     session.install("-e", ".[test,slurm,ray]")
     session.run("pytest", "-m", "cluster", "-rs", "tests/cluster", *session.posargs)
 

@@ -38,14 +38,8 @@ from robustbench_pcl.cli.make import Attack, Train, Transfer
 from robustbench_pcl.cli.output import typed
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
-from robustbench_pcl.cli.store import (
-    ExportStore,
-    ImportStore,
-    ListStore,
-    MergeStore,
-    PruneStore,
-    ShowStored,
-)
+from robustbench_pcl.cli.store import ListStore, PruneStore, ShowStored
+from robustbench_pcl.cli.travel import ExportStore, ImportStore, MergeStore, PublishStore
 from robustbench_pcl.cli.verify import Verify
 from robustbench_pcl.cli.work import STARTING, USUAL
 from robustbench_pcl.errors import UserError, refused, unknown_name
@@ -236,7 +230,7 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
         {"list": ListData, "add": AddData, "verify": VerifyData, "path": DataPath},
     ),
     "store": (
-        "List what is stored, prune it, and move it between folders and machines.",
+        "List what is stored, prune it, publish it, and move it between machines.",
         {
             "list": ListStore,
             "show": ShowStored,
@@ -244,6 +238,7 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
             "export": ExportStore,
             "import": ImportStore,
             "merge": MergeStore,
+            "publish": PublishStore,
         },
     ),
 }

@@ -181,9 +181,7 @@ class Models(Seeds):
             show_default="none",
         ),
     ] = None
-    std: Annotated[
-        str | None, typer.Option(help="What your model then divides them by.", show_default="none")
-    ] = None
+    std: Annotated[str | None, typer.Option(help="Divisor after that.", show_default="none")] = None
     output: Annotated[
         str | None,
         typer.Option(
@@ -192,8 +190,7 @@ class Models(Seeds):
         ),
     ] = None
     name: Annotated[
-        str | None,
-        typer.Option(help="Name of your model.", show_default="my-model-net"),
+        str | None, typer.Option(help="Name of your model.", show_default="my-model-net")
     ] = None
 
     def models(
@@ -283,7 +280,7 @@ class Attacks:
         ),
     ] = False
     restarts: Annotated[
-        int | None, typer.Option(help="Number of starts of each attack.", min=1, show_default="one")
+        int | None, typer.Option(help="Starts of each attack.", min=1, show_default="one")
     ] = None
     target_class: Annotated[
         TargetClass | None,

@@ -262,25 +262,29 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_values(value: object) -> None:
+def _check_values(value: Any) -> None:
     """Refuse what is too deep, an integer beyond 64 bits, and half a character.
+
+    Types are compared, since ``isinstance`` is asked for every number of a thousand records.
 
     Raises:
         ValueError: which of them.
     """
-    level, depth = [value], 0
+    level: list[Any] = [value]
+    depth = 0
     while level:
         depth += 1
-        inside: list[object] = []
+        inside: list[Any] = []
         for each in level:
-            if isinstance(each, dict):
-                inside.extend(each)
-                inside.extend(each.values())
-            elif isinstance(each, list):
-                inside.extend(each)
-            elif isinstance(each, str):
-                each.encode()  # half of a pair of surrogates raises a UnicodeError
-            elif isinstance(each, int) and each.bit_length() > 64:
+            kind = type(each)
+            if kind is str:
+                each.isascii() or each.encode()  # half of a pair of surrogates: a UnicodeError
+            elif kind is dict:
+                inside += each
+                inside += each.values()
+            elif kind is list:
+                inside += each
+            elif kind is int and each.bit_length() > 64:
                 raise ValueError("an integer has more than 64 bits")
         if inside and depth > MOST_DEPTH:
             raise ValueError(f"it has more than {MOST_DEPTH} levels of lists and tables")

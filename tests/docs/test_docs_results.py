@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from tests.docs.results_file import BLOCK, RESULTS, filled
 
 

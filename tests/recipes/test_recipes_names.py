@@ -100,12 +100,14 @@ def test_different_names_are_different_trainings_or_different_answers(dataset, s
     assert len({(recipe.id("data"), recipe.inference) for recipe in recipes}) == len(names)
 
 
-COMPARED = sorted({
-    column
-    for table in (3, 5, 6, 8, 9, 11)
-    for line in (*published(table).columns, *published(table).rows)
-    if (column := line.target)
-})
+COMPARED = sorted(
+    {
+        column
+        for table in (3, 5, 6, 8, 9, 11)
+        for line in (*published(table).columns, *published(table).rows)
+        if (column := line.target)
+    }
+)
 
 
 @pytest.mark.parametrize("scale", ["quick", "demo"])

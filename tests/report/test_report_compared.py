@@ -99,7 +99,7 @@ def test_all_steps_are_not_better_than_an_early_stop():
 def test_the_legend_says_what_the_mark_means(form):
     records = [clean("ours", 20), clean("softmax", 2)]
     text = re.sub(r"\s+", " ", render(report_table(3, make_evidence(records)), form))
-    assert "significantly better than each other recipe compared, on the same images" in text
+    assert "significantly better than every other recipe compared, on the same images" in text
     assert re.search(r"\(exact McNemar test, 5(~|&nbsp;| )\\?% level\)", text)
 
 

@@ -168,7 +168,7 @@ def test_an_early_stop_answers_white_box_cells_with_a_footnote():
     full = make_measurement(OURS, OURS, PGD, correct=100)
     table = report_table(3, make_evidence([*records, full]))
     assert table.sections[0].rows[1].entries[5].measured == 10
-    assert "steps: White-box FGSM on Ours." in notes(table)
+    assert "Early stop: White-box FGSM on Ours." in notes(table)
 
 
 ONE, TWO = make_model("ours", weights="aaaa" * 4), make_model("ours", weights="bbbb" * 4)

@@ -181,7 +181,7 @@ def test_a_scale_says_what_it_cut():
 
 def test_the_independent_result_stands_beside_the_papers_claim():
     text = notes(report_table(3, NOTHING, ["cifar10"]))
-    assert "AutoAttack leaves 0.28 % where 32.32 % is claimed" in text
+    assert "AutoAttack leaves 0.28 %; the claim is 32.32 %" in text
     assert "Croce and Hein" in text
     assert "AutoAttack" not in notes(report_table(3, NOTHING, ["cifar100"]))
     assert "AutoAttack" not in notes(report_table(12, NOTHING))
