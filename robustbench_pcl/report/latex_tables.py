@@ -24,9 +24,9 @@ from robustbench_pcl.report.formatting import (
 )
 from robustbench_pcl.report.latex import Grid, Line
 from robustbench_pcl.report.latex_text import Verbatim, escape_latex
-from robustbench_pcl.report.summaries import TITLES
 from robustbench_pcl.report.table import Section, Table
 from robustbench_pcl.report.text import show_spread, significance
+from robustbench_pcl.report.worst_case import TITLES
 
 LABEL = "tab:pclbench"
 SMALL, PRINTED = r"\scriptsize", r"\scriptsize\itshape"
@@ -180,10 +180,10 @@ def _lines(
     words = [[e.words] if row.heading.target else e.words.split() for e in entries]
     firsts = [each[0] if each else "" for each in words]
     yield Line((row.heading.name, *map(partial(_measured, table), entries, firsts)))
-    published = [_published(entry, remarks) for entry in entries]
+    published: list[str] = [_published(entry, remarks) for entry in entries]
     if all(entry.published is None for entry in entries):
         published = []
-    further = [
+    further: list[tuple[str, str, list[str]]] = [
         ("", "", [" ".join(each[1:]) for each in words]),
         ("verdict", SMALL, [short_code(entry.verdict) for entry in entries]),
         ("±", SMALL, [show_spread(entry) for entry in entries]),

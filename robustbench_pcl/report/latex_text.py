@@ -126,7 +126,7 @@ def _character(character: str) -> str:
         return _SIGNS[character]
     if character.isascii():
         return character
-    base, *marks = unicodedata.normalize("NFKD", character)
+    base, *marks = list(unicodedata.normalize("NFKD", character))
     if base.isascii() and base.isprintable() and len(marks) == 1 and marks[0] in _ACCENTS:
         return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
     plain = "".join(map(_character, [base, *marks])) if [base] != [character] else ""
