@@ -11,7 +11,7 @@ from robustbench_pcl import __version__
 
 project = "pclbench"
 author = "The pclbench authors"
-project_copyright = "MIT licence"
+project_copyright = "the pclbench authors, MIT licence"
 smartquotes = False
 release = version = __version__
 extensions = [

@@ -19,8 +19,10 @@ def inline(translator: HTML5Translator, node: nodes.math) -> None:
 
 
 def block(translator: HTML5Translator, node: nodes.math_block) -> None:
-    """Write a formula on a line of its own."""
-    translator.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>\n')
+    """Write formulas, which blank lines separate, on a line each."""
+    for formula in node.astext().split("\n\n"):
+        drawn = convert(formula, display="block")
+        translator.body.append(f'<div class="math">{drawn}</div>\n')
     raise nodes.SkipNode
 
 

@@ -44,7 +44,7 @@ def rewritten(text: str, folder: Path, page: Path) -> str:
         words, target, anchor = found[1], found[2], found[3] or ""
         file = Path(os.path.normpath(folder / target))
         file = pages.get(file, file)
-        if file.is_relative_to(DOCS) and file.suffix == ".md":
+        if file.is_relative_to(DOCS) and file.suffix in (".md", ".rst"):
             return f"[{words}]({os.path.relpath(file, page)}{anchor})"
         return words
 

@@ -69,9 +69,9 @@ class APGD(IterativeAttack[MomentumState]):
 
     .. math::
 
-        u_{m+1} = \Pi \left( x_m + \eta_m \operatorname{sign} \nabla_x \mathcal{L}(x_m, y) \right),
-        \qquad x_{m+1} = \Pi \left( x_m + \alpha (u_{m+1} - x_m)
-        + (1 - \alpha) (x_m - x_{m-1}) \right)
+        u_{m+1} = \Pi \left( x_m + \eta_m \operatorname{sign} \nabla_x \mathcal{L}(x_m, y) \right)
+
+        x_{m+1} = \Pi \left( x_m + \alpha (u_{m+1} - x_m) + (1 - \alpha) (x_m - x_{m-1}) \right)
 
     Steps start with :math:`\eta_0 = 2 \epsilon` and have momentum. At each checkpoint an image
     whose loss has risen too seldom, or not above its largest, continues from its best point with

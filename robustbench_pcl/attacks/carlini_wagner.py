@@ -78,8 +78,8 @@ class CW(IterativeAttack[SearchState]):
 
     .. math::
 
-        \min_{\zeta} \; \| x' - x \|_2^2 + c f(x'), \qquad
-        x' = \tfrac{1}{2} (\tanh \zeta + 1), \qquad
+        \min_{\zeta} \; \| x' - x \|_2^2 + c f(x'), \qquad x' = \tfrac{1}{2} (\tanh \zeta + 1)
+
         f(x') = \max \left( z_y(x') - \max_{k \neq y} z_k(x'), -\kappa \right)
 
     Each image is attacked on its own. Returned is the adversarial image with the smallest L2

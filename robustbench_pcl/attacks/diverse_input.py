@@ -42,7 +42,8 @@ class DIM(MIM):
     .. math::
 
         g_{m+1} = \mu g_m + \frac{\nabla_x \mathcal{L}(T(x_m; p), y)}
-        {\| \nabla_x \mathcal{L}(T(x_m; p), y) \|_1}, \qquad
+        {\| \nabla_x \mathcal{L}(T(x_m; p), y) \|_1}
+
         x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign} g_{m+1} \right)
 
     M-DI2-FGSM (Section 3.3): with probability ``diversity`` the image is resized, to a random size

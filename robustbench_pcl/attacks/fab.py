@@ -47,7 +47,8 @@ class FAB(IterativeAttack[BoundaryState]):
 
     .. math::
 
-        x_{m+1} = (1 - \alpha) (x_m + \eta \, \delta_m) + \alpha (x + \eta \, \delta), \qquad
+        x_{m+1} = (1 - \alpha) (x_m + \eta \, \delta_m) + \alpha (x + \eta \, \delta)
+
         x_m \leftarrow (1 - \beta) x + \beta x_m \; \text{where adversarial}
 
     where :math:`\delta_m` and :math:`\delta` lead from the present point and from the clean image

@@ -238,8 +238,9 @@ class BIM(GradientDescent):
 
     .. math::
 
-        x_0 = x, \qquad x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign}
-        \nabla_x \mathcal{L}(x_m, y) \right)
+        x_0 = x
+
+        x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign} \nabla_x \mathcal{L}(x_m, y) \right)
 
     with the step size :math:`\alpha`, a share of :math:`\epsilon`.
     """
@@ -255,7 +256,8 @@ class MIM(GradientDescent):
     .. math::
 
         g_{m+1} = \mu g_m + \frac{\nabla_x \mathcal{L}(x_m, y)}
-        {\| \nabla_x \mathcal{L}(x_m, y) \|_1}, \qquad
+        {\| \nabla_x \mathcal{L}(x_m, y) \|_1}
+
         x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign} g_{m+1} \right)
 
     with the decay factor :math:`\mu` and the step size :math:`\alpha`, a share of :math:`\epsilon`.
@@ -276,7 +278,8 @@ class PGD(GradientDescent):
 
     .. math::
 
-        x_0 \sim \mathcal{U}(x - \epsilon, x + \epsilon), \qquad
+        x_0 \sim \mathcal{U}(x - \epsilon, x + \epsilon)
+
         x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign} \nabla_x \mathcal{L}(x_m, y) \right)
 
     with the step size :math:`\alpha`, a share of :math:`\epsilon`.

@@ -46,8 +46,8 @@ class Square(IterativeAttack[SquareState]):
 
     .. math::
 
-        x_{m+1} = x_m + \delta \; \text{if} \; \mathcal{M}(x_m + \delta) > \mathcal{M}(x_m),
-        \qquad \mathcal{M} = \max_{k \neq y} z_k - z_y
+        x_{m+1} = x_m + \delta \; \text{if} \; \mathcal{M}(x_m + \delta) > \mathcal{M}(x_m), \qquad
+        \mathcal{M} = \max_{k \neq y} z_k - z_y
 
     with a random square :math:`\delta`, projected into the ball.
 

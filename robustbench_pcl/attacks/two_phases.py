@@ -91,7 +91,8 @@ class MD(TwoPhases):
 
     .. math::
 
-        \mathcal{L}_1 = -z_y \; \text{or} \; \max_{k \neq y} z_k, \qquad
+        \mathcal{L}_1 = -z_y \; \text{or} \; \max_{k \neq y} z_k
+
         \mathcal{L}_2 = \max_{k \neq y} z_k - z_y
 
     The terms take turns from start to start.
@@ -142,7 +143,8 @@ class A3(TwoPhases):
 
     .. math::
 
-        \mathcal{L}_1 = \sum_k w_k z_k, \quad w_k \sim \mathcal{U}(-1, 1), \qquad
+        \mathcal{L}_1 = \sum_k w_k z_k, \qquad w_k \sim \mathcal{U}(-1, 1)
+
         \mathcal{L}_2 = \max_{k \neq y} z_k - z_y
 
     The first steps, of size eps, follow logits with random weights (output diversified

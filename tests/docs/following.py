@@ -123,7 +123,7 @@ def reason(command: Command) -> str:
 
 
 def forked(action: Callable[[], object]) -> int:
-    """Do something in a process of its own, which has imported what is slow; its exit code."""
+    """Do something in a process of its own; its exit code."""
     sys.stdout.flush()
     process = os.fork()
     if process == 0:
@@ -142,7 +142,7 @@ def forked(action: Callable[[], object]) -> int:
 
 
 def typed(words: list[str]) -> None:
-    """What the console script does."""
+    """What the console script does, in a process that has imported what is slow."""
     sys.argv = ["pclbench", *words]
     importlib.import_module("robustbench_pcl.cli").main()
 
@@ -151,6 +151,8 @@ def run(command: Command, environment: dict[str, str]) -> int:
     """Run a command; its exit code."""
     plain = not NEEDS_SHELL.search(command.text)
     if plain and command.text.startswith("pclbench "):
+        for module in HEAVY:
+            importlib.import_module(module)
         return forked(lambda: typed(shlex.split(command.text)[1:]))
     words = ["bash", "-euo", "pipefail", "-c", command.text]
     return subprocess.run(words, env=environment, check=False).returncode
@@ -200,8 +202,6 @@ def scripts(folder: Path) -> dict[str, str]:
 def follow(document: Path) -> str:
     """Do what a document says; what does not work, or ""."""
     text, notebook = document.read_text(encoding="utf-8"), None
-    for module in HEAVY:
-        importlib.import_module(module)
     with tempfile.TemporaryDirectory() as folder:
         environment = scripts(Path(folder))
         for block in blocks(text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -14,6 +15,8 @@ from robustbench_pcl.cli.app import HELP, app
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+GENERATED = ROOT / "docs" / "reference"
+"""What is there once the site is built; Sphinx complains of a link to a page that it has not."""
 NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
 FENCE = re.compile(r"^```.*?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINE = re.compile(r"^(?:\$ )?(pclbench .+?)(?:  .*)?$", re.MULTILINE)
@@ -30,7 +33,7 @@ def commands(document: Path) -> list[str]:
 def test_every_command_line_is_one_that_pclbench_takes(document: Path):
     for line in commands(document):
         command = typer.main.get_command(app)
-        words = shlex.split(line.replace("...", ""))[1:]
+        words = shlex.split(line.replace("...", ""), comments=True)[1:]
         while words and hasattr(command, "commands") and words[0] not in HELP:
             word = words.pop(0)
             if word.startswith("-"):
@@ -53,8 +56,9 @@ def test_command_lines_are_found():
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
 def test_every_link_leads_somewhere(document: Path):
     for target in re.findall(r"\]\(([^)#]+)", document.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+        path = Path(os.path.normpath(document.parent / target))
+        if "://" not in target and GENERATED not in path.parents:
+            assert path.exists(), f"{document.name} links to {target}"
 
 
 def test_every_line_of_contributing_names_a_folder_that_exists():

@@ -101,13 +101,13 @@ def test_blocks_share_a_folder_and_names_and_text_is_only_shown(tmp_path):
     ("text", "said"),
     [
         ("a\n\n```\npclbench explain PCL999\n```\n", "document.md:4: exit code 2"),
-        ("```\npclbench explain PCL101  # exit code 1\n```\n", "document.md:2: exit code 0"),
+        ("```\ntrue  # exit code 1\n```\n", "document.md:2: exit code 0"),
         ("```\nfalse | cat\n```\n", "document.md:2: exit code 1"),
         ("```python\n1 / 0\n```\n", "document.md:2: the Python block fails"),
         ("```python\nfirst = 1\n```\n```python\nsecond\n```\n", "document.md:5: the Python"),
         ("```python\nimport os\nos._exit(0)\n```\n", "document.md:2: the Python block fails"),
         ("It writes `my/page.html`.\n", "document.md: nothing wrote my/page.html"),
-        ("```\npclbench --version\n```\n It saves them in `a.txt`.", "nothing wrote a.txt"),
+        ("```\ntrue\n```\n It saves them in `a.txt`.", "nothing wrote a.txt"),
     ],
 )
 def test_what_does_not_work_is_said_with_its_line(text, said, tmp_path):

@@ -54,10 +54,18 @@ def test_every_command_is_there_with_every_option_and_what_it_says(pages):
         _, _, section = page.partition(f"\n{words}\n")
         assert section, words
         for parameter in command.params:
-            written = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
-            assert written.lower() in section.lower(), f"{words}: {written}"
-            help_text = (parameter.help or "").replace("\\b", "").split()
-            assert not help_text or help_text[0].strip("`*_,.:;") in section, f"{words}: {written}"
+            if parameter.hidden:
+                continue
+            is_option = parameter.opts[0].startswith("-")
+            name = parameter.opts[0] if is_option else parameter.metavar or parameter.name
+            start = re.search(
+                rf"^   \* - ``([^`]*, )?{re.escape(name)}(, [^`]*)?``$", section, re.M
+            )
+            assert start, f"{words}: {name}"
+            row = section[start.end() :].split("   * -")[0]
+            assert row.count("     -") == 3, f"{words}: {name}"
+            said = (parameter.help or "").partition(" ")[0]
+            assert said.strip("`*_,.:;") in row, f"{words}: {name}"
 
 
 @pytest.mark.parametrize("family", LAST)
@@ -100,7 +108,7 @@ def test_a_recipe_has_every_hyper_parameter_at_every_scale_and_its_source(pages)
             for field, value in recipes.leaves(load_recipe(name, "cifar10", scale).content()):
                 row = page.rpartition(f"   * - ``{field}``\n")[2].split("   * -")[0]
                 assert members.value(value) in row, f"{name}: {field}"
-                assert row.count("     - ") == len(SCALES) + 1, f"{name}: {field}"
+                assert row.count("     -") == len(SCALES) + 1, f"{name}: {field}"
 
 
 def test_a_source_is_the_source_of_the_published_value_only():

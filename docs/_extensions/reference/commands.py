@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,10 @@ import typer
 
 from reference import restructured as rst
 from robustbench_pcl.cli.app import COMMANDS, GROUPS, app
+
+KINDS = {"str": "text", "int": "number", "int range": "number", "float": "number", "path": "path"}
+"""What an option takes, in words."""
+RANGE = re.compile(r"\bx[<>]=?\d|[<>]=?x\b")
 
 
 def leaves() -> Iterator[tuple[str, Any]]:
@@ -67,21 +72,31 @@ def _usage(command: Any, words: str, takes: str = "") -> str:
 
 
 def _options(command: Any, words: str) -> str:
-    """Each argument and option: how it is written, what it says, what holds without it."""
+    """Each argument and option: what it is called, takes and says, and what holds without it."""
     context, rows = typer.Context(command, info_name=words), []
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
-        if record is None or parameter.hidden:
-            continue
-        written, meaning = record
-        if "[" in meaning and meaning.endswith("]"):
-            meaning, _, extra = meaning[:-1].rpartition("[")
-        else:
-            extra = ""
-        parts = [rst.plain(part.strip()) for part in extra.split(";") if part.strip()]
-        default = "; ".join(part.removeprefix("default: ") for part in parts)
-        rows.append((rst.code(written), rst.plain(meaning.strip()), default))
-    return rst.table(("Option", "What it says", "Without it"), rows)
+        if record is not None and not parameter.hidden:
+            rows.append(_row(*record))
+    return rst.table(("Option", "Takes", "What it says", "Without it"), rows)
+
+
+def _row(written: str, meaning: str) -> tuple[str, ...]:
+    """What ``--help`` prints of an option, as a row: "--eps <str>", "The budget. [default: 1]"."""
+    name, _, kind = written.partition(" <")
+    kind = kind.rstrip(">").removeprefix("list[").removesuffix("]")
+    takes, without = [KINDS.get(kind, kind.replace("|", ", "))], []
+    if meaning.endswith("]"):
+        meaning, _, extra = meaning[:-1].rpartition("[")
+        for part in extra.split("; "):
+            if part.startswith("env var: "):
+                without.append(part.replace("env var: ", "the variable "))
+            elif RANGE.search(part):
+                takes.append(part.removesuffix(f"<={2**64 - 1}"))
+            else:
+                without.append(part.removeprefix("default: ").removeprefix("(").removesuffix(")"))
+    said = rst.plain(", ".join(filter(None, takes))), rst.plain(meaning.strip())
+    return rst.code(name), *said, rst.plain(", or else ".join(without))
 
 
 def _summary(command: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,11 +112,12 @@ def _recipe(name: str) -> str:
         rst.plain(describe(recipe)),
         _start(recipe),
         "Where a value is *ours*, the paper does not say it. The last column is about the values "
-        "at paper scale; the other scales are smaller so that they take less time.",
+        "at paper scale; the other scales are smaller so that they take less time. Digits are not "
+        "in the paper; they have the values of MNIST.",
     ]
     for datasets, by_scale in _groups(name).items():
         parts += [rst.heading(", ".join(DATASETS[each].title for each in datasets), 1)]
-        parts += [rst.table(("Field", *SCALES, "Source"), _rows(datasets[0], by_scale))]
+        parts += [rst.table(("Field", *SCALES, "Source"), _rows(datasets, by_scale))]
     return rst.page(*parts)
 
 
@@ -140,12 +141,20 @@ def _groups(name: str) -> Mapping[tuple[str, ...], ByScale]:
     return {tuple(datasets): at for datasets, at in found.values()}
 
 
-def _rows(dataset: str, by_scale: ByScale) -> Iterator[tuple[str, ...]]:
+def _rows(datasets: Iterable[str], by_scale: ByScale) -> Iterator[tuple[str, ...]]:
     paper = by_scale["paper"]
     for field in paper:
         values = [rst.code(value(by_scale[scale].get(field))) for scale in SCALES]
-        where = published(field, paper[field], dataset, paper)
-        yield rst.code(field), *values, rst.plain(where) if where != OURS else "*ours*"
+        found = (published(field, paper[field], dataset, paper) for dataset in datasets)
+        where = next((each for each in found if each != OURS), OURS)
+        yield rst.code(field), *values, _where(paper[field], where)
+
+
+def _where(given: Any, where: str) -> str:
+    """A source in a table; what a recipe does not have needs none."""
+    if where != OURS:
+        return rst.plain(where)
+    return "" if value(given) in ("none", "") else f"*{OURS}*"
 
 
 SOURCES = sources()
