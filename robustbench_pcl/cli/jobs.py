@@ -361,5 +361,6 @@ def _task_fields(folder: Path, record: "RunRecord", task: "TaskState") -> dict[s
     """A task for programs."""
     task = _current(folder, task)
     since = datetime.fromtimestamp(task.since, UTC).isoformat() if task.since else None
-    known = {**vars(task), "task": task.title, "since": since}
+    said = {name: value if value != "" else None for name, value in vars(task).items()}
+    known = {**said, "task": task.title, "since": since}
     return {"run": folder.name, "executor": record.executor, **known}

@@ -49,7 +49,7 @@ def row_of(item: Item, inventory: Inventory) -> dict[str, Any]:
     return {
         "kind": item.kind,
         "id": item.id,
-        "weights": item.names[1],
+        "weights": item.names[1] or None,
         "dataset": item.dataset,
         "target": model.recipe.name if model and not made_on else None,
         "source": source and source.recipe.name,

@@ -290,7 +290,7 @@ def _of_training(record: Record) -> NumberEvidence:
             "seconds per epoch": f"{record.seconds_per_epoch:.4g} (median)",
             "target": _recipe(record.recipe),
             "precision": record.precision,
-            "images": record.images,
+            "images": record.provenance,
             **dict(_made(record)),
             **dict(_ids(record)),
         },
