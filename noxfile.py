@@ -1,4 +1,4 @@
-"""Sessions: tests (the default), slow, chaos, cluster, lint, types, docs, demo, bench."""
+"""Sessions: tests (the default), slow, chaos, cluster, latex, lint, types, docs, demo, bench."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tests(session: nox.Session) -> None:
         "--cov",
         "--cov-report=term",
         "-m",
-        "not slow and not chaos and not cluster",
+        "not slow and not chaos and not cluster and not latex",
         *session.posargs,
         env={"OMP_NUM_THREADS": "1"},
     )
@@ -50,6 +50,13 @@ def cluster(session: nox.Session) -> None:
     """A suite on a real Slurm and a real Ray (docs/how-to/cluster.md)."""
     session.install("-e", ".[test,slurm,ray]")
     session.run("pytest", "-m", "cluster", "-rs", "tests/cluster", *session.posargs)
+
+
+@nox.session
+def latex(session: nox.Session) -> None:
+    """Every table compiles in a two-column article and fits; needs pdflatex and booktabs."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "latex", "-rs", "tests/report", *session.posargs)
 
 
 @nox.session

@@ -23,6 +23,8 @@ TINY = 7.0
 """Points of what stands small in a table, and of its notes."""
 _PARTED = re.compile(r"( (?!\+)|~|\\allowbreak\{\})")
 """Where the head of a column may be broken."""
+CLOSER, APART = 1.5, 2.0
+"""Points by which the lines of a row are nearer to each other, and rows farther apart."""
 LEADING = 1.23
 """Distance of two lines, in sizes of the type."""
 SIZES = ((r"\small", 9.0, 4.0), (r"\footnotesize", 8.0, 3.0))
@@ -119,8 +121,11 @@ def laid_out(grids: Sequence[Grid]) -> list[Float]:
         parts = [page for part in _narrow_enough(grid) for page in _low_enough(*part)]
         for number, part in enumerate(parts, 1):
             label = grid.label if number == 1 else f"{grid.label}-{number}"
-            counted = f" (part {number} of {len(parts)})" if len(parts) > 1 else ""
-            floats.append(part._replace(label=label, caption=f"{part.caption}{counted}."))
+            count = sum(bool(each.rows) for each in parts)
+            caption = part.caption + (f" (part {number} of {count})" if count > 1 else "")
+            if not part.rows:
+                caption = rf"Notes on Table~\ref{{{grid.label}}}"
+            floats.append(part._replace(label=label, caption=f"{caption}."))
     return floats
 
 
@@ -246,7 +251,9 @@ def _heights(grid: Grid, fit: _Fit) -> tuple[float, list[float], list[float]]:
     """How high the caption and the head are together, each row, and each note."""
     lines = 2 + max(map(len, fit.heads)) + any(grid.groups)
     top = fit.size * LEADING * lines + _height(grid.caption, fit.across, BODY)
-    rows = [sum(_row_height(line, fit) for line in row) + 3.0 for row in grid.rows]
+    rows = [
+        sum(_row_height(line, fit) - CLOSER for line in row) + CLOSER + APART for row in grid.rows
+    ]
     return top, rows, [_height(note, fit.across, TINY) for note in grid.notes]
 
 
@@ -256,6 +263,7 @@ def _height(text: str, across: float, size: float) -> float:
 
 
 def _row_height(line: Line, fit: _Fit) -> float:
+    """How high a line of a row is, in points, with the room after it."""
     return max(
         _height(cell, 0.9 * wide if broken else PAGE, fit.size)
         for cell, wide, broken in zip(line.cells, fit.widths, fit.broken, strict=True)

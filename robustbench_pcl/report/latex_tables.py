@@ -180,7 +180,7 @@ def _lines(
     words = [[e.words] if row.heading.target else e.words.split() for e in entries]
     firsts = [each[0] if each else "" for each in words]
     yield Line((row.heading.name, *map(partial(_measured, table), entries, firsts)))
-    published = [_published(entry, remarks) for entry in entries]
+    published: list[str] = [_published(entry, remarks) for entry in entries]
     if all(entry.published is None for entry in entries):
         published = []
     further: list[tuple[str, str, Sequence[str]]] = [

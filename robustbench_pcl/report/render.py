@@ -26,7 +26,7 @@ from robustbench_pcl.report.formatting import (
     show_published,
     superscript,
 )
-from robustbench_pcl.report.latex import Grid, laid_out
+from robustbench_pcl.report.latex import APART, CLOSER, Grid, laid_out
 from robustbench_pcl.report.latex_tables import table_grids, words_grid
 from robustbench_pcl.report.latex_text import Verbatim, escape_latex
 from robustbench_pcl.report.results import HasPaths, load_evidence, paths_of
@@ -223,7 +223,8 @@ def latex_floats(grids: Iterable[Grid], command: str, comments: Sequence[str] = 
         r"needs \usepackage{booktabs}; what is cited: the same command with --bib",
     )
     lines = [visible(" ".join(comment.split())) for comment in (*first, *comments)]
-    return fill("latex", "floats", floats=laid_out(list(grids)), comments=lines)
+    floats = laid_out(list(grids))
+    return fill("latex", "floats", floats=floats, comments=lines, closer=CLOSER, apart=APART)
 
 
 def fill(form: str, template: str, **content: Any) -> str:

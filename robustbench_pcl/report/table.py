@@ -262,7 +262,7 @@ def _section(
 
     Its numbers are all there, its notes and counts are about the columns that are kept.
     """
-    positions = table.positions(dataset)
+    positions = list(table.positions(dataset))
     cells = [position.cell for position in positions]
     own = {position.cell for position in paper.positions(dataset)}
     further = [name for name in table.recipes if name not in paper.recipes]

@@ -271,6 +271,7 @@ COMPLETED = [
     ("explain", "code", "PCL10", "PCL103"),
     ("attack", "--scale", "pap", "paper"),
     ("report", "--format", "la", "latex"),
+    ("report", "--columns", "White-box P", "White-box PGD"),
     ("run", "--executor", "sl", "slurm"),
 ]
 
