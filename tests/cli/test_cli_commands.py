@@ -63,8 +63,9 @@ COMMANDS = (
     Command("run", f"--table --figure --suite --dataset --with --exact {ATTACKS} {WORK}"),
     Command(
         "report",
-        "--table --figure --model --dataset --format --interval --page --output --scale --seed "
-        "--bundle --with-weights --with-sets --strict --schema --force --home",
+        "--published --table --figure --model --dataset --columns --format --interval --page "
+        "--output --scale --seed --bib --bundle --with-weights --with-sets --strict --schema "
+        "--force --home",
         " ",
     ),
     Command("certify", f"--dataset --eps --file --force {OWN} {WORK}"),

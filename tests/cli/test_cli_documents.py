@@ -22,7 +22,7 @@ def commands(command, words=()):
         yield " ".join(words)
 
 
-@pytest.mark.parametrize("words", commands(typer.main.get_command(app)))
+@pytest.mark.parametrize("words", list(commands(typer.main.get_command(app))))
 def test_every_command_with_a_format_is_in_the_list(words):
     assert any(re.match(rf"{words}\b", each) for each in PRINTED_BY)
 
