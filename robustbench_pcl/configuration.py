@@ -65,9 +65,10 @@ class Description(BaseModel):
     @classmethod
     def _no_number_is_a_truth_value(cls, value: Any, info: Any) -> Any:
         """Refuse ``eps = true``, which would count as 1."""
-        kind = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and kind not in (bool, bool | None):
-            raise ValueError("a truth value is not a number")
+        if isinstance(value, bool):
+            kind = cls.model_fields[info.field_name].annotation
+            if kind not in (bool, bool | None):
+                raise ValueError("a truth value is not a number")
         return value
 
 

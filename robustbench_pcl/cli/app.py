@@ -38,14 +38,8 @@ from robustbench_pcl.cli.make import Attack, Train, Transfer
 from robustbench_pcl.cli.output import typed
 from robustbench_pcl.cli.report import Report
 from robustbench_pcl.cli.reproduce import Ablate, Demo, Run
-from robustbench_pcl.cli.store import (
-    ExportStore,
-    ImportStore,
-    ListStore,
-    MergeStore,
-    PruneStore,
-    ShowStored,
-)
+from robustbench_pcl.cli.store import ListStore, PruneStore, ShowStored
+from robustbench_pcl.cli.travel import ExportStore, ImportStore, MergeStore, PublishStore
 from robustbench_pcl.cli.verify import Verify
 from robustbench_pcl.cli.work import STARTING, USUAL
 from robustbench_pcl.errors import UserError, refused, unknown_name
@@ -123,7 +117,7 @@ class _Root(_Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except KeyboardInterrupt as error:
-            print(f"pclbench: {said(error)}\n  Go on: {typed(words)}", file=sys.stderr)
+            print(f"pclbench: {said(error)}\n  Continue with: {typed(words)}", file=sys.stderr)
             sys.exit(exit_code(error))
         return command
 
@@ -218,14 +212,17 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "verify": Verify,
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
-    "recipes": ("List recipes and show what one says.", {"list": ListRecipes, "show": ShowRecipe}),
+    "recipes": (
+        "List recipes, and show all fields of one.",
+        {"list": ListRecipes, "show": ShowRecipe},
+    ),
     "attacks": (
         "List attacks and show their parameters.",
         {"list": ListAttacks, "show": ShowAttack},
     ),
     "models": ("List models and show their layers.", {"list": ListModels, "show": ShowModel}),
     "jobs": (
-        "See what runs or ran, what it printed, and stop it.",
+        "Show what runs or ran and what it printed, and stop it.",
         {"status": Status, "logs": Logs, "cancel": Cancel},
     ),
     "data": (
@@ -233,7 +230,7 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
         {"list": ListData, "add": AddData, "verify": VerifyData, "path": DataPath},
     ),
     "store": (
-        "List what is stored, prune it, and move it between folders and machines.",
+        "List what is stored, prune it, publish it, and move it between machines.",
         {
             "list": ListStore,
             "show": ShowStored,
@@ -241,6 +238,7 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
             "export": ExportStore,
             "import": ImportStore,
             "merge": MergeStore,
+            "publish": PublishStore,
         },
     ),
 }

@@ -11,7 +11,7 @@ from robustbench_pcl.cli.choices import Scale, dataset_names, offered, read_scal
 from robustbench_pcl.cli.files import ForceOption
 from robustbench_pcl.cli.options import DATASET_HELP, Home
 from robustbench_pcl.cli.output import say_left_out, write
-from robustbench_pcl.cli.report import INCOMPLETE, StrictOption
+from robustbench_pcl.cli.report_options import INCOMPLETE, PublishedOption, StrictOption
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ class Check(Home):
 
     A requirement is TARGET.QUANTITY, an operator and a number, such as "ours-pgd.strongest >= 45";
     docs/ci.md has all forms. Nothing is trained or attacked: what is not measured does not hold,
-    and the command that measures it is printed.
+    and the command that measures it is printed. Published numbers count with --published only.
     """
 
+    published: PublishedOption = False
     require: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +91,7 @@ class Check(Home):
             show_default="the table's largest, or the paper's for the data set",
         ),
     ] = None
-    form: Annotated[CheckFormat, typer.Option("--format", help="How to write what is found.")] = (
+    form: Annotated[CheckFormat, typer.Option("--format", help="Format of the output.")] = (
         CheckFormat.text
     )
     output: Annotated[
@@ -108,6 +109,7 @@ class Check(Home):
         from robustbench_pcl.report.requirement_formats import render_answers
         from robustbench_pcl.report.results import load_evidence
         from robustbench_pcl.report.selection import Selection
+        from robustbench_pcl.store.published import published_paths
         from robustbench_pcl.store.records import Paths
 
         selection = Selection(
@@ -119,7 +121,8 @@ class Check(Home):
         )
         asked = self._asked()
         left_out: list[UserError] = []
-        evidence = load_evidence(Paths(self.home), left_out.append)
+        paths = published_paths() if self.published else Paths(self.home)
+        evidence = load_evidence(paths, left_out.append)
         say_left_out(left_out)
         answers = [answer(requirement, evidence, selection) for requirement in asked]
         text = render_answers(answers, doubts(answers, evidence), self._form().value)

@@ -94,7 +94,7 @@ class Diagnose(Work, Models, Attacks):
 
 @dataclass(frozen=True, kw_only=True)
 class Explain:
-    """Say what a code means: what to look for, what cures it, and the literature.
+    """Explain a code: what it means, what to look for, what to do, and the literature.
 
     Without a code, list all of them.
     """
@@ -134,7 +134,7 @@ class Explain:
 
 def _explained(found: "Explanation") -> str:
     """An explanation for a terminal, 80 columns wide."""
-    parts = {"Evidence": found.evidence, "Cures": found.cures, "Literature": found.literature}
+    parts = {"Evidence": found.evidence, "What to do": found.cures, "Literature": found.literature}
     blocks = [
         f"{found.code} {found.name}",
         fill(found.meaning, WIDTH),

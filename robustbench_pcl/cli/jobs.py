@@ -87,7 +87,7 @@ class Logs(Home):
         str, typer.Argument(metavar="TASK", help="A part of its title, or its key, from status.")
     ]
     run: Annotated[
-        str | None, typer.Option(help="Of this run.", show_default="the newest that has it")
+        str | None, typer.Option(help="The run.", show_default="the newest that has the task")
     ] = None
 
     def __call__(self) -> None:
@@ -233,7 +233,7 @@ def _named(
         if name is not None and (found := _matching(record, name)):
             return folder, found
     raise UserError(
-        f"Nothing that goes on is called {name!r}." if name else "No run goes on.",
+        f"Nothing that runs is called {name!r}." if name else "Nothing runs.",
         "See what there is: pclbench jobs status.",
     )
 
@@ -326,7 +326,7 @@ def _state_of(record: "RunRecord") -> str:
     """What a run is doing, in words."""
     if record.ended is not None:
         return f"over, {_spoken(max(record.ended - record.began, 0))}"
-    words = {True: "goes on", False: "its process is gone", None: "on another machine"}
+    words = {True: "runs", False: "its process is gone", None: "on another machine"}
     return words[record.alive]
 
 
@@ -361,5 +361,6 @@ def _task_fields(folder: Path, record: "RunRecord", task: "TaskState") -> dict[s
     """A task for programs."""
     task = _current(folder, task)
     since = datetime.fromtimestamp(task.since, UTC).isoformat() if task.since else None
-    known = {**vars(task), "task": task.title, "since": since}
+    said = {name: value if value != "" else None for name, value in vars(task).items()}
+    known = {**said, "task": task.title, "since": since}
     return {"run": folder.name, "executor": record.executor, **known}

@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 NOT_HERE = "not here"
 NameArgument = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="Of the data set.", autocompletion=offered(dataset_names)),
+    typer.Argument(
+        metavar="NAME", help="Name of the data set.", autocompletion=offered(dataset_names)
+    ),
 ]
 OptionalNameArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="NAME",
-        help="Of the data set; all if left out.",
+        help="Name of the data set; all if left out.",
         autocompletion=offered(dataset_names),
     ),
 ]
@@ -178,7 +180,7 @@ class ListRecipes:
 
 @dataclass(frozen=True, kw_only=True)
 class ShowRecipe(Seeds):
-    """Print everything that a recipe says, as JSON.
+    """Print all fields of a recipe, as JSON.
 
     Every field can be changed with train --set, such as --set schedule.epochs=20.
     """

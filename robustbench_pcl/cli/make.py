@@ -55,7 +55,7 @@ STRONGEST = "strongest"
 class Train(Tasks, Seeds):
     """Train one recipe; what it starts from is trained first.
 
-    A training that was interrupted goes on where it was, a finished one is found and not repeated.
+    An interrupted training continues where it stopped. A finished one is not repeated.
     """
 
     together: ClassVar[bool] = True
@@ -85,7 +85,7 @@ class Train(Tasks, Seeds):
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Start from this recipe (vgg19, madry, ...) and change what else is said.",
+            help="Train this recipe (vgg19, madry, ...), changed by the other options.",
             show_default=False,
             autocompletion=offered(recipe_names),
         ),
@@ -99,13 +99,13 @@ class Train(Tasks, Seeds):
     ] = None
     precision: Annotated[
         Precision | None,
-        typer.Option(help="How it computes.", show_default="the scale's"),
+        typer.Option(help="Precision of training.", show_default="the scale's"),
     ] = None
     devices: Annotated[
         int,
         typer.Option(
-            help="Divide each batch among so many GPUs of this machine, or processes without one; "
-            "as many as torchrun started (docs/cluster.md).",
+            help="Divide each batch among this many GPUs of this machine (without GPUs: "
+            "processes), or as many as torchrun started (docs/how-to/cluster.md).",
             min=1,
         ),
     ] = 1
@@ -222,7 +222,7 @@ class Train(Tasks, Seeds):
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Work, Shortcuts, Models, Attacks):
-    """Attack a model with full knowledge of it, and measure what is left.
+    """Attack a model white-box, and measure its robust accuracy.
 
     The model is trained first if it is not stored. An image that the model has wrong is not
     attacked, and one that is adversarial takes no further step; transfer, run and --exact take all
@@ -297,7 +297,7 @@ def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
     where = f"--dataset {recipe.dataset} --scale {recipe.scale}"
     if isinstance(recipe, ExternalModel):
         command = f"pclbench report --table 3 {where} --model {recipe.name}"
-        return f"a row beneath the paper's: {command}"
+        return f"its row below Table 3: {command}"
     asking, counting, naming = [], [], []
     eps = attack.dump().get("eps") if attack.norm == "linf" else None
     for number in published_numbers():
@@ -322,7 +322,7 @@ def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Work, Shortcuts, Models, Attacks):
-    """Attack source models, and measure what target models make of the images.
+    """Attack source models, and measure target models on their adversarial images.
 
     Each source's adversarial images are made and stored once, whatever the number of targets.
     Several sources and targets make a matrix, one for each attack.
@@ -331,14 +331,14 @@ class Transfer(Work, Shortcuts, Models, Attacks):
     source: Annotated[
         list[str],
         typer.Option(
-            help="Attacked: named as in attack; may be repeated.",
+            help="Model that is attacked, named as in pclbench attack; may be repeated.",
             autocompletion=offered(recipe_names),
         ),
     ]
     target: Annotated[
         list[str],
         typer.Option(
-            help="Measured on its images, named alike; may be repeated.",
+            help="Model that is measured on the images; may be repeated.",
             autocompletion=offered(recipe_names),
         ),
     ]

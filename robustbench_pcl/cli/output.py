@@ -184,7 +184,6 @@ def print_measurements(
     names = distinct_names(measurements)
     rows = []
     for each in measurements:
-        low, high = (100 * end for end in each.interval)
         source = "elsewhere" if each.attack else ""
         if each.source:
             source = names[each.source.key]
@@ -193,21 +192,18 @@ def print_measurements(
                 "target": names[each.target.key],
                 "source": "white-box" if source == names[each.target.key] else source,
                 "attack": attack_label(each.attack) if each.attack else "Clean",
-                "accuracy": f"{100 * each.accuracy:.1f} %",
-                "95 % interval": f"{low:.1f} to {high:.1f}",
+                **_shown(each.accuracy, each.interval),
                 "n": each.n,
                 "Linf": f"{each.largest_linf:.4g}",
             }
         )
     for case in cases:
-        low, high = (100 * end for end in case.interval)
         rows.append(
             {
                 "target": names[case.target.key],
                 "source": "all stored",
                 "attack": case.label,
-                "accuracy": f"{100 * case.accuracy:.1f} %",
-                "95 % interval": f"{low:.1f} to {high:.1f}",
+                **_shown(case.accuracy, case.interval),
                 "n": case.n,
                 "Linf": "",
             }
@@ -215,6 +211,17 @@ def print_measurements(
         if case.shorter:
             say(f"{case.shorter} stored sets of fewer than {case.n} images are left out of it.")
     print_rows(rows, form)
+
+
+def _shown(accuracy: float, interval: tuple[float, float]) -> dict[str, str]:
+    """An accuracy and its interval for people, rounded as in tables."""
+    from robustbench_pcl.report.formatting import per_cent, show_interval, show_measured
+
+    low, high = map(per_cent, interval)
+    return {
+        "accuracy": f"{show_measured(per_cent(accuracy))} %",
+        "95 % interval": show_interval((low, high)),
+    }
 
 
 def print_matrices(measurements: Sequence[Measurement]) -> None:
@@ -227,7 +234,7 @@ def print_matrices(measurements: Sequence[Measurement]) -> None:
         for each in group:
             source = names[each.source.key] if each.source else ""
             row = rows.setdefault(source, {"from / on": source})
-            row[names[each.target.key]] = f"{100 * each.accuracy:.1f} %"
+            row[names[each.target.key]] = _shown(each.accuracy, each.interval)["accuracy"]
         n = measurements[0].n
         print_rows([{**row, "n": n} for row in rows.values()], title=label)
 
@@ -284,7 +291,7 @@ def print_tables(
         return
     written = [render(table, form.value, interval=interval) for table in tables]
     if output is not None and output.suffix in PICTURES:
-        from robustbench_pcl.report.plots import drawn_text
+        from robustbench_pcl.report.drawing import drawn_text
 
         write(drawn_text("\n".join(written)).file(output.suffix), output, force=force)
         return

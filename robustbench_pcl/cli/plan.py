@@ -69,7 +69,7 @@ def announced(
         every = len(plan(tasks)) + kinds["craft"]
         todo = f"{len(lacking)} of {every} tasks to {'do' if where else 'send'}"
         words = f"{todo} ({counts}), {about}{rest}, {room}."
-        say(fill(f"{words} Ctrl-C stops; the same command goes on.", WIDTH))
+        say(fill(f"{words} Ctrl-C stops it; the same command continues.", WIDTH))
     return work
 
 

@@ -3,21 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from robustbench_pcl.cli.choices import (
-    Format,
-    Scale,
-    column_names,
-    dataset_names,
-    offered,
-    read_scale,
-)
-from robustbench_pcl.cli.files import PAGES, SUFFIXES, ForceOption, OutputOption, read_form
-from robustbench_pcl.cli.options import FormatOption, Home
+from robustbench_pcl.cli.choices import Format, read_scale
+from robustbench_pcl.cli.files import PAGES, SUFFIXES, read_form
 from robustbench_pcl.cli.output import (
     print_document,
     print_tables,
@@ -26,130 +15,33 @@ from robustbench_pcl.cli.output import (
     write,
     write_figure,
 )
+from robustbench_pcl.cli.report_options import (
+    CERTIFIED,
+    INCOMPLETE,
+    OF_MODELS,
+    OVER_EPS,
+    OVER_STEPS,
+    ReportOptions,
+)
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
     from robustbench_pcl.report.described import DescribedTable
     from robustbench_pcl.report.results import Evidence
     from robustbench_pcl.report.table import Table
-
-INCOMPLETE = 3
-"""The exit code where a stored file is left out and --strict is given."""
-StrictOption = Annotated[
-    bool,
-    typer.Option("--strict", help=f"Exit with {INCOMPLETE} where a stored file is left out."),
-]
-OVER_EPS, OVER_STEPS, CERTIFIED = "eps", "steps", "certified"
-"""Figures of models, which are not the paper's: accuracy over the budget, accuracy over a long
-training's steps, and two-sided numbers."""
-OF_MODELS = (OVER_EPS, OVER_STEPS, CERTIFIED)
+    from robustbench_pcl.store.records import Paths
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Home):
-    """Show what was measured beside what the paper prints.
+class Report(ReportOptions):
+    """Show measured numbers beside those of the paper.
 
     Nothing is trained or attacked: what is missing is shown as missing, with the command that
     measures it. Tables 1, 2 and 10 describe the code itself. --model shows all that is stored of a
     model, budget by budget, and compares two. Without any of these, list what there is and how
-    much of it is measured.
+    much of it is measured. Where nothing is measured in --home yet, as in a fresh checkout, its
+    results/published is shown, and that is said.
     """
-
-    table: Annotated[
-        int | None, typer.Option(help="Number of a table in the paper.", show_default=False)
-    ] = None
-    figure: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBER|eps|steps|certified",
-            help="A figure in the paper, the models' accuracy over eps or over training steps, or "
-            "what is certified of them; SVG, or PNG by --output's name.",
-            show_default=False,
-        ),
-    ] = None
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            help="A model of your own or a recipe; may be repeated.",
-            show_default=False,
-        ),
-    ] = None
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this data set; may be repeated.",
-            show_default="all measured",
-            autocompletion=offered(dataset_names),
-        ),
-    ] = None
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--columns",
-            metavar="LABEL",
-            help='Only these columns of the table: "White-box PGD", PGD; may be repeated.',
-            show_default="all",
-            autocompletion=column_names,
-        ),
-    ] = None
-    form: FormatOption = Format.text
-    interval: Annotated[
-        bool, typer.Option("--interval", help="With 95 % intervals; csv and json always are.")
-    ] = False
-    page: Annotated[
-        bool,
-        typer.Option(
-            "--page",
-            help="One HTML page with all tables and figures; without --output in "
-            "HOME/results/report.html, with -o - printed.",
-        ),
-    ] = False
-    bib: Annotated[
-        bool,
-        typer.Option(
-            "--bib",
-            help="The publications that the LaTeX of a table or a model cites, or all, for BibTeX.",
-        ),
-    ] = False
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Page, tables and all that they rest on, in a new folder: docs/bundle.md.",
-            show_default=False,
-        ),
-    ] = None
-    with_weights: Annotated[
-        bool,
-        typer.Option("--with-weights", help="In a bundle: the models and the adversarial sets."),
-    ] = False
-    with_sets: Annotated[
-        bool, typer.Option("--with-sets", help="In a bundle: the adversarial sets.")
-    ] = False
-    output: OutputOption = None
-    force: ForceOption = False
-    scale: Annotated[
-        Scale | None,
-        typer.Option(
-            help="Only recipes at this scale.", show_default="the most faithful one measured"
-        ),
-    ] = None
-    seed: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Only recipes with this seed; a table shows the mean and spread of several.",
-            show_default="any",
-        ),
-    ] = None
-
-    strict: StrictOption = False
-    schema: Annotated[
-        bool,
-        typer.Option(
-            "--schema", help="Print the JSON schema of what --format json prints: docs/json.md."
-        ),
-    ] = False
 
     def __call__(self) -> int:
         """Print or write what is asked for; the exit code."""
@@ -171,14 +63,13 @@ class Report(Home):
             raise UserError(f"A page cannot be written as {self.output.name}.", cure)
         if self.form not in (Format.text, Format.html) and (self.figure is not None or self.page):
             what = "The page is HTML" if self.page else "A figure is a picture"
-            cure = "Leave --format out; the end of --output's name says .svg, .png or .pdf."
+            cure = "Leave --format out; end the name after --output with .svg, .png or .pdf."
             raise UserError(f"{what}, not {self.form}.", cure)
         if self.figure in OF_MODELS and not self.model:
             cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
             raise UserError(f"The figure {self.figure} is of one model or some.", cure)
         if self.figure not in (None, *OF_MODELS) and self.model:
-            cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
-            raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
+            check_takes_models(read_figure(self.figure))
         self._check_latex()
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed or self.interval or self.model:
@@ -197,7 +88,7 @@ class Report(Home):
             cause = "Only a table shows the mean and spread of several seeds."
             raise UserError(cause, "Name a table with --table 3, or one --seed.")
         left_out = self._show_stored()
-        if not self.home.is_dir():
+        if not self.published and not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
         return self._code(left_out)
 
@@ -231,6 +122,20 @@ class Report(Home):
 
         write(bibliography(cited(latex)), self.output, force=self.force)
 
+    def _paths(self) -> "Paths":
+        """Where the numbers lie that are shown."""
+        from robustbench_pcl.store.published import published_instead, published_paths
+        from robustbench_pcl.store.records import Paths
+
+        if self.published:
+            return published_paths()
+        published = published_instead(Paths(self.home))
+        if published is None:
+            return Paths(self.home)
+        own = "pclbench run" if self.table is None else f"pclbench run --table {self.table}"
+        say(f"Nothing is measured here: published numbers. Your own: {own}")
+        return published
+
     def _code(self, left_out: Sequence[UserError]) -> int:
         """The exit code."""
         return INCOMPLETE if left_out and self.strict else 0
@@ -243,16 +148,17 @@ class Report(Home):
         """
         from robustbench_pcl.report.results import load_evidence
         from robustbench_pcl.report.table import report_table
-        from robustbench_pcl.store.records import Paths
 
         left_out: list[UserError] = []
-        evidence = load_evidence(Paths(self.home), left_out.append)
+        paths = self._paths()
+        evidence = load_evidence(paths, left_out.append)
         say_left_out(left_out)
         names, scale, models = self.dataset or [], read_scale(self.scale), self.model or []
         seeds = self.seed or []
         seed = next(iter(seeds), None)
         if self.page:
             from robustbench_pcl.report.page import full_page
+            from robustbench_pcl.report.strips import stored_strips
 
             numbers = [] if self.table is None else [self.table]
             page = full_page(
@@ -263,8 +169,10 @@ class Report(Home):
                 seed=seed,
                 models=models,
                 interval=self.interval,
+                strips=stored_strips(paths),
             )
-            own = self.home / "results" / "report.html"
+            name = "published.html" if self.published else "report.html"
+            own = self.home / "results" / name
             write(page, self.output or own, force=self.force or self.output is None)
         elif self.table is not None:
             columns = self.columns or []
@@ -273,14 +181,14 @@ class Report(Home):
                     self.table, evidence, names, scale, seeds, models=models, columns=columns
                 )
             )
-        elif self.model:
-            self._show_models(evidence, self.model)
-        elif self.figure is not None:
+        elif self.figure is not None and self.figure not in OF_MODELS:
             from robustbench_pcl.report.figures import report_figure
 
             number = read_figure(self.figure)
-            drawn = report_figure(number, evidence, names, scale=scale, seed=seed)
+            drawn = report_figure(number, evidence, names, models=models, scale=scale, seed=seed)
             write_figure(drawn, self.output, force=self.force)
+        elif self.model:
+            self._show_models(evidence, self.model)
         elif self.bib:
             from robustbench_pcl.paper.references import bibliography, references
 
@@ -306,7 +214,6 @@ class Report(Home):
         """
         from robustbench_pcl.evidence.bundle import write_bundle
         from robustbench_pcl.evidence.manifest import Selection
-        from robustbench_pcl.store.records import Paths
 
         if self.bundle is None:
             raise UserError("Weights and sets go into a bundle.", "Name its folder: --bundle DIR.")
@@ -327,7 +234,7 @@ class Report(Home):
         )
         left_out: list[UserError] = []
         digest = write_bundle(
-            Paths(self.home),
+            self._paths(),
             self.bundle,
             selection,
             weights=self.with_weights,
@@ -379,6 +286,20 @@ class Report(Home):
         names = self.dataset or []
         drawn = trajectory_figure(evidence, models, names, scale, seed)
         write_figure(drawn, self.output, force=self.force)
+
+
+def check_takes_models(number: int) -> None:
+    """Refuse --model for a figure of the paper that is not one of accuracy over the budget.
+
+    Raises:
+        UserError: it is not, or there is no such figure.
+    """
+    from robustbench_pcl.paper.figures import SweepFigure, paper_figure
+
+    if not isinstance(paper_figure(number), SweepFigure):
+        others = " or --figure ".join(("7", *OF_MODELS))
+        cure = f"Leave --model out, or write --figure {others}."
+        raise UserError(f"Figure {number} of the paper has models of its own.", cure)
 
 
 def read_figure(text: str) -> int:

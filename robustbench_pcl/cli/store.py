@@ -1,20 +1,19 @@
-"""``pclbench store``: what a workspace holds, what of it is needed, and how it travels."""
+"""``pclbench store``: what a workspace holds, and what of it is needed."""
 
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
-from textwrap import fill, wrap
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_pcl.cli.choices import Format, Readers, Scale, dataset_names, offered, read_scale
+from robustbench_pcl.cli.choices import Format, Readers
 from robustbench_pcl.cli.options import FormatOption, Home
 from robustbench_pcl.cli.output import Rows, print_document, print_rows, say, write
 from robustbench_pcl.errors import UserError
@@ -22,8 +21,6 @@ from robustbench_pcl.errors import UserError
 if TYPE_CHECKING:
     from robustbench_pcl.evidence.inventory import Inventory
     from robustbench_pcl.evidence.needs import Unneeded
-    from robustbench_pcl.evidence.travel import Taken
-    from robustbench_pcl.store.records import Paths
 
 WIDTH, LONGEST, MOST_SHOWN = 79, 60, 6
 """Of what people are shown: characters of a line and of a value, and artefacts that are named."""
@@ -33,7 +30,7 @@ AS_ELSEWHERE = ("path", "others", "format", "id", "created", "n")
 """What is never shortened, and what an artefact says of itself and a row has already."""
 Kind = StrEnum(
     "Kind",
-    "training checkpoint set measurement embedding diagnosis certificate "
+    "training checkpoint set measurement embedding diagnosis certificate strip "
     "partial parts job temporary other",
 )
 """What lies in a workspace, in the order of its making."""
@@ -44,7 +41,7 @@ KindsOption = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Store(Home):
+class StoreHome(Home):
     """A command about a whole workspace."""
 
     def inventory(self) -> "Inventory":
@@ -57,7 +54,7 @@ class _Store(Home):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListStore(_Store):
+class ListStore(StoreHome):
     """List what is stored: models, images, numbers, and what was left over.
 
     A file that cannot be read is a row that says so.
@@ -109,8 +106,8 @@ def _for_people(rows: Rows) -> Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowStored(_Store):
-    """Show one artefact: what it says, what it was made from, what was made from it.
+class ShowStored(StoreHome):
+    """Show one artefact: its content, what it was made from, and what was made from it.
 
     Also which tables and figures need it, and the command that makes it again.
     """
@@ -118,7 +115,7 @@ class ShowStored(_Store):
     what: Annotated[
         str, typer.Argument(metavar="ID", help="An id or its beginning, weights, or a file.")
     ]
-    form: Annotated[Readers, typer.Option("--format", help="How to write it.")] = Readers.text
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> None:
         """Print it."""
@@ -148,8 +145,8 @@ class ShowStored(_Store):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneStore(_Store):
-    """Show what nothing needs, and how large it is; --yes removes it.
+class PruneStore(StoreHome):
+    """Show what is not needed, and its size; --yes removes it.
 
     No checkpoint and no number is among it, unless it is named by its id.
     """
@@ -166,7 +163,7 @@ class PruneStore(_Store):
     ] = False
     keep_tables: Annotated[
         bool,
-        typer.Option("--keep-tables", help="But those behind the paper's tables and figures."),
+        typer.Option("--keep-tables", help="Keep those behind the paper's tables and figures."),
     ] = False
     partial: Annotated[
         bool, typer.Option("--partial", help="Also unfinished trainings and sets.")
@@ -177,7 +174,7 @@ class PruneStore(_Store):
     ] = None
     kind: KindsOption = None
     yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False
-    form: Annotated[Readers, typer.Option("--format", help="How to write it.")] = Readers.text
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> None:
         """Print what goes, and remove it with --yes."""
@@ -222,7 +219,7 @@ class PruneStore(_Store):
                 named += inventory.known("training", *item.names)
             resting = {each for item in named for each in inventory.below(item)} - {*named}
             if resting:
-                say(f"What rests on it stays: {_counted(each.kind for each in resting)}.")
+                say(f"What rests on it stays: {counted(each.kind for each in resting)}.")
             reasons = [Unneeded("named", "", list(dict.fromkeys(named)))]
         else:
             reasons = unneeded(inventory, keep_tables=self.keep_tables)
@@ -234,134 +231,7 @@ class PruneStore(_Store):
         ]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportStore(_Store):
-    """Write artefacts into one archive, with all that they rest on.
-
-    Models, their starts and training records, adversarial sets, and what was measured: all of it,
-    or what is named. The same content is always the same bytes. A model of your own travels without
-    its code. For a page with tables, and for citing: pclbench report --bundle.
-    """
-
-    archive: Annotated[
-        Path, typer.Argument(metavar="ARCHIVE", help="A new file: .tar, .tar.gz or .zip.")
-    ]
-    ids: Annotated[
-        list[str] | None,
-        typer.Option("--id", help="This artefact; may be repeated.", show_default=False),
-    ] = None
-    table: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="All of the models of a table in the paper; may be repeated.", show_default=False
-        ),
-    ] = None
-    model: Annotated[
-        list[str] | None,
-        typer.Option(help="All of a model, by name; may be repeated.", show_default=False),
-    ] = None
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this data set; may be repeated.",
-            show_default="all",
-            autocompletion=offered(dataset_names),
-        ),
-    ] = None
-    scale: Annotated[Scale | None, typer.Option(help="Of recipes.", show_default="any")] = None
-    without_sets: Annotated[
-        bool, typer.Option("--without-sets", help="Without the adversarial images.")
-    ] = False
-    force: Annotated[
-        bool, typer.Option("--force", help="In place of an archive that is there.")
-    ] = False
-
-    def __call__(self) -> None:
-        """Write it, and say what is in it."""
-        from robustbench_pcl.evidence.manifest import Selection
-        from robustbench_pcl.evidence.travel import chosen, export_archive
-        from robustbench_pcl.progress import TerminalProgress
-        from robustbench_pcl.report.formatting import show_bytes
-
-        if self.archive.exists() and not (self.force and self.archive.is_file()):
-            what = "is there already" if self.archive.is_file() else "is no file"
-            cure = "Name another file, or replace it with --force."
-            raise UserError(f"{self.archive} {what}.", cure)
-        selection = Selection(
-            tables=tuple(self.table or ()),
-            models=tuple(self.model or ()),
-            datasets=tuple(self.dataset or ()),
-            scale=read_scale(self.scale),
-        )
-        items = chosen(self.inventory(), selection, self.ids or (), sets=not self.without_sets)
-        export_archive(items, self.archive, selection, TerminalProgress())
-        size = show_bytes(self.archive.stat().st_size)
-        say(f"Wrote {self.archive}, {size}: {_counted(item.kind for item in items)}.")
-        say(f"Take it in elsewhere: pclbench store import {self.archive.name} --home DIR")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Taking(Home):
-    """A command that takes artefacts in."""
-
-    keep_mine: Annotated[
-        bool,
-        typer.Option(
-            "--keep-mine",
-            help="Leave out what is here with other content, and all that rests on it.",
-        ),
-    ] = False
-
-    def take(self, source: "Path | Paths", way: "Callable[..., Taken]") -> None:
-        """Take it in, and say what is new."""
-        from robustbench_pcl.evidence.findings import printable
-        from robustbench_pcl.progress import TerminalProgress
-        from robustbench_pcl.store.records import Paths
-
-        taken = way(source, Paths(self.home), TerminalProgress(), keep_mine=self.keep_mine)
-        new = _counted(taken.added.elements()) if taken.added else "nothing new"
-        say(f"Took in {new}; {taken.known:,} were here already.")
-        for why in taken.left_out:
-            said = f"Left out {printable(why, sys.maxsize)}."
-            say(fill(said, WIDTH, subsequent_indent="  ", break_long_words=False))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportStore(_Taking):
-    """Take in an archive that pclbench store export wrote.
-
-    Nothing of it is seen before all of it is verified: names, digests, and each record against
-    itself and the others. What is here already is left as it is.
-    """
-
-    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="A .tar, .tar.gz or .zip.")]
-
-    def __call__(self) -> None:
-        """Take it in, and say what is new."""
-        from robustbench_pcl.evidence.travel import import_archive
-
-        self.take(self.archive, import_archive)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MergeStore(_Taking):
-    """Take in all of another workspace, which stays as it is.
-
-    One recipe that was trained to different weights in the two is two models afterwards, each with
-    its own sets and numbers. What is damaged or not finished there is left out.
-    """
-
-    other: Annotated[Path, typer.Argument(metavar="DIR", help="The other workspace.")]
-
-    def __call__(self) -> None:
-        """Take it in, and say what is new."""
-        from robustbench_pcl.evidence.travel import merge
-        from robustbench_pcl.store.records import Paths
-
-        self.take(Paths(self.other), merge)
-
-
-def _counted(kinds: Iterable[str]) -> str:
+def counted(kinds: Iterable[str]) -> str:
     """How many there are of each kind: "2 checkpoints, 3 sets"."""
     plural = {"diagnosis": "diagnoses"}
     return ", ".join(

@@ -13,6 +13,7 @@ import typer
 from robustbench_pcl.cli.choices import Format, Readers
 from robustbench_pcl.cli.options import Place
 from robustbench_pcl.cli.output import print_document, write
+from robustbench_pcl.cli.report_options import PublishedOption
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ DOES_NOT_HOLD = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Place):
-    """Recompute all that a bundle claims, from what lies in it, without a network.
+    """Recompute everything that a bundle or published numbers claim, without a network.
 
     Digests, ids, counts, intervals, perturbations, verdicts of stored images by stored weights,
     page and tables: docs/bundle.md says what that proves. Without a folder, what is stored in
@@ -38,46 +39,51 @@ class Verify(Place):
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DIR", help="A bundle: pclbench report --bundle DIR.", show_default="--home"
+            metavar="DIR",
+            help="A bundle (pclbench report --bundle DIR), or published numbers (pclbench store "
+            "publish DIR).",
+            show_default="--home",
         ),
     ] = None
+    published: PublishedOption = False
     data: Annotated[
         str,
         typer.Option(
             "--data", "--sample", help="Share of the images that are classified again: 10%."
         ),
     ] = "100%"
-    sample_seed: Annotated[int, typer.Option(help="Of the choice of these images.", min=0)] = 0
+    sample_seed: Annotated[int, typer.Option(help="Seed that chooses these images.", min=0)] = 0
     digest: Annotated[
         str,
-        typer.Option(help="SHA-256 that the bundle is known by elsewhere.", show_default=False),
+        typer.Option(help="SHA-256 that the manifest must have.", show_default=False),
     ] = ""
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Move what does not hold to results/damaged, and make it again where that can be "
-            "done without training.",
+            help="Move damaged files to results/damaged, and make them again where no training is "
+            "needed.",
         ),
     ] = False
-    form: Annotated[Readers, typer.Option("--format", help="How to write what is found.")] = (
-        Readers.text
-    )
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> int:
         """Print what was checked, what could not be, and what does not hold; the exit code."""
         from robustbench_pcl.evidence.verify import Verifier
         from robustbench_pcl.progress import TerminalProgress
+        from robustbench_pcl.store.published import is_published
+        from robustbench_pcl.store.records import Paths
 
         share, digest = read_share(self.data), self.digest.lower()
         if digest and not re.fullmatch("[0-9a-f]{64}", digest):
             cure = "Copy all of it: pclbench report --bundle and pclbench verify print it."
             raise UserError(f"{self.digest!r} are not the 64 digits of a SHA-256.", cure)
-        if digest and self.folder is None:
+        folder = self._folder()
+        if digest and folder is None:
             raise UserError("A workspace has no digest.", "Name the folder of a bundle.")
-        if self.folder is not None and self.repair:
+        if folder is not None and self.repair:
             raise UserError(
-                f"{self.folder} is a bundle: it shows what somebody found, and is not changed.",
+                f"{folder} shows what somebody found, and is not changed.",
                 "Fetch it again, or name a workspace: pclbench verify --home DIR --repair",
             )
         verifier = Verifier(
@@ -89,11 +95,25 @@ class Verify(Place):
         )
         if self.repair:
             return self._repaired(verifier)
-        if self.folder is None:
+        if folder is None:
             found = verifier.workspace(self.home)
+        elif is_published(Paths(folder)):
+            found = verifier.published(folder, digest)
         else:
-            found = verifier.bundle(self.folder, digest)
+            found = verifier.bundle(folder, digest)
         return self._show(found, _lines(found))
+
+    def _folder(self) -> Path | None:
+        """The bundle or the published numbers to verify; None where that is the workspace."""
+        from robustbench_pcl.store.published import is_published, published_paths
+        from robustbench_pcl.store.records import Paths
+
+        if self.published and self.folder is not None:
+            raise UserError(f"--published and {self.folder} are two folders.", "Leave one out.")
+        if self.published:
+            return published_paths().root
+        home = self.home if is_published(Paths(self.home)) else None
+        return home if self.folder is None else self.folder
 
     def _repaired(self, verifier: "Verifier") -> int:
         """Repair, and print what was done, and what holds then; the exit code."""
@@ -155,7 +175,10 @@ def _done(repaired: "Repaired") -> Iterator[str]:
 def _lines(found: "Verification") -> Iterator[str]:
     """What was checked, what was not, and what does not hold, for people."""
     if found.digest:
-        yield f"{found.folder}: a bundle whose manifest has the SHA-256"
+        what = (
+            "published numbers, whose list of files" if found.inside else "a bundle whose manifest"
+        )
+        yield f"{found.folder}: {what} has the SHA-256"
         yield found.digest
     counts = [f"{count:,} {what}" for what, count in found.checked.items() if count]
     yield from _wrapped(f"Checked: {', '.join(counts) or 'nothing'}.")

@@ -96,7 +96,8 @@ class Models:
         if checkpoint is None:  # said with the lineage
             return None
         if not isinstance(recipe, Recipe):
-            self.found.skip(f"What {recipe.name} answers: it needs code of its own, not run here.")
+            why = "they need code of their own, which is not run"
+            self.found.skip(f"What the weights of {{}} answer: {why}.", recipe.name)
             return None
         if not _fits(recipe, checkpoint):
             self.found.wrong(name, "the number of arrays", f"that of {recipe.name}", "another")
@@ -256,7 +257,8 @@ class Again:
         where = rows[differ & ~again.near].tolist()
         self.found.compare(name, f"images whose {what} are not the weights'", [], where[:10])
         if count := int((differ & again.near).sum()):
-            self.found.skip(f"{count} images of {name}: two classes are too near to each other.")
+            why = "two classes are too near to each other"
+            self.found.skip(f"Images of which {why}: of {{}}.", f"{name} ({count})")
 
 
 def _clean(dataset: Dataset, rows: Array) -> tuple[Array, Array]:

@@ -11,11 +11,12 @@ from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.data.loader import load
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evidence.manifest import (
+    MANIFEST,
     Manifest,
     Selection,
     record_of,
     walk,
-    write_manifest,
+    write_listing,
 )
 from robustbench_pcl.evidence.rendered import (
     IMAGES,
@@ -122,7 +123,7 @@ def write_bundle(
             environments=environments((*chosen.judged, *chosen.trainings)),
             files={name: record_of(path) for name, path in sorted(walk(new)) if path},
         )
-        return write_manifest(new, manifest)
+        return write_listing(new / MANIFEST, manifest)
 
 
 def selector(selection: Selection) -> Callable[[ModelRecord], bool]:

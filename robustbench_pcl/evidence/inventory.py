@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from robustbench_pcl.configuration import ID_LENGTH, Dump
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError, in_one_line
-from robustbench_pcl.evidence.stored import FOLDERS, models_in, why
+from robustbench_pcl.evidence.stored import FOLDERS, models_in, name_of, why
 from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.recipe import ExternalModel
 from robustbench_pcl.store.adversarial_sets import AdversarialSet, open_set
@@ -23,7 +23,7 @@ from robustbench_pcl.store.atomic import TEMPORARY
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.checkpoints import Checkpoint, open_checkpoint
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.embeddings import Embedding, open_embedding
+from robustbench_pcl.store.embeddings import SUFFIXES, Embedding, open_embedding
 from robustbench_pcl.store.formats import DAMAGE, LARGEST_FILE
 from robustbench_pcl.store.reading import cannot_read, check_file
 from robustbench_pcl.store.records import (
@@ -38,8 +38,8 @@ from robustbench_pcl.store.records import (
 Travelling = Literal[
     "training", "checkpoint", "set", "measurement", "embedding", "diagnosis", "certificate"
 ]
-"""Kinds that are whole: the others are somebody's unfinished work, or of no use elsewhere."""
-Kind = Travelling | Literal["partial", "parts", "job", "temporary", "other"]
+"""Kinds that are whole."""
+Kind = Travelling | Literal["strip", "partial", "parts", "job", "temporary", "other"]
 """In the order in which they are written: what is made of something comes behind it."""
 TITLES: Mapping[Kind, str] = {
     "training": "Training records",
@@ -49,6 +49,7 @@ TITLES: Mapping[Kind, str] = {
     "embedding": "Embeddings",
     "diagnosis": "Diagnoses",
     "certificate": "Certificates",
+    "strip": "Strips of images",
     "partial": "States of interrupted trainings",
     "parts": "Parts of adversarial sets",
     "job": "Runs of executors",
@@ -66,22 +67,22 @@ class Place(NamedTuple):
 
     folder: Path
     kind: Kind
-    suffix: str
+    suffixes: Sequence[str]
     read: Callable[[Path], About]
 
 
 def _records(folder: Path, kind: Kind, record: type[Records]) -> Place:
-    return Place(folder, kind, ".json", partial(read_record, kind=record))
+    return Place(folder, kind, (".json",), partial(read_record, kind=record))
 
 
 PLACES: Mapping[str, Place] = {
     place.folder.as_posix(): place
     for place in (
         _records(FOLDERS.trainings, "training", TrainingRecord),
-        Place(FOLDERS.checkpoints, "checkpoint", ".safetensors", open_checkpoint),
-        Place(FOLDERS.adversarial_sets, "set", ".h5", open_set),
+        Place(FOLDERS.checkpoints, "checkpoint", (".safetensors",), open_checkpoint),
+        Place(FOLDERS.adversarial_sets, "set", (".h5",), open_set),
         _records(FOLDERS.measurements, "measurement", Measurement),
-        Place(FOLDERS.embeddings, "embedding", ".safetensors", open_embedding),
+        Place(FOLDERS.embeddings, "embedding", SUFFIXES, open_embedding),
         _records(FOLDERS.diagnoses, "diagnosis", Diagnosis),
         _records(FOLDERS.certificates, "certificate", Certificate),
     )
@@ -286,21 +287,19 @@ class Inventory:
     def find(self, text: str) -> list[Item]:
         """The items that a user may mean: by an id or its beginning, by weights, by a file.
 
-        A training record is meant only where its checkpoint is not here.
+        A training record is meant only where its checkpoint is not here; a strip, by its file.
         """
         path = Path(text)
         tests: tuple[Callable[[Item], bool], ...] = (
             lambda item: text in (item.name, item.path.name),
             lambda item: path.exists() and item.path.resolve() == path.resolve(),
-            lambda item: text in item.names,
-            lambda item: any(name.startswith(text) for name in item.names),
+            lambda item: item.kind != "strip" and text in item.names,
+            lambda item: item.kind != "strip" and any(n.startswith(text) for n in item.names),
         )
         found = ([item for item in self.items if text and test(item)] for test in tests)
         named = next(filter(None, found), [])
         checkpoints = {each.names for each in named if each.kind == "checkpoint"}
-        return [
-            each for each in named if not (each.kind == "training" and each.names in checkpoints)
-        ]
+        return [item for item in named if item.kind != "training" or item.names not in checkpoints]
 
     def one(self, text: str) -> Item:
         """The item that a user means.
@@ -371,23 +370,25 @@ def _item(paths: Paths, path: Path) -> Item | None:
         damage = why(error, path)
     except (RecursionError, *DAMAGE) as error:
         damage = in_one_line(error)
-    return Item(kind, path.relative_to(paths.root).as_posix(), path, size, changed, about, damage)
+    return Item(kind, name_of(path, paths), path, size, changed, about, damage)
 
 
 def _kind(paths: Paths, path: Path, *, folder: bool) -> tuple[Kind, Callable[[Path], About] | None]:
     """What a file or folder is by its name and place, and what reads it."""
-    place = PLACES.get(path.parent.relative_to(paths.root).as_posix())
+    place = PLACES.get(name_of(path.parent, paths))
     if TEMPORARY.fullmatch(path.name) or path.parent == paths.claims:
         return "temporary", None
     if path.name.startswith("."):
         return "other", None
-    if not folder and place is not None and path.suffix == place.suffix:
+    if not folder and place is not None and path.suffix in place.suffixes:
         return place.kind, place.read
-    if not folder and path.parent == paths.partial and path.suffix == ".safetensors":
-        return "partial", None
-    if folder and path.parent == paths.adversarial_sets and path.suffix == ".parts":
-        return "parts", None
-    return ("job" if folder and path.parent == paths.jobs else "other"), None
+    known: dict[tuple[bool, Path, str], Kind] = {
+        (True, paths.adversarial_sets, ".parts"): "parts",
+        (True, paths.jobs, path.suffix): "job",
+        (False, paths.partial, ".safetensors"): "partial",
+        (False, paths.strips, ".png"): "strip",
+    }
+    return known.get((folder, path.parent, path.suffix), "other"), None
 
 
 def _extent(path: Path) -> tuple[int, float]:

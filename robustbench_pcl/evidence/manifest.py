@@ -1,4 +1,4 @@
-"""A bundle's manifest: which files belong to it, with their digests."""
+"""A bundle's manifest, and the list of what is published: which files, with their digests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from robustbench_pcl.configuration import Description, Scale, explained
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.store.atomic import write_bytes
+from robustbench_pcl.store.formats import PUBLISHED
 
 MANIFEST = "bundle.json"
 LARGEST = 2**26
@@ -52,29 +53,40 @@ class FileRecord(Description):
     size: int
 
 
-class Manifest(Description):
-    """What a bundle holds; the time of its writing is no part of it.
+class Listing(Description):
+    """The files of a folder; the time of its writing is no part of it.
 
     Attributes:
-        format: of the bundle.
-        pclbench: the version that wrote it.
-        selection: what of a workspace it shows.
-        environments: where its numbers were made, each once.
-        files: every file but the manifest, by its path in the bundle.
+        format: of the folder.
+        files: every file but the list itself, by its path in the folder.
     """
 
     format: Literal[1] = 1
-    pclbench: str
-    selection: Selection
-    environments: tuple[Environment, ...]
     files: Mapping[str, FileRecord]
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> str:
-    """Write a bundle's manifest; return its digest."""
-    content = json.dumps(manifest.content(), indent=1, sort_keys=True) + "\n"
-    write_bytes(folder / MANIFEST, content.encode())
-    return hashlib.sha256(content.encode()).hexdigest()
+class Manifest(Listing):
+    """What a bundle holds.
+
+    Attributes:
+        pclbench: the version that wrote it.
+        selection: what of a workspace it shows.
+        environments: where its numbers were made, each once.
+    """
+
+    pclbench: str
+    selection: Selection
+    environments: tuple[Environment, ...]
+
+
+List = TypeVar("List", bound=Listing)
+
+
+def write_listing(path: Path, listing: Listing) -> str:
+    """Write a bundle's manifest or what is published; return its digest."""
+    content = (json.dumps(listing.content(), indent=1, sort_keys=True) + "\n").encode()
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, str]:
@@ -83,24 +95,40 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    path = folder / MANIFEST
-    what = f"{path} is not a bundle's manifest"
+    path, what = folder / MANIFEST, f"There is no bundle in {folder}"
     cure = "Fetch the bundle again, or write it: pclbench report --bundle DIR."
+    return _read_listing(path, Manifest, "a bundle's manifest", what, cure)
+
+
+def read_published(folder: Path) -> tuple[Listing, str]:
+    """The list of what is published in a folder, and its digest.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    path, what = folder / PUBLISHED, f"There are no published numbers in {folder}"
+    cure = "Fetch the folder again, or write it: pclbench store publish DIR."
+    return _read_listing(path, Listing, "a list of what is published", what, cure)
+
+
+def _read_listing(
+    path: Path, kind: type[List], called: str, absent: str, cure: str
+) -> tuple[List, str]:
+    """A list of files, and the digest of its own file."""
+    what = f"{path} is not {called}"
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
             raise UserError(f"{what}: it is no file of at most {LARGEST:,} bytes.", cure)
         content = path.read_bytes()
-        manifest = Manifest.model_validate(json.loads(content))
+        listing = kind.model_validate(json.loads(content))
     except OSError as error:
-        raise UserError(f"There is no bundle in {folder}: no {MANIFEST} can be read.", cure) from (
-            error
-        )
+        raise UserError(f"{absent}: no {path.name} can be read.", cure) from error
     except ValidationError as error:
         raise explained(error, what, cure) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{what}: it is no JSON.", cure) from error
-    return manifest, hashlib.sha256(content).hexdigest()
+    return listing, hashlib.sha256(content).hexdigest()
 
 
 def record_of(path: Path) -> FileRecord:

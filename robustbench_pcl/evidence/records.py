@@ -121,7 +121,7 @@ def check_models(found: Verification, stored: Stored) -> None:
             expected = recipe.id(data[model.checkpoint])
             found.compare(name, f"checkpoint of {recipe.name}", expected, model.checkpoint)
         else:
-            found.skip(f"The id of {recipe.name}: how it was trained is not stored here.")
+            found.skip("The ids of {}: their training records are not here.", recipe.name)
 
 
 def _check_alike(found: Verification, stored: Stored) -> None:
@@ -143,20 +143,22 @@ def check_lineage(found: Verification, stored: Stored) -> None:
     for _, model in models_of(stored):
         if model.weights and (model.checkpoint, model.weights) not in here:
             others = ", but others of the same recipe are" if model.checkpoint in known else ""
-            found.skip(f"What {model.recipe.name} answers: its weights are not here{others}.")
+            about = model.recipe.name
+            found.skip(f"What the weights of {{}} answer: they are not here{others}.", about)
     trained = {(each.checkpoint, each.weights) for each in stored.trainings.values()}
     data = {each.checkpoint: each.data.digest for each in stored.trainings.values()}
     for model in models:
         recipe = model.recipe
         if isinstance(recipe, ExternalModel):
             if not found.digest and recipe.folder and not _has_its_code(recipe):
-                found.skip(f"{recipe.name} by its code, which is gone or has changed since.")
+                found.skip("The code of {}, which is gone or has changed since.", recipe.name)
             continue
         if model.checkpoint in data and (model.checkpoint, model.weights) not in trained:
-            found.skip(f"How {recipe.name} got its weights: the record is of other weights.")
+            found.skip("The trainings of {}: the records are of other weights.", recipe.name)
         start = recipe.start
         if start and model.checkpoint in data and start.id(data[model.checkpoint]) not in known:
-            found.skip(f"What {recipe.name} was trained from: {start.name} is not here.")
+            about = f"{recipe.name} ({start.name})"
+            found.skip("The models that trainings began with, not here: of {}.", about)
     _check_images(found, stored)
     if stored.embeddings:
         found.skip("Where points of embeddings lie, but for their digests.")
@@ -180,16 +182,12 @@ def _check_images(found: Verification, stored: Stored) -> None:
         made_elsewhere = isinstance(record, Measurement) and record.attack and not record.source
         data = record.data
         if data.dataset in stored.datasets and not stored.dataset_of(data) and not made_elsewhere:
-            found.skip(
-                f"What rests on images {data.digest} of {data.dataset}: those here are others."
-            )
+            about = f"{data.digest} of {data.dataset}"
+            found.skip("What rests on the clean images {}: those here are others.", about)
     for training in stored.trainings.values():
         dataset = stored.datasets.get(training.data.dataset)
         if dataset and dataset.train.digest != training.data.digest:
-            found.skip(
-                f"What {training.recipe.name} was trained on, images {training.data.digest}: those "
-                "here are others."
-            )
+            found.skip("The training images of {}: those here are others.", training.recipe.name)
     for embedding in stored.embeddings.values():
         name = embedding.spec.adversarial_set
         if name and f"{FOLDERS.adversarial_sets.as_posix()}/{name}.h5" not in stored.sets:

@@ -155,7 +155,7 @@ def _check_rows(
         known = stored.measurements.get(f"{FOLDERS.measurements.as_posix()}/{clean}.json")
         text = image_rows(Answered(dataset, images, measurement, known))
     except UserError as error:
-        found.skip(f"Per-image rows of {name}: {error.cause}")
+        found.skip(f"Per-image rows of {{}}: {error.cause}", name)
         return
     whole = checked is not None or measurement.attack is None
     if not whole:
@@ -195,8 +195,7 @@ def _check_rest(
     """The manifest's environments are the records', and every file is some part of a bundle."""
     made_in = environments((*stored.judged.values(), *stored.trainings.values()))
     found.compare(MANIFEST, "environments", made_in, manifest.environments)
-    known = {*texts, *stored.measurements, *stored.trainings, *stored.diagnoses, *stored.sets}
-    known |= {*stored.certificates, *stored.embeddings, *stored.checkpoints}
+    known = {*texts, *stored.made}
     known |= {f"{IMAGES}/{each.id}.csv" for each in stored.measurements.values()}
     for name in sorted(files.keys() - known):
         found.wrong(name, "the file", "no part of this bundle", "there")

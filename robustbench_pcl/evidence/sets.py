@@ -59,8 +59,9 @@ def check_set(found: Verification, checked: CheckedSet, stored: Stored) -> None:
         found.wrong(name, "indices", f"those of images {spec.data.digest}", "others")
     elif clean is None:
         found.skip(
-            f"How far {name} is from the clean images, and its labels: {spec.data.dataset} as it "
-            f"was attacked is not here (pclbench data add {spec.data.dataset} FILE)."
+            f"Labels and perturbations of {{}}: {spec.data.dataset} as it was attacked is not here "
+            f"(pclbench data add {spec.data.dataset} FILE).",
+            name,
         )
     sizes: list[Array] = []
     try:

@@ -23,7 +23,7 @@ from robustbench_pcl.store.checkpoints import (
     open_checkpoint,
 )
 from robustbench_pcl.store.diagnoses import Diagnosis
-from robustbench_pcl.store.embeddings import Embedding, open_embedding
+from robustbench_pcl.store.embeddings import SUFFIXES, Embedding, open_embedding
 from robustbench_pcl.store.parts import UNDIGESTED, open_part
 from robustbench_pcl.store.records import (
     DataRecord,
@@ -40,7 +40,8 @@ Files = Mapping[str, Path]
 Judged = Measurement | Diagnosis | Certificate
 """Records that name a model and images."""
 Record = TypeVar("Record", bound=StoredRecord)
-FOLDERS = Paths(Path())
+FOLDERS = Paths(Path(), Path("results"))
+"""The folders of a workspace, by their paths in it: names of files begin with one of these."""
 
 
 @dataclass(eq=False)
@@ -74,6 +75,11 @@ class Stored:
         """All that names a model and images."""
         return {**self.measurements, **self.diagnoses, **self.certificates}
 
+    @property
+    def made(self) -> set[str]:
+        """The files of all that could be read."""
+        return {*self.judged, *self.trainings, *self.embeddings, *self.checkpoints, *self.sets}
+
     def set_of(self, measurement: Measurement) -> CheckedSet | None:
         """The set that was measured; None where it is not here, and for clean images."""
         name = f"{FOLDERS.adversarial_sets.as_posix()}/{measurement.adversarial_set}.h5"
@@ -89,11 +95,11 @@ class Stored:
         return dataset if dataset and dataset.test.digest == data.digest else None
 
 
-def inside(files: Files, folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
-    """The files of one folder with a suffix, but hidden ones, which are being written."""
+def inside(files: Files, folder: Path, *suffixes: str) -> Iterator[tuple[str, Path]]:
+    """The files of one folder with some suffixes, but hidden ones, which are being written."""
     for name, path in files.items():
         pure = PurePosixPath(name)
-        if pure.parent == PurePosixPath(folder) and pure.suffix == suffix and pure.stem[0] != ".":
+        if pure.parent == PurePosixPath(folder) and pure.suffix in suffixes and pure.stem[0] != ".":
             yield name, path
 
 
@@ -165,10 +171,10 @@ def _read_arrays(found: Verification, files: Files, stored: Stored, progress: Pr
         found.checked["checkpoints"] += 1
         expected = f"-{checkpoint.record.checkpoint}-{checkpoint.record.weights}"
         found.require(name, "the file's name", path.stem.endswith(expected), expected, path.stem)
-    for name, path in inside(files, FOLDERS.embeddings, ".safetensors"):
+    for name, path in inside(files, FOLDERS.embeddings, *SUFFIXES):
         try:
             embedding = open_embedding(path)
-            load_arrays(path, embedding.record.content_digest)
+            embedding.arrays()
         except UserError as error:
             found.wrong(name, "the file", "the points that its header names", why(error, path))
             continue
@@ -209,6 +215,13 @@ def _read_sets(found: Verification, files: Files, stored: Stored, progress: Prog
             found.wrong(name, "the file", "a part of an adversarial set", why(error, path))
         else:
             found.checked["parts of adversarial sets"] += 1
+
+
+def name_of(path: Path, paths: Paths) -> str:
+    """A file's path in a workspace, with forward slashes; that of published evidence is alike."""
+    if path.is_relative_to(paths.results):
+        return (FOLDERS.results / path.relative_to(paths.results)).as_posix()
+    return path.relative_to(paths.root).as_posix()
 
 
 def why(error: UserError, path: Path) -> str:

@@ -30,7 +30,7 @@ from robustbench_pcl.progress import Progress, tracked
 from robustbench_pcl.store.adversarial_sets import AdversarialSet
 from robustbench_pcl.store.atomic import passing_folder, replacing, require_writable
 from robustbench_pcl.store.checkpoints import Checkpoint, load_arrays, weights_digest
-from robustbench_pcl.store.embeddings import Embedding
+from robustbench_pcl.store.embeddings import Embedding, PublishedEmbedding
 from robustbench_pcl.store.formats import check_format
 from robustbench_pcl.store.records import Paths, StoredRecord, TrainingRecord
 from robustbench_pcl.version import __version__
@@ -285,14 +285,23 @@ def _same(mine: Item, theirs: Item) -> bool:
     if filecmp.cmp(mine.path, theirs.path, shallow=False):
         return True
     here, there = mine.about, theirs.about
-    if isinstance(here, TrainingRecord) and isinstance(there, TrainingRecord):
-        return here.data.digest == there.data.digest
-    if isinstance(here, Judged) and isinstance(there, Judged):
-        return _number(here) == _number(there)
+    if isinstance(here, StoredRecord) and isinstance(there, StoredRecord):
+        return same_result(here, there)
     try:
         return here is not None and there is not None and _content(here) == _content(there)
     except UserError:  # mine is damaged where only its content tells
         return False
+
+
+def same_result(here: StoredRecord, there: StoredRecord) -> bool:
+    """Whether two records of one name are one result, whenever and wherever it was made."""
+    if isinstance(here, TrainingRecord) and isinstance(there, TrainingRecord):
+        return here.data.digest == there.data.digest
+    if isinstance(here, PublishedEmbedding) and isinstance(there, PublishedEmbedding):
+        return here.record.content_digest == there.record.content_digest
+    if isinstance(here, Judged) and isinstance(there, Judged):
+        return _number(here) == _number(there)
+    return False
 
 
 def _content(about: About) -> list[object]:
@@ -300,7 +309,7 @@ def _content(about: About) -> list[object]:
     if isinstance(about, Checkpoint):
         return [about.record.checkpoint, weights_digest(load_arrays(about.path))]
     if isinstance(about, Embedding):
-        return [about.spec.id, weights_digest(load_arrays(about.path))]
+        return [about.spec.id, weights_digest(about.arrays())]
     assert isinstance(about, AdversarialSet)
     about.verify()
     columns = [column.tolist() for _, column in sorted(about.columns.items())]

@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING
 from robustbench_pcl.environment import pick_device
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evidence.findings import Verification
-from robustbench_pcl.evidence.manifest import MANIFEST, Manifest, read_manifest, record_of, walk
+from robustbench_pcl.evidence.manifest import (
+    MANIFEST,
+    Listing,
+    read_manifest,
+    read_published,
+    record_of,
+    walk,
+)
 from robustbench_pcl.evidence.records import check_records
 from robustbench_pcl.evidence.rendered import check_rendered
 from robustbench_pcl.evidence.sets import check_sets
 from robustbench_pcl.evidence.stored import FOLDERS, Files, Stored, read_stored
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.progress import Progress
+from robustbench_pcl.store.formats import PUBLISHED
 
 if TYPE_CHECKING:
     from robustbench_pcl.evidence import answers
@@ -62,9 +70,32 @@ class Verifier:
         found = Verification(folder, own)
         if digest:
             found.compare(MANIFEST, "its SHA-256", digest, own)
-        files = _check_files(found, manifest)
+        files = _check_files(found, manifest, MANIFEST)
         stored = self._verify(found, files)
         check_rendered(found, files, stored, manifest)
+        return found
+
+    def published(self, folder: Path, digest: str = "") -> Verification:
+        """Verify published evidence: as a bundle, which has pages instead of strips.
+
+        Args:
+            folder: that ``pclbench store publish`` wrote.
+            digest: what that of its list is said to be elsewhere; "" where that is not known.
+
+        Raises:
+            UserError: there is no list that can be read.
+        """
+        listing, own = read_published(folder)
+        found = Verification(folder, own, f"{FOLDERS.results.as_posix()}/")
+        if digest:
+            found.compare(PUBLISHED, "its SHA-256", digest, own)
+        files = _check_files(found, listing, PUBLISHED)
+        stored = self._verify(found, files)
+        ids = [each.id for each in stored.measurements.values()]
+        strips = {f"{FOLDERS.strips.as_posix()}/{identity}.png" for identity in ids}
+        found.checked["strips"] += len(strips & files.keys())
+        for name in sorted(files.keys() - stored.made - strips):
+            found.wrong(name, "the file", "no part of published evidence", "there")
         return found
 
     def workspace(self, folder: Path) -> Verification:
@@ -122,24 +153,28 @@ def _stored_files(found: Verification) -> Files:
     return files
 
 
-def _check_files(found: Verification, manifest: Manifest) -> Files:
-    """Hold the files against the manifest.
+def _check_files(found: Verification, listing: Listing, own: str) -> Files:
+    """Hold the files against their list.
+
+    Args:
+        found: where findings go.
+        listing: of the files.
+        own: the name of the list's file.
 
     Returns:
         Those to look into: HDF5 that was changed is not, since it may do harm.
     """
     files, there = {}, dict(walk(found.folder))
-    there.pop(MANIFEST, None)
-    for name in sorted(there.keys() | manifest.files.keys()):
-        path, known = there.get(name), manifest.files.get(name)
+    there.pop(own, None)
+    for inside in sorted(there.keys() | listing.files.keys()):
+        name, path, known = found.inside + inside, there.get(inside), listing.files.get(inside)
         if path is None:
-            found.wrong(
-                name, "the file", "there", "a link or a device" if name in there else "gone"
-            )
+            what = "a link or a device" if inside in there else "gone"
+            found.wrong(name, "the file", "there", what)
             continue
         record = record_of(path)
         if known is None:
-            found.wrong(name, "the file", "none, since the manifest names none", "there")
+            found.wrong(name, "the file", f"none, since {own} names none", "there")
         elif found.compare(name, "its SHA-256", known.sha256, record.sha256):
             found.compare(name, "its size", known.size, record.size)
         if found.sound(name) or path.suffix != ".h5":

@@ -29,6 +29,7 @@ from robustbench_pcl.store.checkpoints import (
 )
 from robustbench_pcl.store.claims import claimed, remove_dead
 from robustbench_pcl.store.formats import check_format
+from robustbench_pcl.store.published import require_workspace
 from robustbench_pcl.store.records import Paths
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Artefacts:
     ) -> None:
         self.paths = Paths(Path(folder))
         check_format(self.paths)
+        require_workspace(self.paths)
         self.progress = progress or Progress()
         self.device_name = device
         self.data_root = data_root

@@ -84,7 +84,7 @@ def heading(diagnosis: Diagnosis) -> str:
 
 def further(diagnosis: Diagnosis) -> str:
     """Where there is more about the verdict."""
-    return f"What it means, and what cures it: pclbench explain {diagnosis.code}"
+    return f"Meaning and remedies: pclbench explain {diagnosis.code}"
 
 
 def commands_of(diagnosis: Diagnosis) -> tuple[str, str]:
@@ -218,7 +218,11 @@ def _share(count: int, n: int, interval: tuple[float, float]) -> tuple[str, str]
 
 def _parts(diagnosis: Diagnosis) -> dict[str, object]:
     """What a template is filled with."""
+    environment = diagnosis.environment
     return {
+        "id": diagnosis.id,
+        "made": f"{diagnosis.created} on {environment.device}, pclbench {environment.pclbench}",
+        "command": commands_of(diagnosis)[0],
         "heading": heading(diagnosis),
         "sentence": diagnosis.sentence,
         "further": further(diagnosis),

@@ -58,6 +58,11 @@ class Entry:
     records: tuple[Record, ...] = ()
 
     @property
+    def evidence(self) -> tuple[str, ...]:
+        """The ids of what stands behind the measured number, one for each seed."""
+        return tuple(map(number_id, self.records))
+
+    @property
     def difference(self) -> float | None:
         """Measured less published, or None where one of them is missing."""
         if self.measured is None or self.published is None:
@@ -176,6 +181,14 @@ def _measurements(record: Record) -> Sequence[str]:
     if isinstance(record, WorstCase):
         return record.measurements
     return [record.id] if hasattr(record, "id") else []
+
+
+def number_id(record: Record) -> str:
+    """The id of what stands behind a number.
+
+    That of a measurement or of a worst case, or of a training the name of its record.
+    """
+    return str(record.id if hasattr(record, "id") else f"{record.checkpoint}-{record.weights}")
 
 
 def with_best(compared: Sequence[Entry]) -> list[Entry]:

@@ -183,7 +183,7 @@ def _lines(
     published: list[str] = [_published(entry, remarks) for entry in entries]
     if all(entry.published is None for entry in entries):
         published = []
-    further: list[tuple[str, str, list[str]]] = [
+    further: list[tuple[str, str, Sequence[str]]] = [
         ("", "", [" ".join(each[1:]) for each in words]),
         ("verdict", SMALL, [short_code(entry.verdict) for entry in entries]),
         ("±", SMALL, [show_spread(entry) for entry in entries]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -26,7 +26,7 @@ from robustbench_pcl.report.render import FORMATS, escape_markdown, fill, latex_
 from robustbench_pcl.report.results import Record
 from robustbench_pcl.report.schema import DOCUMENTS, csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
-from robustbench_pcl.report.worst_case import TITLES, WORST_CASE
+from robustbench_pcl.report.worst_case import TITLES, WORST_CASE, worst_case_id
 from robustbench_pcl.store.diagnoses import Diagnosis
 
 HEADS = (
@@ -61,13 +61,19 @@ CODES = "Verdict: the code of the diagnosis that speaks of the number, beneath."
 Words = tuple[str, ...]
 
 
-def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diagnosis] = ()) -> str:
+def render_models(
+    budgets: Sequence[Budget],
+    form: str,
+    diagnoses: Sequence[Diagnosis] = (),
+    linked: Mapping[str, int] | None = None,
+) -> str:
     """Sections, comparisons and diagnoses in a format, ending in a newline.
 
     Args:
         budgets: the sections; models of different names among them are compared.
         form: text, md, latex, html, csv or json; csv has sections only.
         diagnoses: of the models.
+        linked: in HTML, the ids of numbers whose evidence is on the page -> their places in it.
 
     Raises:
         UserError: there is no such format.
@@ -107,6 +113,8 @@ def render_models(budgets: Sequence[Budget], form: str, diagnoses: Sequence[Diag
                 comparisons=compared,
                 compared_lines=compared_lines,
                 numbers=_markdown_grid,
+                number_ids=number_ids,
+                linked=linked or {},
             )
             return "\n".join([*[filled] * bool(budgets), *rendered])
     raise unknown_name("format", form, FORMATS)
@@ -168,6 +176,13 @@ def lines(budget: Budget, show_code: Callable[[str], str] = str) -> Iterator[Wor
     if budget.attacks:
         code = verdict(budget.verdict)
         yield ("Worst case", *_accuracy(*budget.worst_case), *code, *empty)
+
+
+def number_ids(budget: Budget) -> list[str]:
+    """The id of what stands behind the accuracy of each of :func:`lines`."""
+    ids = [str(budget.clean.id)] if budget.clean is not None else []
+    ids += [str(each.record.id) for each in budget.attacks]
+    return [*ids, worst_case_id(ids)] if budget.attacks else ids
 
 
 def compared_lines(comparison: Comparison) -> Iterator[Words]:

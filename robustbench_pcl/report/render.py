@@ -198,7 +198,7 @@ def _section(table: Table, section: Section) -> dict[str, Any]:
 def filled_template(table: Table | DescribedTable, form: str, *, interval: bool) -> str:
     """The table by the template of that format: md or html."""
     kind = "words" if isinstance(table, DescribedTable) else "table"
-    return fill(form, kind, table=table, interval=interval)
+    return fill(form, kind, table=table, interval=interval, linked={})
 
 
 def _latex(table: Table | DescribedTable, *, interval: bool) -> str:

@@ -39,8 +39,6 @@ Record = Any
 RANK: Mapping[Mode, int] = {"early-stop": 0, "fast": 1, "exact": 2}
 """Which of two sets made by one attack answers a question: the one ranked higher."""
 CLEAN = "Clean"
-
-
 COLUMNS = DOCUMENTS["measurements"].columns
 """The columns of :func:`results`, one row per measurement."""
 MEASURED = ("n", "correct", "accuracy", "low", "high", "file")
@@ -350,11 +348,7 @@ def training_frame(trainings: Sequence[TrainingRecord]) -> pd.DataFrame:
 def training_row(record: TrainingRecord) -> dict[str, Any]:
     """The fields of :data:`TRAINING_COLUMNS`."""
     model = ModelRecord(checkpoint=record.checkpoint, weights=record.weights, recipe=record.recipe)
-    return {
-        **dict(record),
-        **_shared(record, model),
-        "epochs": record.recipe.schedule.epochs,
-    }
+    return {**dict(record), **_shared(record, model), "epochs": record.recipe.schedule.epochs}
 
 
 def trained_row(training: TrainingRecord | None, clean: Measurement, file: str) -> dict[str, Any]:
@@ -366,9 +360,8 @@ def trained_row(training: TrainingRecord | None, clean: Measurement, file: str) 
         file: the checkpoint's.
     """
     (measured,) = measurement_rows([clean])
-    unknown = dict.fromkeys(column.name for column in TRAINING_COLUMNS)
     return {
-        **unknown,
+        **dict.fromkeys(column.name for column in TRAINING_COLUMNS),
         "dataset": clean.data.dataset,
         **_model(clean.target),
         **(training_row(training) if training else {}),

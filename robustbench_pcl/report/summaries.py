@@ -188,10 +188,10 @@ def summary_notes(
     )
     if len(transferred) > MOST_NAMED:
         count = len({source for case in cases for source in case.elsewhere})
-        yield f"Counted there too, images that were made on {count} other models."
+        yield f"The worst case also includes images made on {count} other models."
     elif transferred:
         sets = "; ".join(f"{sets} on {listed(recipes)}" for sets, recipes in transferred.items())
-        yield f"Counted there too, images that were made on other models: {sets}."
+        yield f"The worst case also includes images made on other models: {sets}."
     smaller = grouped((case.eps, names[case.target]) for case in cases if case.eps < largest)
     for eps, recipes in smaller.items():
         yield f"{SMALLER} Not attacked beyond {show_budget(eps, None)}: {listed(recipes)}."

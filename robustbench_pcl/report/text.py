@@ -102,7 +102,7 @@ def legend(table: Table, best: str, *, interval: bool) -> str:
     if interval:
         lines.append(f"its {percent('95')} interval")
     if table.has_published:
-        lines += ["the paper's number", "the difference to it"]
+        lines += ["the paper's number", "difference to the paper"]
     return f"Line by line: {', '.join(lines)}. {best} {significance(table)}."
 
 
@@ -111,7 +111,7 @@ def significance(table: Table) -> str:
     test = "Welch's t-test over the seeds" if table.seeds else "exact McNemar test"
     level = percent(f"{100 * LEVEL:g}")
     return (
-        "significantly better than each other recipe compared, on the same images "
+        "significantly better than every other recipe compared, on the same images "
         f"({test}, {level} level)"
     )
 

@@ -10,7 +10,7 @@ from operator import and_
 from typing import ClassVar
 
 from robustbench_pcl.attacks.base import attack_label
-from robustbench_pcl.configuration import Mode
+from robustbench_pcl.configuration import Mode, digest
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.formatting import per_cent, show_budget
 from robustbench_pcl.report.results import Answers, Evidence, Record
@@ -72,6 +72,11 @@ class WorstCase:
     diagnosis: Diagnosis | None = None
 
     @property
+    def id(self) -> str:
+        """The same for the same measurements."""
+        return worst_case_id(self.measurements)
+
+    @property
     def verdict(self) -> str | None:
         """The code of the diagnosis that speaks of it, or None."""
         return self.diagnosis.code if self.diagnosis else None
@@ -97,6 +102,11 @@ def worst_cases(evidence: Evidence, cells: Sequence[Cell], answers: Answers) -> 
         case = worst_case(evidence, model, eps)
         if case:
             yield case
+
+
+def worst_case_id(measurements: Iterable[str]) -> str:
+    """The id of a worst case, by the ids of the measurements that it is over."""
+    return digest(sorted(measurements))
 
 
 def largest_eps(cells: Iterable[Cell]) -> float | None:

@@ -1,4 +1,7 @@
-"""Embeddings: a model's features as points in the plane, in safetensors, for the figures."""
+"""Embeddings: a model's features as points in the plane, for the figures.
+
+A workspace has them in safetensors, published evidence as JSON.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
@@ -23,7 +26,8 @@ from robustbench_pcl.store.checkpoints import (
     weights_digest,
 )
 from robustbench_pcl.store.reading import PassedOver, check_file, load_each
-from robustbench_pcl.store.records import DataRecord, ModelRecord
+from robustbench_pcl.store.records import DataRecord, ModelRecord, StoredRecord, read_record
+from robustbench_pcl.store.rules import Faults, unequal
 
 Array = np.ndarray[Any, Any]
 SHAPES: Mapping[str, tuple[str, tuple[int, ...]]] = {
@@ -34,6 +38,8 @@ SHAPES: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "head": ("f", (3,)),
 }
 """Of a layout's arrays: the kind of numbers, and the shape of a row."""
+SUFFIXES = (".safetensors", ".json")
+"""Of a workspace's embeddings, and of published ones."""
 LARGEST_EMBEDDING = 2**26
 """Bytes of a file of points: 50,000 images have 2 million."""
 Method = Literal["features", "tsne"]
@@ -155,6 +161,45 @@ class EmbeddingRecord(Description):
     created: str
 
 
+class PublishedEmbedding(StoredRecord):
+    """An embedding as one JSON file.
+
+    Attributes:
+        record: what is kept beside the points.
+        arrays: those of the layout, by name; a number has the digits that make it again.
+    """
+
+    what: ClassVar[str] = "published embedding"
+
+    record: EmbeddingRecord
+    arrays: Mapping[str, list[Any]]
+
+    @property
+    def file_name(self) -> str:
+        """The embedding's id."""
+        return self.record.spec.id
+
+    def faults(self) -> Faults:
+        """The points are those that were stored."""
+        try:
+            found = weights_digest(self.layout_arrays())
+        except (ValueError, TypeError):
+            found = "none: they are no rows of numbers"
+        yield from unequal("content_digest", self.record.content_digest, found)
+
+    def layout_arrays(self) -> dict[str, Array]:
+        """The arrays as they were stored, float32 and int64.
+
+        Raises:
+            ValueError, TypeError: one is no rows of numbers.
+        """
+        types = {name: "float32" if kind == "f" else "int64" for name, (kind, _) in SHAPES.items()}
+        return {
+            name: np.array(rows, dtype=types.get(name, "float32"))
+            for name, rows in self.arrays.items()
+        }
+
+
 @dataclass(frozen=True)
 class Embedding:
     """A stored embedding; the points are read only when asked for."""
@@ -173,12 +218,39 @@ class Embedding:
         Raises:
             UserError: the file is damaged.
         """
-        arrays = load_arrays(self.path, self.record.content_digest)
+        arrays = self.arrays()
         missing = {"points", "labels", "predictions"} - {*arrays}
         if missing or {*arrays} - {*SHAPES} or not _fit(arrays):
             cause = f"{self.path} does not hold points in the plane, a label and a class for each."
             raise UserError(cause, _cure(self.path))
         return Layout(**arrays)
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays that are stored, whatever they are.
+
+        Raises:
+            UserError: they are not those that the record names, or the file is damaged.
+        """
+        if self.path.suffix == ".json":
+            return read_record(self.path, PublishedEmbedding).layout_arrays()
+        return load_arrays(self.path, self.record.content_digest)
+
+    def published(self) -> PublishedEmbedding:
+        """The same as one JSON file.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        arrays = {
+            name: np.vectorize(lambda value: float(str(value)), otypes=[object])(array).tolist()
+            if array.dtype.kind == "f"
+            else array.tolist()
+            for name, array in self.layout().arrays().items()
+        }
+        about = self.record
+        return PublishedEmbedding(
+            environment=about.environment, created=about.created, record=about, arrays=arrays
+        )
 
 
 def save_embedding(
@@ -207,8 +279,9 @@ def find_embedding(folder: Path, identity: str) -> Embedding | None:
     Raises:
         UserError: the file is there but is not an embedding.
     """
-    path = _path(folder, identity)
-    return open_embedding(path) if os.path.lexists(path) else None
+    found = (folder / f"{identity}{suffix}" for suffix in SUFFIXES)
+    path = next(filter(os.path.lexists, found), None)
+    return open_embedding(path) if path is not None else None
 
 
 def load_embeddings(folder: Path, passed_over: PassedOver | None = None) -> list[Embedding]:
@@ -221,7 +294,8 @@ def load_embeddings(folder: Path, passed_over: PassedOver | None = None) -> list
     Raises:
         UserError: a file is not an embedding, and ``passed_over`` is None.
     """
-    found = load_each(folder.glob("[!.]*.safetensors"), _open_whole, passed_over)
+    files = {path.stem: path for suffix in SUFFIXES[::-1] for path in folder.glob(f"[!.]*{suffix}")}
+    found = load_each(files.values(), _open_whole, passed_over)
     return sorted(found, key=lambda embedding: embedding.record.created)
 
 
@@ -238,6 +312,8 @@ def open_embedding(path: Path) -> Embedding:
     Raises:
         UserError: the file is missing, truncated, another embedding, or something else.
     """
+    if path.suffix == ".json":
+        return Embedding(path, read_record(path, PublishedEmbedding).record)
     check_file(path, LARGEST_EMBEDDING, "embedding", within=path.parent.parent)
     try:
         embedding = Embedding(path, EmbeddingRecord.model_validate(load_description(path)))

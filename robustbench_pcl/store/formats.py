@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 FORMAT: Literal[2] = 2
 """Of everything that is stored. Artefacts that name no format are those of pclbench 0.1."""
+PUBLISHED = "published.json"
+"""Lists the files of a folder of published evidence, by which such a folder is known."""
 LOOKED_AT = 5
 """Artefacts of each kind that tell a workspace's format."""
 LARGEST_RECORD = 2**24
@@ -56,14 +58,14 @@ def check_format(paths: Paths) -> None:
             (paths.embeddings, "safetensors"),
             (paths.adversarial_sets, "h5"),
         )
-        for path in islice(_listed(folder).glob(f"[!.]*.{suffix}"), LOOKED_AT)
+        for path in islice(listed(folder).glob(f"[!.]*.{suffix}"), LOOKED_AT)
     ]
     others = [each for each in found if each not in (FORMAT, _DAMAGED)]
     if len(others) > found.count(FORMAT):
         raise other_format(paths.root, others[0])
 
 
-def _listed(folder: Path) -> Path:
+def listed(folder: Path) -> Path:
     """A folder that can be listed, if it is there: ``glob`` takes any other for an empty one."""
     try:
         os.scandir(folder).close()
@@ -72,6 +74,11 @@ def _listed(folder: Path) -> Path:
     except OSError as error:
         raise cannot_read(folder, error) from error
     return folder
+
+
+def results_of(root: Path) -> Path:
+    """The folder of a workspace's results; published evidence is nothing but results."""
+    return root if os.path.isfile(root / PUBLISHED) else root / "results"  # noqa: PTH113, no error
 
 
 def _format_of(path: Path) -> object:
@@ -103,5 +110,5 @@ def other_format(place: Path, found: object) -> UserError:
         maker, cure = "a newer pclbench", "update: pip install --upgrade pclbench"
     return UserError(
         f"{place} has format {shown}, made by {maker}; this one reads format {FORMAT}.",
-        f"Nothing of it is changed: name another folder with --home NEW, or {cure}.",
+        f"pclbench does not change it: name another folder with --home NEW, or {cure}.",
     )

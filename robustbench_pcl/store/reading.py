@@ -34,7 +34,7 @@ LARGEST_HOLE, MOST_HOLES = 2**28, 100
 LARGEST_TOML = 2**20
 """Bytes of a suite or a file of recipes."""
 
-MOVE_AWAY = "Move it away and run the command again to make it anew."
+MOVE_AWAY = "Move it away and run the command again to make it again."
 
 A = TypeVar("A")
 PassedOver = Callable[[UserError], None]
@@ -170,7 +170,7 @@ def _check_status(status: os.stat_result, path: Path, most_bytes: int, what: str
     if status.st_size > LARGEST_HOLE and status.st_size > MOST_HOLES * _on_disk(status):
         raise UserError(
             f"{path} says that it has {status.st_size:,} bytes, but is nearly nothing but a hole.",
-            "It was cut off while it was copied, or is none of ours: move it away.",
+            "It is incomplete, or pclbench did not write it: move it away.",
         )
     if status.st_size > most_bytes:
         raise _too_large(path, f"{status.st_size:,}", most_bytes, what)
@@ -185,7 +185,7 @@ def _on_disk(status: os.stat_result) -> int:
 def _too_large(path: Path, found: str, most_bytes: int, what: str) -> UserError:
     return UserError(
         f"{path} has {found} bytes; a {what} has at most {most_bytes:,}.",
-        "It is something else, or damaged: move it away.",
+        "It is damaged or another kind of file: move it away.",
     )
 
 
@@ -262,25 +262,29 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_values(value: object) -> None:
+def _check_values(value: Any) -> None:
     """Refuse what is too deep, an integer beyond 64 bits, and half a character.
+
+    Types are compared, since ``isinstance`` is asked for every number of a thousand records.
 
     Raises:
         ValueError: which of them.
     """
-    level, depth = [value], 0
+    level: list[Any] = [value]
+    depth = 0
     while level:
         depth += 1
-        inside: list[object] = []
+        inside: list[Any] = []
         for each in level:
-            if isinstance(each, dict):
-                inside.extend(each)
-                inside.extend(each.values())
-            elif isinstance(each, list):
-                inside.extend(each)
-            elif isinstance(each, str):
-                each.encode()  # half of a pair of surrogates raises a UnicodeError
-            elif isinstance(each, int) and each.bit_length() > 64:
+            kind = type(each)
+            if kind is str:
+                each.isascii() or each.encode()  # half of a pair of surrogates: a UnicodeError
+            elif kind is dict:
+                inside += each
+                inside += each.values()
+            elif kind is list:
+                inside += each
+            elif kind is int and each.bit_length() > 64:
                 raise ValueError("an integer has more than 64 bits")
         if inside and depth > MOST_DEPTH:
             raise ValueError(f"it has more than {MOST_DEPTH} levels of lists and tables")

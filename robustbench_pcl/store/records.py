@@ -17,7 +17,7 @@ from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import NEAREST_SHARPNESS, AnyModel, ExternalModel, Recipe
 from robustbench_pcl.store.atomic import write_bytes
-from robustbench_pcl.store.formats import FORMAT, LARGEST_RECORD, other_format
+from robustbench_pcl.store.formats import FORMAT, LARGEST_RECORD, other_format, results_of
 from robustbench_pcl.store.reading import PassedOver, load_each, parse_json, read_bounded
 from robustbench_pcl.store.rules import (
     REPAIR,
@@ -228,7 +228,7 @@ Record = TypeVar("Record", bound="StoredRecord")
 
 
 class Paths:
-    """The folders of a workspace.
+    """The folders of a workspace, or of published evidence (:mod:`~.store.published`).
 
     Attributes:
         root: holds ``checkpoints/`` and ``results/``.
@@ -241,21 +241,23 @@ class Paths:
         embeddings: features as points in the plane, one safetensors file each.
         diagnoses: whether numbers hold, one JSON file each.
         certificates: certified and fooling radii, one JSON file each.
+        strips: of published evidence, the images that an attack fooled first, one PNG each.
         jobs: task files and logs of executors.
         claims: who makes what at the moment.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, results: Path | None = None) -> None:
         self.root = root
         self.checkpoints = root / "checkpoints"
         self.partial = self.checkpoints / "partial"
-        self.results = root / "results"
+        self.results = results_of(root) if results is None else results
         self.measurements = self.results / "measurements"
         self.trainings = self.results / "trainings"
         self.adversarial_sets = self.results / "adversarial_sets"
         self.embeddings = self.results / "embeddings"
         self.diagnoses = self.results / "diagnoses"
         self.certificates = self.results / "certificates"
+        self.strips = self.results / "strips"
         self.jobs = self.results / "jobs"
         self.claims = self.results / "claims"
 

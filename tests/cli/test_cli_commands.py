@@ -64,7 +64,7 @@ COMMANDS = (
     Command(
         "report",
         "--table --figure --model --dataset --format --interval --page --output --scale --seed "
-        "--bundle --with-weights --with-sets --strict --force --home",
+        "--bundle --with-weights --with-sets --strict --schema --force --home",
         " ",
     ),
     Command("certify", f"--dataset --eps --file --force {OWN} {WORK}"),

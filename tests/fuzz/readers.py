@@ -41,7 +41,13 @@ from robustbench_pcl.data.foreign import read_foreign
 from robustbench_pcl.data.user_files import read_archive
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.checked import CheckedSet
-from robustbench_pcl.evidence.manifest import Manifest, Selection, read_manifest, write_manifest
+from robustbench_pcl.evidence.manifest import (
+    MANIFEST,
+    Manifest,
+    Selection,
+    read_manifest,
+    write_listing,
+)
 from robustbench_pcl.models.weights import read_weights
 from robustbench_pcl.pipeline.suite import load_suite
 from robustbench_pcl.pipeline.tasks import Train
@@ -220,7 +226,7 @@ def _manifest(root: Path) -> Path:
         environments=(HERE,),
         files={"report.html": {"sha256": "0" * 64, "size": 3}},
     )
-    write_manifest(root, known)
+    write_listing(root / MANIFEST, known)
     return root / "bundle.json"
 
 

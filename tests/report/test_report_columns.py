@@ -90,7 +90,7 @@ def test_every_format_has_the_columns_and_no_others(form):
 def test_tables_of_words_have_columns_too():
     assert described_table(2).only(["norm", "Attack"]).columns == ("Attack", "Norm")
     assert table(2, columns=["Norm"]).table.rows[0] == ("ℓ∞",)
-    with pytest.raises(UserError, match="no column called 'Nrom'.*Did you mean Norm"):
+    with pytest.raises(UserError, match=r"no column called 'Nrom'.*Did you mean Norm"):
         described_table(2).only(["Nrom"])
 
 

@@ -253,7 +253,7 @@ def test_a_model_that_was_only_diagnosed_is_shown_so(form):
             assert text.splitlines()[1:] == []
         case _:
             assert text == render_diagnoses([DIAGNOSIS], form)
-    with pytest.raises(UserError, match="Nothing is stored of a model called 'ours'"):
+    with pytest.raises(UserError, match="There are no results for a model called 'ours'"):
         stored_budgets(evidence, ["ours"])
 
 

@@ -143,7 +143,7 @@ def test_tidy_formats(number, form):
 def test_json_survives_a_round_trip_and_holds_what_a_program_needs():
     text = render(filled(skip=(1,)), "json")
     content = json.loads(text)
-    assert json.dumps(content, indent=2, ensure_ascii=False) + "\n" == text
+    assert json.dumps(content, indent=2) + "\n" == text
     (section,) = content["sections"]
     assert section["command"] == "pclbench run --table 3 --dataset cifar10 --scale quick"
     assert section["missing_count"] == 1
