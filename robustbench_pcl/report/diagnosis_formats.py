@@ -242,11 +242,11 @@ def _latex(diagnosis: Diagnosis) -> str:
     label = f"{LABEL}-diagnosis-{slug(diagnosis.id[:DIGEST])}"
     grids = [
         Grid(
-            caption=heading(diagnosis),
+            caption=f"{heading(diagnosis)}. {diagnosis.sentence}".rstrip("."),
             label=label,
             heads=NUMBERS,
             rows=tuple((Line(row),) for row in number_lines(diagnosis)),
-            notes=(diagnosis.sentence, f"{further(diagnosis)}."),
+            notes=(f"{further(diagnosis)}.",),
         ),
         Grid(
             caption=f"Checks behind {heading(diagnosis)}",
