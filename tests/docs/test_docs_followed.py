@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 QUICK = ("README.md", "docs/tutorial.md")
 """What everybody reads; the others are followed in the slow tests."""
-NOT_FOLLOWED = ("CHANGELOG.md",)
+NOT_FOLLOWED = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
+"""What tells of changes, and whose commands run these tests, or measure speed."""
 
 
 def documents() -> list[str]:
