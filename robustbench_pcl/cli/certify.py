@@ -51,7 +51,7 @@ class Certify(Work, Models):
         budgets = tuple(dict.fromkeys(map(parse_eps, self.eps or ())))
         if 0 in budgets:
             raise UserError(
-                "Within eps 0 nothing is perturbed.", "Give more, such as 0.03 or 8/255."
+                "With eps 0, no pixel may change.", "Give a larger eps, such as 0.03 or 8/255."
             )
         workspace, tasks = self.workspace(), list[Certify]()
         for seed in self.seeds:

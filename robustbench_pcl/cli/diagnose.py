@@ -134,7 +134,7 @@ class Explain:
 
 def _explained(found: "Explanation") -> str:
     """An explanation for a terminal, 80 columns wide."""
-    parts = {"Evidence": found.evidence, "Cures": found.cures, "Literature": found.literature}
+    parts = {"Evidence": found.evidence, "What to do": found.cures, "Literature": found.literature}
     blocks = [
         f"{found.code} {found.name}",
         fill(found.meaning, WIDTH),

@@ -47,7 +47,7 @@ def measure_imported(
     for field in fields(options):
         if field.name in OF_MAKING and getattr(options, field.name) != field.default:
             flag = "--set" if field.name == "settings" else f"--{field.name.replace('_', '-')}"
-            cause = f"{flag} means nothing for images of a file, which are there already."
+            cause = f"{flag} means nothing for images of a file, which already exist."
             raise UserError(cause, f"Leave {flag} or --from out.")
     if len(options.eps or ()) > 1:
         cause = "The images of a file have one budget, not several."

@@ -68,7 +68,7 @@ def require_known(files: Iterable[Path]) -> None:
     for path in files:
         if path.suffix not in known:
             cure = f"Name a file that ends in {', '.join(known)}."
-            raise UserError(f"{path.name} says no format.", cure)
+            raise UserError(f"The name {path.name} has no known ending.", cure)
 
 
 def write_file(path: Path, content: bytes, *, force: bool = False) -> None:

@@ -46,10 +46,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="Format of the ou
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 ScaleOption = Annotated[
     Scale | None,
-    typer.Option(
-        help="Sizes of models, training and data.",
-        show_default="paper with an accelerator, else quick",
-    ),
+    typer.Option(help="Sizes used.", show_default="paper with an accelerator, else quick"),
 ]
 DatasetsOption = Annotated[
     list[str] | None,
@@ -219,7 +216,7 @@ class Models(Seeds):
                 dataset, scale = dataset or model.dataset, scale or model.scale
         if own and ":" in own[0] and dataset is None:
             cure = "Say so: --dataset cifar10; pclbench data list has them all."
-            raise UserError(f"Which data set {own[0]} is for is not known.", cure)
+            raise UserError(f"The data set of {own[0]} is not known.", cure)
         dataset, scale = dataset or DEFAULT_DATASET, scale or self.size
         mine = {name: self._own(name, workspace, dataset, scale) for name in own}
         return [
@@ -270,8 +267,7 @@ class Attacks:
         Norm | None, typer.Option(help="Norm of the budget.", show_default="the attack's own")
     ] = None
     loss: Annotated[
-        Loss | None,
-        typer.Option(help="Loss that the attack maximises.", show_default="the attack's own"),
+        Loss | None, typer.Option(help="Loss to maximise.", show_default="the attack's own")
     ] = None
     adaptive: Annotated[
         bool,
@@ -393,7 +389,7 @@ def read_settings(texts: Sequence[str] | None, flag: str = "--set") -> dict[str,
         key, separator, value = (part.strip() for part in text.partition("="))
         key = key.replace("-", "_")
         if not separator:
-            raise UserError(f"{flag} {text!r} says no value.", f"Write {flag} {key}=VALUE.")
+            raise UserError(f"{flag} {text!r} has no value.", f"Write {flag} {key}=VALUE.")
         if key in given:
             raise UserError(f"{flag} {key} is given twice.", "It has one value: leave one out.")
         given[key] = value

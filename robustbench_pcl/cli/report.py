@@ -63,7 +63,7 @@ class Report(ReportOptions):
             raise UserError(f"A page cannot be written as {self.output.name}.", cure)
         if self.form not in (Format.text, Format.html) and (self.figure is not None or self.page):
             what = "The page is HTML" if self.page else "A figure is a picture"
-            cure = "Leave --format out; the end of --output's name says .svg, .png or .pdf."
+            cure = "Leave --format out; end the name after --output with .svg, .png or .pdf."
             raise UserError(f"{what}, not {self.form}.", cure)
         if self.figure in OF_MODELS and not self.model:
             cure = f"Name a model: pclbench report --figure {self.figure} --model ours."

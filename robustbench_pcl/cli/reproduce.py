@@ -136,7 +136,7 @@ class Run(_Reproduction):
 
         if self.dataset or self.scale or self.seed or self.asked_for:
             raise UserError(
-                "A suite says its own data sets, scale, seed and attacks.",
+                "A suite names its own data sets, scale, seed and attacks.",
                 f"Leave those options out, and write them in {path}.",
             )
         suite, workspace = load_suite(path), self.workspace()
@@ -230,7 +230,7 @@ class Run(_Reproduction):
             )
         ]
         if not tasks:
-            raise UserError("Nothing of that is attacked white-box.", "Leave --with out.")
+            raise UserError("None of these attacks is white-box.", "Leave --with out.")
         return tasks
 
     def _further_attacks(self, tasks: "Iterable[AnyTask]") -> "list[Measure]":
@@ -241,7 +241,7 @@ class Run(_Reproduction):
         attacked = [measure.target for measure in measures if measure.white_box]
         if not attacked:
             cure = "Leave --attack, --eps, --loss, --adaptive and --set out."
-            raise UserError("Nothing of that is attacked white-box.", cure)
+            raise UserError("None of these attacks is white-box.", cure)
         return self.further(attacked)
 
     def _draw(

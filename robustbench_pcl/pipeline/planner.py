@@ -67,7 +67,7 @@ def select(tasks: Iterable[AnyTask], patterns: Sequence[str]) -> list[AnyTask]:
     """
     found = [task for task in plan(tasks) if any(_matches(task, each) for each in patterns)]
     if not found:
-        cause = f"Nothing of that matches {' or '.join(patterns)}."
+        cause = f"No task matches {' or '.join(patterns)}."
         raise UserError(cause, "See what there is: leave --only out, and write --dry-run.")
     return found
 

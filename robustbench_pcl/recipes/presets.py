@@ -193,7 +193,7 @@ def add_recipes(tables: Mapping[str, Any], where: str) -> None:
     except CycleError as error:
         raise UserError(
             f"{where}: {' and '.join(dict.fromkeys(error.args[1]))} are based on each other.",
-            "Base one of them on a recipe that is there: pclbench recipes list.",
+            "Base one of them on an existing recipe: pclbench recipes list.",
         ) from error
     PRESETS.update(new)
     try:

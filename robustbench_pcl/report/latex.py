@@ -13,14 +13,17 @@ from typing import NamedTuple
 
 from robustbench_pcl.report.latex_text import BODY, escape_latex, width
 
-COLUMN, PAGE, HEIGHT = 229.5, 469.0, 490.0
-"""Points: the widths of a column and of both, and what a table may be high, its caption included,
-in ``\\documentclass[twocolumn]{article}``."""
+COLUMN, PAGE = 229.5, 469.0
+"""Points: the widths of a column and of both in ``\\documentclass[twocolumn]{article}``."""
+LOW, HEIGHT = 385.0, 540.0
+"""Points: how high a table may be beside text in its column, and at all, its caption included."""
 LABELS = 0.42
 """Share of a table's width that the names of its rows may take before they are broken."""
 TINY = 7.0
 """Points of what stands small in a table, and of its notes."""
-LEADING = 1.2
+_PARTED = re.compile(r"( (?!\+)|~|\\allowbreak\{\})")
+"""Where the head of a column may be broken."""
+LEADING = 1.23
 """Distance of two lines, in sizes of the type."""
 SIZES = ((r"\small", 9.0, 4.0), (r"\footnotesize", 8.0, 3.0))
 """A table's type: the command, its points, and the points on either side of a column."""
@@ -173,7 +176,10 @@ def _fit(grid: Grid) -> _Fit | None:
                 taken = _broken(widths, room, words=grid.words and across == PAGE)
                 if sum(taken) <= room or (across == PAGE and len(widths) <= 2):
                     broken = [own < whole for own, whole in zip(taken, widths, strict=True)]
-                    return _Fit(environment, across, command, size, gap, taken, broken, heads)
+                    fit = _Fit(environment, across, command, size, gap, taken, broken, heads)
+                    top, rows, notes = _heights(grid, fit)
+                    if across == PAGE or top + sum(rows) + sum(notes) < LOW:
+                        return fit
     return None
 
 
@@ -189,13 +195,13 @@ def _natural(grid: Grid, size: float, *, wrap: bool) -> tuple[list[float], list[
     ] or [0.0] * len(grid.heads)
     heads = []
     for place, head in enumerate(grid.heads):
-        parts = re.split(r"[ ~](?=[^\s+])", head) if wrap else [head]
-        widths[place] = max([widths[place], *(width(part, size) for part in parts)])
-        lines = [""]
-        for part in parts:
-            longer = f"{lines[-1]} {part}".lstrip()
+        first, *others = _PARTED.split(head) if wrap else [head]
+        widths[place] = max([widths[place], *(width(part, size) for part in (first, *others))])
+        lines = [first]
+        for between, part in zip(others[::2], others[1::2], strict=True):
+            longer = f"{lines[-1]}{between}{part}"
             lines[-1:] = [longer] if width(longer, size) <= widths[place] else [lines[-1], part]
-        heads.append([line for line in lines if line])
+        heads.append(lines)
     for name, group in groupby(range(len(heads)), lambda place: grid.groups[place]):
         places = list(group)
         widths[places[-1]] += max(0.0, width(name, size) - sum(widths[place] for place in places))
@@ -217,21 +223,17 @@ def _broken(widths: Sequence[float], room: float, *, words: bool) -> list[float]
 
 def _low_enough(grid: Grid, fit: _Fit) -> Iterator[Float]:
     """The grid as a float, or several, none higher than a page."""
-    top = fit.size * LEADING * (2 + max(map(len, fit.heads)) + any(grid.groups))
-    top += _height([grid.caption], fit.across, BODY)
+    top, of_rows, of_notes = _heights(grid, fit)
     rows: list[list[str]] = []
     notes: list[str] = []
     height = top
-    for row in grid.rows:
-        lines = [_line(line, fit) for line in row]
-        needed = sum(_row_height(line, fit) for line in row) + 3.0
+    for row, needed in zip(grid.rows, of_rows, strict=True):
         if rows and height + needed > HEIGHT:
             yield _float(grid, fit, rows, notes)
             rows, height = [], top
-        rows.append(lines)
+        rows.append([_line(line, fit) for line in row])
         height += needed
-    for note in grid.notes:
-        needed = _height([note], fit.across, TINY)
+    for note, needed in zip(grid.notes, of_notes, strict=True):
         if height + needed > HEIGHT:
             yield _float(grid, fit, rows, notes)
             rows, notes, height = [], [], top
@@ -240,15 +242,22 @@ def _low_enough(grid: Grid, fit: _Fit) -> Iterator[Float]:
     yield _float(grid, fit, rows, notes)
 
 
-def _height(texts: Sequence[str], across: float, size: float) -> float:
-    """How high paragraphs are."""
-    return sum(LEADING * size * (1 + width(text, size) // across) for text in texts)
+def _heights(grid: Grid, fit: _Fit) -> tuple[float, list[float], list[float]]:
+    """How high the caption and the head are together, each row, and each note."""
+    lines = 2 + max(map(len, fit.heads)) + any(grid.groups)
+    top = fit.size * LEADING * lines + _height(grid.caption, fit.across, BODY)
+    rows = [sum(_row_height(line, fit) for line in row) + 3.0 for row in grid.rows]
+    return top, rows, [_height(note, fit.across, TINY) for note in grid.notes]
+
+
+def _height(text: str, across: float, size: float) -> float:
+    """How high a paragraph is."""
+    return LEADING * size * (1 + width(text, size) // across)
 
 
 def _row_height(line: Line, fit: _Fit) -> float:
-    size = TINY if line.style else fit.size
     return max(
-        _height([cell], 0.9 * wide if broken else PAGE, size)
+        _height(cell, 0.9 * wide if broken else PAGE, fit.size)
         for cell, wide, broken in zip(line.cells, fit.widths, fit.broken, strict=True)
     )
 

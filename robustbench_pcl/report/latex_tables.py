@@ -24,9 +24,9 @@ from robustbench_pcl.report.formatting import (
 )
 from robustbench_pcl.report.latex import Grid, Line
 from robustbench_pcl.report.latex_text import Verbatim, escape_latex
-from robustbench_pcl.report.summaries import TITLES
 from robustbench_pcl.report.table import Section, Table
 from robustbench_pcl.report.text import show_spread, significance
+from robustbench_pcl.report.worst_case import TITLES
 
 LABEL = "tab:pclbench"
 SMALL, PRINTED = r"\scriptsize", r"\scriptsize\itshape"
@@ -180,7 +180,10 @@ def _lines(
     words = [[e.words] if row.heading.target else e.words.split() for e in entries]
     firsts = [each[0] if each else "" for each in words]
     yield Line((row.heading.name, *map(partial(_measured, table), entries, firsts)))
-    further = [
+    published = [_published(entry, remarks) for entry in entries]
+    if all(entry.published is None for entry in entries):
+        published = []
+    further: list[tuple[str, str, Sequence[str]]] = [
         ("", "", [" ".join(each[1:]) for each in words]),
         ("verdict", SMALL, [short_code(entry.verdict) for entry in entries]),
         ("±", SMALL, [show_spread(entry) for entry in entries]),
@@ -189,7 +192,7 @@ def _lines(
             for end, name in enumerate(("from", "to"))
             if interval
         ),
-        ("published", PRINTED, [_published(entry, remarks) for entry in entries]),
+        ("published", PRINTED, published),
         (
             "difference",
             PRINTED,
@@ -212,7 +215,7 @@ def _measured(table: Table, entry: Entry, words: str) -> Verbatim:
 
 def _published(entry: Entry, remarks: Sequence[str]) -> Verbatim:
     """The paper's number, with the number of the remark on it; "" where there is none."""
-    if entry.words or entry.published is None:
+    if entry.words:
         return Verbatim("")
     number = escape_latex(show_published(entry.published, entry.cell.quantity))
     if entry.remark:

@@ -135,7 +135,7 @@ def _character(character: str) -> str:
 
 def _breakable(match: re.Match[str]) -> str:
     """A long word with places where a line may end: behind signs, and within long runs."""
-    word = re.sub(r"(?<=[/_.:=,@+&|])(?=\w)", _BREAK, match[0])
+    word = re.sub(r"(?<=_|[^\w\s'\-(\[])(?=\w)", _BREAK, match[0])
     return re.sub(
         r"[^\W_]{11,}",
         lambda run: (

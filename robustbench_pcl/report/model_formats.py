@@ -233,10 +233,10 @@ def _latex(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:
 
 def _place(budget: Budget) -> tuple[object, ...]:
     """What tells a section from all others."""
-    which = _which(budget)
-    names = ("model", "dataset", "scale", "seed", "norm", "eps")
-    known = (which[name] for name in names if which[name] is not None)
-    return (*known, budget.model.n, which["weights"][:DIGEST], which["data"][:DIGEST])
+    model = budget.model
+    threat = [] if budget.norm is None else [budget.norm, budget.eps]
+    words = (model.target, model.dataset, model.scale, model.seed, *threat)
+    return (*words, model.n, model.weights[:DIGEST], model.data_digest[:DIGEST])
 
 
 def _text(budgets: Sequence[Budget], compared: Sequence[Comparison]) -> str:

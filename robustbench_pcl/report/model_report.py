@@ -136,7 +136,7 @@ def _nothing_stored(evidence: Evidence, name: str) -> UserError:
         )
     known = ", ".join(sorted(set(frame["target"])))
     return UserError(
-        f"Nothing is stored of a model called {name!r}.",
+        f"There are no results for a model called {name!r}.",
         f"Measure it with: pclbench attack {name}" + (f". Stored: {known}." if known else ""),
     )
 

@@ -96,7 +96,7 @@ class Answered:
         if self.about.attack is not None:
             raise UserError(
                 f"The adversarial images of {self.about.id} are no longer stored.",
-                "Write what is known of them as .csv or .jsonl.",
+                "Write the results of the images as .csv or .jsonl.",
             )
         for start in range(0, self.about.n, BATCH):
             clean = self.dataset.test.images[start : min(start + BATCH, self.about.n)]

@@ -168,7 +168,8 @@ def json_text(document: str, rows: Rows, **members: Any) -> str:
         "rows": _objects(shape.columns, rows),
         **_object(shape.members, members),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # ASCII: the same whatever the encoding of the terminal.
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def csv_rows(document: str, rows: Rows) -> str:

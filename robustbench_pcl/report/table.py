@@ -273,7 +273,7 @@ def _section(
     if not any(each in kept for each in summary_headings(table)):
         about, known, cases = _only(kept, positions, answers, cases)
     else:
-        about, known = positions, answers
+        about, known = list(positions), answers
     asked = [position.cell for position in about if position.cell in own]
     missing = [
         sum(

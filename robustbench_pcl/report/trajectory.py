@@ -135,7 +135,7 @@ def _recipes(
     }
     if not found:
         raise UserError(
-            f"Nothing is stored of a training called {name!r}.",
+            f"There are no results for a training called {name!r}.",
             "Name the last recipe of one that was measured: pclbench report.",
         )
     return list(found.values())

@@ -169,7 +169,7 @@ def other_training(path: Path) -> UserError:
     """The error for a file that is not the state of the training that is to go on."""
     return UserError(
         f"{path} is not the state of this interrupted training.",
-        "Move it away and run the command again: the training starts anew.",
+        "Move it away and run the command again: the training then starts from the beginning.",
     )
 
 
@@ -196,7 +196,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         )
     return UserError(
         f"{path} is truncated or damaged ({error}).",
-        "Move it away and run the command again to make it anew.",
+        "Move it away and run the command again to make it again.",
     )
 
 

@@ -144,7 +144,7 @@ def test_what_cannot_be_bounded_is_not_certified_and_says_why(home):
 WRONG = {
     "a picture": ("-o ours.bmp", ".svg, .png, .pdf"),
     "a budget of 8": ("--eps 8", "8/255"),
-    "no budget": ("--eps 0", "Within eps 0 nothing is perturbed"),
+    "no budget": ("--eps 0", "With eps 0, no pixel may change"),
 }
 
 

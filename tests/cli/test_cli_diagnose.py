@@ -141,7 +141,7 @@ def test_a_model_of_ones_own_is_inspected_and_diagnosed(tmp_path, monkeypatch):
 
 MISTAKES = {
     "diagnose softmax --attack cw": "has no budget",
-    "diagnose softmax -o picture.bmp": "picture.bmp says no format",
+    "diagnose softmax -o picture.bmp": "picture.bmp has no known ending",
     "diagnose softmax --source unheard-of": "unheard-of",
     "explain PCL999": "no code called 'PCL999'",
     "explain saturation": "no code called 'saturation'",

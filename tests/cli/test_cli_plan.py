@@ -126,7 +126,7 @@ def test_only_what_matches_is_done_and_what_it_needs(patterns, found, suite, tmp
 
 def test_nothing_matches(suite, tmp_path, asked):
     result = run(f"run --suite {suite('digits')} --only cifar", tmp_path, code=2)
-    assert "Nothing of that matches cifar." in result.stderr
+    assert "No task matches cifar." in result.stderr
 
 
 def test_nothing_is_begun_that_would_end_too_late(suite, tmp_path):

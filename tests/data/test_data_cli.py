@@ -66,7 +66,7 @@ def test_add_from_a_data_root(toy, idx_files, tmp_path):
 def test_verify(toy, cache):
     data_cache.write(CIFAR10, toy(CIFAR10))
     (row,) = rows("verify")
-    assert row["name"] == "cifar10"
+    assert row["dataset"] == "cifar10"
     assert row == rows("verify", "cifar10")[0]
     with (cache / "cifar10" / "train-images.npy").open("r+b") as file:
         file.seek(-1, 2)

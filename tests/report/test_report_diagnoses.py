@@ -42,7 +42,7 @@ def words(text):
 @pytest.mark.parametrize("form", ["text", "md", "latex", "html"])
 def test_people_are_shown_the_verdict_first_then_the_numbers_then_the_checks(form):
     text = render_diagnoses([DIAGNOSIS], form)
-    shown = words(text)
+    shown = words(text).replace("$epsilon = 0.03$, $n = 200$", "eps = 0.03, n = 200")
     parts = [
         HEADING,
         DIAGNOSIS.sentence,
@@ -253,7 +253,7 @@ def test_a_model_that_was_only_diagnosed_is_shown_so(form):
             assert text.splitlines()[1:] == []
         case _:
             assert text == render_diagnoses([DIAGNOSIS], form)
-    with pytest.raises(UserError, match="Nothing is stored of a model called 'ours'"):
+    with pytest.raises(UserError, match="There are no results for a model called 'ours'"):
         stored_budgets(evidence, ["ours"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from io import StringIO
 
 import pandas as pd
@@ -235,7 +236,7 @@ def test_every_format_has_the_numbers(form):
     elif form == "json":
         assert [row["felled_alone"] for row in json.loads(written)["rows"]].count(1) >= 1
     elif form == "latex":
-        assert written.count(r"\begin{table*}") == written.count(r"\end{table*}") == 3
+        assert len(re.findall(r"\\begin\{table\*?\}", written)) == 3
         assert "L-infinity" in written
     else:
         assert "| PGD " in written

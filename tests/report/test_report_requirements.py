@@ -261,7 +261,7 @@ def on(dataset, scale="quick", seed=0, correct=5):
 
 def test_several_data_sets_are_told_apart():
     stored = make_evidence([on("cifar10"), on("svhn", correct=7)])
-    with pytest.raises(UserError, match=r"on cifar10 and svhn\. Say which is meant: --dataset"):
+    with pytest.raises(UserError, match=r"on cifar10 and svhn\. Choose one: --dataset"):
         asked("ours.clean >= 0", stored, table=3)
     assert asked("ours.clean == 70", stored, dataset="svhn").status == "holds"
     found = asked("ours.clean >= 0", stored, dataset="mnist")
