@@ -9,8 +9,8 @@ import following
 import pytest
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("README.md", "docs/tutorial.md")
-"""What everybody reads; the others are followed in the slow tests."""
+QUICK = ("README.md",)
+"""What takes seconds; the others are followed in the slow tests, the tutorial in CI as well."""
 NOT_FOLLOWED = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
 """What tells of changes, and whose commands run these tests, or measure speed."""
 
