@@ -15,6 +15,7 @@ from robustbench_pcl.cli.app import HELP, app
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+ROOT_COMMAND = typer.main.get_command(app)
 GENERATED = ROOT / "docs" / "reference"
 """What is there once the site is built; Sphinx complains of a link to a page that it has not."""
 NAMES = [document.relative_to(ROOT).as_posix() for document in DOCUMENTS]
@@ -32,7 +33,7 @@ def commands(document: Path) -> list[str]:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=NAMES)
 def test_every_command_line_is_one_that_pclbench_takes(document: Path):
     for line in commands(document):
-        command = typer.main.get_command(app)
+        command = ROOT_COMMAND
         words = shlex.split(line.replace("...", ""), comments=True)[1:]
         while words and hasattr(command, "commands") and words[0] not in HELP:
             word = words.pop(0)

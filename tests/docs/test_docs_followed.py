@@ -9,9 +9,10 @@ import following
 import pytest
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("README.md", "docs/tutorial.md")
-"""What everybody reads; the others are followed in the slow tests."""
-NOT_FOLLOWED = ("CHANGELOG.md",)
+QUICK = ("README.md",)
+"""What takes seconds; the others are followed in the slow tests, the tutorial in CI as well."""
+NOT_FOLLOWED = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
+"""What tells of changes, and whose commands run these tests, or measure speed."""
 
 
 def documents() -> list[str]:
