@@ -8,7 +8,7 @@ nox.options.sessions = ["tests"]
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = True
 CHAOS = ("tests/chaos", "tests/pipeline/test_pipeline_faults.py")
-PATHS = ("robustbench_pcl", "tests", "benchmarks", "noxfile.py")
+PATHS = ("robustbench_pcl", "tests", "benchmarks", "docs", "noxfile.py")
 
 
 @nox.session
@@ -47,7 +47,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def cluster(session: nox.Session) -> None:
-    """A suite on a real Slurm and a real Ray; what is lacking for one is said (docs/cluster.md)."""
+    """A suite on a real Slurm and a real Ray (docs/how-to/cluster.md)."""
     session.install("-e", ".[test,slurm,ray]")
     session.run("pytest", "-m", "cluster", "-rs", "tests/cluster", *session.posargs)
 
@@ -69,9 +69,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Every command, link and file that the documents name exists."""
-    session.install("-e", ".[test]")
-    session.run("pytest", "tests/docs", *session.posargs)
+    """Build the site, and do all that the documents say."""
+    session.install("-e", ".[test,docs]")
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "docs", "docs/_build")
+    session.run("pytest", "tests/docs", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from robustbench_pcl.attacks.square import Square as Square
     from robustbench_pcl.attacks.two_phases import A3 as A3
     from robustbench_pcl.attacks.two_phases import MD as MD
+    from robustbench_pcl.data.batches import load_images as load_images
     from robustbench_pcl.diagnosis.diagnose import diagnose as diagnose
     from robustbench_pcl.evaluation.evaluate import Evaluation as Evaluation
     from robustbench_pcl.evaluation.evaluate import evaluate as evaluate
@@ -66,6 +67,7 @@ _MODULES = {
     "evaluate": "evaluation.evaluate",
     "load_attack": "recipes.load",
     "load_external": "models.external",
+    "load_images": "data.batches",
     "load_recipe": "recipes.load",
     "results": "report.results",
     "table": "report.render",
@@ -96,6 +98,7 @@ __all__ = [
     "evaluate",
     "load_attack",
     "load_external",
+    "load_images",
     "load_recipe",
     "results",
     "table",

@@ -118,7 +118,7 @@ def require_one_process() -> None:
     if processes() > 1:
         raise said_once(
             f"{processes()} processes were started, and each would do all that is asked for.",
-            "Leave torchrun out: only pclbench train works with it (docs/cluster.md).",
+            "Leave torchrun out: only pclbench train works with it (docs/how-to/cluster.md).",
         )
 
 

@@ -73,8 +73,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
         known: the names there are.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(shortened(name).lower(), names, n=3, cutoff=0.5)
-    cure = f"Did you mean {' or '.join(near)}? " if near else ""
+    small = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(shortened(name).lower(), small, n=3, cutoff=0.5)
+    cure = f"Did you mean {' or '.join(small[each] for each in close)}? " if close else ""
     listed = f"Known: {', '.join(names)}." if names else "There are none at all: leave it out."
     return UserError(f"There is no {kind} called {shortened(name)!r}.", f"{cure}{listed}")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = (129, 130, 143)
 """Exit codes after SIGHUP, SIGINT (Ctrl-C) and SIGTERM."""
-KEPT = "What was finished is kept: the same command goes on."
+KEPT = "What was finished is kept. Type the same command to continue."
 SAME_PRESS_SECONDS = 0.5
 """Within so long, Ctrl-C is one press: a terminal and a wrapper (uv, nox) may both pass it on."""
 

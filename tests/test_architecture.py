@@ -37,7 +37,7 @@ API = ("robustbench_pcl", "robustbench_pcl.__main__")
 """The package's front door, which leads to every layer; nothing behind it opens it."""
 FUNCTION_IMPORTS = ("cli", "registry")
 """Where torch is imported late, so that help and completion are quick."""
-MOST_LINES, MOST_MODULES = 400, 210
+MOST_LINES, MOST_MODULES = 400, 222
 
 
 def rank(module: str) -> int:

@@ -65,11 +65,17 @@ class MomentumState(State):
 
 
 class APGD(IterativeAttack[MomentumState]):
-    """Auto-PGD: no step size to choose (Croce and Hein 2020, Algorithm 1).
+    r"""Auto-PGD: no step size to choose (Croce and Hein 2020, Algorithm 1).
 
-    Steps start with 2 eps and have momentum. At each checkpoint an image whose loss has risen too
-    seldom, or not above its largest, goes on from its best point with half the step size. The best
-    point is the result.
+    .. math::
+
+        u_{m+1} = \Pi \left( x_m + \eta_m \operatorname{sign} \nabla_x \mathcal{L}(x_m, y) \right),
+        \qquad x_{m+1} = \Pi \left( x_m + \alpha (u_{m+1} - x_m)
+        + (1 - \alpha) (x_m - x_{m-1}) \right)
+
+    Steps start with :math:`\eta_0 = 2 \epsilon` and have momentum. At each checkpoint an image
+    whose loss has risen too seldom, or not above its largest, continues from its best point with
+    half the step size. The best point is the result.
     """
 
     early_stop: ClassVar[bool] = True
@@ -184,7 +190,16 @@ class APGD(IterativeAttack[MomentumState]):
 
 
 class APGDT(APGD):
-    """APGD towards the most promising wrong classes, one after the other.
+    r"""APGD towards the most promising wrong classes, one after the other.
+
+    Steps as APGD's, on the targeted difference of logits ratio towards a class t:
+
+    .. math::
+
+        \mathcal{L}(x, y) = \frac{z_t(x) - z_y(x)}
+        {z_{(1)}(x) - \frac{1}{2} (z_{(3)}(x) + z_{(4)}(x))}
+
+    :math:`z_{(k)}` is the k-th largest logit.
 
     Croce and Hein 2020, Section 4. A class's start is its own, whichever rank it has, so that the
     order decides only when an image is fooled.

@@ -72,7 +72,15 @@ class SearchState(State):
 
 
 class CW(IterativeAttack[SearchState]):
-    """Carlini and Wagner's L2 attack: minimise |delta|_2^2 + c f(x + delta) by Adam.
+    r"""Carlini and Wagner's L2 attack: a small perturbation that changes the class, by Adam.
+
+    Eq. 20 and 21, with the squared distance of its authors:
+
+    .. math::
+
+        \min_{\zeta} \; \| x' - x \|_2^2 + c f(x'), \qquad
+        x' = \tfrac{1}{2} (\tanh \zeta + 1), \qquad
+        f(x') = \max \left( z_y(x') - \max_{k \neq y} z_k(x'), -\kappa \right)
 
     Each image is attacked on its own. Returned is the adversarial image with the smallest L2
     perturbation met on the way, or the clean image where none was met. With ``search_steps`` the

@@ -38,7 +38,14 @@ class WayState(State):
 
 
 class DeepFool(IterativeAttack[WayState]):
-    """DeepFool: step onto the nearest of the linearised boundaries until the class changes.
+    r"""DeepFool: step onto the nearest of the linearised boundaries until the class changes.
+
+    In L2, with the class k for which the step is the shortest:
+
+    .. math::
+
+        \delta_m = \frac{|g_k|}{\| \nabla g_k \|_2^2} \nabla g_k, \quad
+        g_k = z_k(x_m) - z_y(x_m), \qquad x_{m+1} = x + (1 + \eta) \sum_{i \le m} \delta_i
 
     Algorithm 2 for L2, and Section 3.3 for L-infinity. As in the authors' code, the boundaries are
     those of the likeliest classes of the clean image, and each point is the image plus all steps,

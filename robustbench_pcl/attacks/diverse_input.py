@@ -37,7 +37,13 @@ class Resized(Rows):
 
 
 class DIM(MIM):
-    """Diverse-input MIM, for transfer: each gradient is of the image, or of a smaller copy of it.
+    r"""Diverse-input MIM, for transfer: each gradient is of the image, or of a smaller copy of it.
+
+    .. math::
+
+        g_{m+1} = \mu g_m + \frac{\nabla_x \mathcal{L}(T(x_m; p), y)}
+        {\| \nabla_x \mathcal{L}(T(x_m; p), y) \|_1}, \qquad
+        x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign} g_{m+1} \right)
 
     M-DI2-FGSM (Section 3.3): with probability ``diversity`` the image is resized, to a random size
     of at least the share ``smallest``, and padded with zeros at random sides to its old size.

@@ -74,7 +74,13 @@ def _shortened(stage: Stage) -> Stage:
 
 
 class AutoAttack(Ensemble):
-    """AutoAttack as published: APGD-CE, APGD-T on DLR, FAB-T, Square (Croce and Hein, ICML 2020).
+    r"""AutoAttack as published: APGD-CE, APGD-T on DLR, FAB-T, Square (Croce and Hein, ICML 2020).
+
+    An image counts as robust if it withstands all of them:
+
+    .. math::
+
+        \min_{a} \; \mathbf{1} \left[ \arg\max_k z_k(x'_a) = y \right]
 
     In that order, 100 steps, 9 targets, 5,000 queries. *plus* starts APGD five times, also on DLR;
     its FAB without targets, which FAB-T contains, is left out. *rand* is for randomised models: the
@@ -111,7 +117,13 @@ class AutoAttack(Ensemble):
 
 
 class Strongest(Ensemble):
-    """The strongest attack known here, from cheap to expensive; in the middle AutoAttack's own.
+    r"""The strongest attack known here, from cheap to expensive; in the middle AutoAttack's own.
+
+    An image counts as robust if it withstands all of them:
+
+    .. math::
+
+        \min_{a} \; \mathbf{1} \left[ \arg\max_k z_k(x'_a) = y \right]
 
     *quick*: PGD on the margin and on MIFPE with falling steps, A3's starts, APGD towards the two
     most promising classes. *standard*: APGD towards nine classes, on DLR with AutoAttack's starts

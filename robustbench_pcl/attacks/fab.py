@@ -43,7 +43,15 @@ class BoundaryState(State):
 
 
 class FAB(IterativeAttack[BoundaryState]):
-    """Fast adaptive boundary attack with targets: along the boundary, towards the image.
+    r"""Fast adaptive boundary attack with targets: along the boundary, towards the image.
+
+    .. math::
+
+        x_{m+1} = (1 - \alpha) (x_m + \eta \, \delta_m) + \alpha (x + \eta \, \delta), \qquad
+        x_m \leftarrow (1 - \beta) x + \beta x_m \; \text{where adversarial}
+
+    where :math:`\delta_m` and :math:`\delta` lead from the present point and from the clean image
+    onto the linearised boundary (Eq. 9 and 10).
 
     A point that is adversarial is drawn back towards the image (Eq. 10); there, a step linearises
     the boundary between the label and one other class (FAB-T, as AutoAttack has it) and goes a

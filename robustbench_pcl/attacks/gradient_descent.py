@@ -219,7 +219,12 @@ class GradientDescent(Descent):
 
 
 class FGSM(GradientDescent):
-    """Fast Gradient Sign Method: one step of size eps (Goodfellow et al. 2015; Eq. 16)."""
+    r"""Fast Gradient Sign Method: one step of size eps (Goodfellow et al. 2015; Eq. 16).
+
+    .. math::
+
+        x' = x + \epsilon \operatorname{sign} \nabla_x \mathcal{L}(x, y)
+    """
 
     memoryless: ClassVar[bool] = True
 
@@ -229,7 +234,15 @@ class FGSM(GradientDescent):
 
 
 class BIM(GradientDescent):
-    """Basic Iterative Method: FGSM in small steps (Kurakin et al. 2016; Eq. 17)."""
+    r"""Basic Iterative Method: FGSM in small steps (Kurakin et al. 2016; Eq. 17).
+
+    .. math::
+
+        x_0 = x, \qquad x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign}
+        \nabla_x \mathcal{L}(x_m, y) \right)
+
+    with the step size :math:`\alpha`, a share of :math:`\epsilon`.
+    """
 
     memoryless: ClassVar[bool] = True
 
@@ -237,7 +250,16 @@ class BIM(GradientDescent):
 
 
 class MIM(GradientDescent):
-    """Momentum Iterative Method: BIM along a sum of gradients (Dong et al. 2018; Eq. 18, 19)."""
+    r"""Momentum Iterative Method: BIM along a sum of gradients (Dong et al. 2018; Eq. 18, 19).
+
+    .. math::
+
+        g_{m+1} = \mu g_m + \frac{\nabla_x \mathcal{L}(x_m, y)}
+        {\| \nabla_x \mathcal{L}(x_m, y) \|_1}, \qquad
+        x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign} g_{m+1} \right)
+
+    with the decay factor :math:`\mu` and the step size :math:`\alpha`, a share of :math:`\epsilon`.
+    """
 
     name: Literal["mim"] = "mim"
     momentum: float = Field(1.0, description="decay factor mu of the running sum")
@@ -250,7 +272,15 @@ class MIM(GradientDescent):
 
 
 class PGD(GradientDescent):
-    """Projected Gradient Descent: BIM from a random point (Madry et al. 2017; Eq. 22, 23)."""
+    r"""Projected Gradient Descent: BIM from a random point (Madry et al. 2017; Eq. 22, 23).
+
+    .. math::
+
+        x_0 \sim \mathcal{U}(x - \epsilon, x + \epsilon), \qquad
+        x_{m+1} = \Pi \left( x_m + \alpha \operatorname{sign} \nabla_x \mathcal{L}(x_m, y) \right)
+
+    with the step size :math:`\alpha`, a share of :math:`\epsilon`.
+    """
 
     name: Literal["pgd"] = "pgd"
     random_start: ClassVar[bool] = True

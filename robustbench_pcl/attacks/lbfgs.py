@@ -65,7 +65,12 @@ class NewtonState(State):
 
 
 class LBFGS(IterativeAttack[NewtonState]):
-    """L-BFGS: minimise c |r|^2 + cross-entropy with the class to reach, with x + r in [0, 1].
+    r"""L-BFGS: minimise the perturbation and the cross-entropy with the class to reach, in [0, 1].
+
+    .. math::
+
+        \min_r \; c \| r \|_2^2 + \mathcal{L}_{CE}(x + r, t) \quad
+        \text{with} \; x + r \in [0, 1]
 
     Section 4.1, with the squared norm of Carlini and Wagner's account of it. Where no class is to
     be reached, the cross-entropy is with all wrong ones together, -log(1 - p(label)). The largest

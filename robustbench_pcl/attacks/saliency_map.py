@@ -41,7 +41,17 @@ class SaliencyState(State):
 
 
 class JSMA(IterativeAttack[SaliencyState]):
-    """Jacobian-based saliency map attack: change the pair of pixels with the largest saliency.
+    r"""Jacobian-based saliency map attack: change the pair of pixels with the largest saliency.
+
+    The pair of pixels p, q that is changed, for the class t:
+
+    .. math::
+
+        \max_{(p, q)} \; \left( \frac{\partial z_t}{\partial x_p} +
+        \frac{\partial z_t}{\partial x_q} \right) \cdot \left| \sum_{k \neq t}
+        \left( \frac{\partial z_k}{\partial x_p} + \frac{\partial z_k}{\partial x_q} \right) \right|
+
+    of pairs whose first factor is positive and whose sum is negative.
 
     Algorithm 3, on the logits: until the class is reached, the two pixels that together raise its
     logit and lower the sum of the others the most (Eq. 10 and its heuristic) are changed by

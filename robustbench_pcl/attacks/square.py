@@ -42,7 +42,14 @@ class SquareState(State):
 
 
 class Square(IterativeAttack[SquareState]):
-    """Square attack: change a random square, keep the change if the margin grows.
+    r"""Square attack: change a random square, keep the change if the margin grows.
+
+    .. math::
+
+        x_{m+1} = x_m + \delta \; \text{if} \; \mathcal{M}(x_m + \delta) > \mathcal{M}(x_m),
+        \qquad \mathcal{M} = \max_{k \neq y} z_k - z_y
+
+    with a random square :math:`\delta`, projected into the ball.
 
     In L-infinity it starts at vertical stripes, and sets all pixels of a square to one end of the
     ball, each channel by itself (Algorithms 1 and 2). In L2 it starts at a grid of bumps, and moves

@@ -85,7 +85,16 @@ class TwoPhases(Descent):
 
 
 class MD(TwoPhases):
-    """Margin decomposition: one term of the margin by itself first (Ma et al. 2023, Section 4).
+    r"""Margin decomposition: one term of the margin by itself first (Ma et al. 2023, Section 4).
+
+    Each start maximises one term of the margin in its first half, then the margin:
+
+    .. math::
+
+        \mathcal{L}_1 = -z_y \; \text{or} \; \max_{k \neq y} z_k, \qquad
+        \mathcal{L}_2 = \max_{k \neq y} z_k - z_y
+
+    The terms take turns from start to start.
 
     Where a defence has made the gradients of the two terms cancel, or one hide the other, either
     of them alone leads out of there. In each half, steps fall from 2 eps to 0 along a cosine.
@@ -129,7 +138,12 @@ class MD(TwoPhases):
 
 
 class A3(TwoPhases):
-    """Adaptive Auto Attack: a start that looks for another way each time (Ye Liu et al. 2022).
+    r"""Adaptive Auto Attack: a start that looks for another way each time (Ye Liu et al. 2022).
+
+    .. math::
+
+        \mathcal{L}_1 = \sum_k w_k z_k, \quad w_k \sim \mathcal{U}(-1, 1), \qquad
+        \mathcal{L}_2 = \max_{k \neq y} z_k - z_y
 
     The first steps, of size eps, follow logits with random weights (output diversified
     initialisation, Tashiro et al. 2020), the others the margin, with sizes that fall along a

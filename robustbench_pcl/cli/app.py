@@ -117,7 +117,7 @@ class _Root(_Group):
             if sys.stdout is not None:
                 sys.stdout.flush()
         except KeyboardInterrupt as error:
-            print(f"pclbench: {said(error)}\n  Go on: {typed(words)}", file=sys.stderr)
+            print(f"pclbench: {said(error)}\n  Continue with: {typed(words)}", file=sys.stderr)
             sys.exit(exit_code(error))
         return command
 
@@ -212,14 +212,17 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "verify": Verify,
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
-    "recipes": ("List recipes and show what one says.", {"list": ListRecipes, "show": ShowRecipe}),
+    "recipes": (
+        "List recipes, and show all fields of one.",
+        {"list": ListRecipes, "show": ShowRecipe},
+    ),
     "attacks": (
         "List attacks and show their parameters.",
         {"list": ListAttacks, "show": ShowAttack},
     ),
     "models": ("List models and show their layers.", {"list": ListModels, "show": ShowModel}),
     "jobs": (
-        "See what runs or ran, what it printed, and stop it.",
+        "Show what runs or ran and what it printed, and stop it.",
         {"status": Status, "logs": Logs, "cancel": Cancel},
     ),
     "data": (

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Certify(Work, Models):
-    """Say between how many images withstand every perturbation within eps.
+    """Compute lower and upper bounds on the robust accuracy within eps.
 
     For each image, bounds give a radius within which nothing fools the model, and attacks the
     smallest perturbation that does; what lies between is not known. The model is trained first if
@@ -51,7 +51,7 @@ class Certify(Work, Models):
         budgets = tuple(dict.fromkeys(map(parse_eps, self.eps or ())))
         if 0 in budgets:
             raise UserError(
-                "Within eps 0 nothing is perturbed.", "Give more, such as 0.03 or 8/255."
+                "With eps 0, no pixel may change.", "Give a larger eps, such as 0.03 or 8/255."
             )
         workspace, tasks = self.workspace(), list[Certify]()
         for seed in self.seeds:

@@ -11,7 +11,7 @@ from robustbench_pcl.cli.choices import Scale, dataset_names, offered, read_scal
 from robustbench_pcl.cli.files import ForceOption
 from robustbench_pcl.cli.options import DATASET_HELP, Home
 from robustbench_pcl.cli.output import say_left_out, write
-from robustbench_pcl.cli.report import INCOMPLETE, PublishedOption, StrictOption
+from robustbench_pcl.cli.report_options import INCOMPLETE, PublishedOption, StrictOption
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Check(Home):
             show_default="the table's largest, or the paper's for the data set",
         ),
     ] = None
-    form: Annotated[CheckFormat, typer.Option("--format", help="How to write what is found.")] = (
+    form: Annotated[CheckFormat, typer.Option("--format", help="Format of the output.")] = (
         CheckFormat.text
     )
     output: Annotated[

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
+import typer
+
 if TYPE_CHECKING:
     from robustbench_pcl import configuration
 
@@ -126,6 +128,17 @@ def recipe_names() -> Iterable[str]:
     from robustbench_pcl.recipes.presets import recipe_names as names
 
     return names()
+
+
+def column_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """A shell's completion: the columns of the table that is asked for, or of all."""
+    from robustbench_pcl.paper.tables import published, published_numbers
+
+    asked = ctx.params.get("table")
+    numbers = [asked] if asked in published_numbers() else published_numbers()
+    columns = [column for number in numbers for column in published(number).columns]
+    names = dict.fromkeys(name for each in columns for name in (each.name, each.label, each.group))
+    return [name for name in names if name and name.casefold().startswith(incomplete.casefold())]
 
 
 def code_names() -> Iterable[str]:

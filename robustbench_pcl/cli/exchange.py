@@ -47,7 +47,7 @@ def measure_imported(
     for field in fields(options):
         if field.name in OF_MAKING and getattr(options, field.name) != field.default:
             flag = "--set" if field.name == "settings" else f"--{field.name.replace('_', '-')}"
-            cause = f"{flag} means nothing for images of a file, which are there already."
+            cause = f"{flag} means nothing for images of a file, which already exist."
             raise UserError(cause, f"Leave {flag} or --from out.")
     if len(options.eps or ()) > 1:
         cause = "The images of a file have one budget, not several."
@@ -62,7 +62,7 @@ def measure_imported(
     carry_out([*needed, *clean] if first else needed, workspace)
     measured = [workspace.make(task) for task in clean] if first else []
     measured += [workspace.judge(model, images) for model in models]
-    print_measurements(measured, options.form)
+    print_measurements(measured, options.form, workspace.paths)
     say(f"Stored as adversarial set {images.spec.id}.")
 
 
@@ -78,13 +78,13 @@ class Export(Place):
         str | None,
         typer.Argument(
             metavar="SET_OR_MEASUREMENT",
-            help="Its id, which --format json prints, or its file.",
+            help="Id (pclbench attack --format json prints it) or file.",
             show_default=False,
         ),
     ] = None
     target: Annotated[
         str | None,
-        typer.Option(help="Or every measurement of this model.", show_default=False),
+        typer.Option(help="Instead of an ID: every measurement of this model.", show_default=False),
     ] = None
     dataset: Annotated[
         str | None,

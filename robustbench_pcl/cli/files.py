@@ -34,7 +34,7 @@ OutputOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Write to this file; its end says the format: .md, .tex, .csv, .json, .html, .pdf, "
+        help="Write to this file; its ending is the format: .md, .tex, .csv, .json, .html, .pdf, "
         ".svg or .png.",
         show_default="print",
     ),
@@ -68,7 +68,7 @@ def require_known(files: Iterable[Path]) -> None:
     for path in files:
         if path.suffix not in known:
             cure = f"Name a file that ends in {', '.join(known)}."
-            raise UserError(f"{path.name} says no format.", cure)
+            raise UserError(f"The name {path.name} has no known ending.", cure)
 
 
 def write_file(path: Path, content: bytes, *, force: bool = False) -> None:

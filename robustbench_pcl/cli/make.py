@@ -1,6 +1,7 @@
 """``pclbench train``, ``attack`` and ``transfer``: make what is named, and print its accuracy."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, cast
@@ -25,7 +26,13 @@ from robustbench_pcl.cli.options import (
     read_layers,
     read_settings,
 )
-from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
+from robustbench_pcl.cli.output import (
+    print_document,
+    print_matrices,
+    print_measurements,
+    print_rows,
+    say,
+)
 from robustbench_pcl.cli.work import Shortcuts, Tasks, Work, carry_out
 from robustbench_pcl.environment import processes
 from robustbench_pcl.errors import UserError
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
     from robustbench_pcl.pipeline.training import Train as Training
     from robustbench_pcl.pipeline.workspace import Workspace
     from robustbench_pcl.recipe import AnyModel, Recipe, TrainingPrecision
+    from robustbench_pcl.store.checkpoints import Checkpoint
+    from robustbench_pcl.store.records import Measurement
 
 
 STRONGEST = "strongest"
@@ -46,7 +55,7 @@ STRONGEST = "strongest"
 class Train(Tasks, Seeds):
     """Train one recipe; what it starts from is trained first.
 
-    A training that was interrupted goes on where it was, a finished one is found and not repeated.
+    An interrupted training continues where it stopped. A finished one is not repeated.
     """
 
     together: ClassVar[bool] = True
@@ -76,7 +85,7 @@ class Train(Tasks, Seeds):
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Start from this recipe (vgg19, madry, ...) and change what else is said.",
+            help="Train this recipe (vgg19, madry, ...), changed by the other options.",
             show_default=False,
             autocompletion=offered(recipe_names),
         ),
@@ -90,13 +99,13 @@ class Train(Tasks, Seeds):
     ] = None
     precision: Annotated[
         Precision | None,
-        typer.Option(help="How it computes.", show_default="the scale's"),
+        typer.Option(help="Precision of training.", show_default="the scale's"),
     ] = None
     devices: Annotated[
         int,
         typer.Option(
-            help="Divide each batch among so many GPUs of this machine, or processes without one; "
-            "as many as torchrun started (docs/cluster.md).",
+            help="Divide each batch among this many GPUs of this machine (without GPUs: "
+            "processes), or as many as torchrun started (docs/how-to/cluster.md).",
             min=1,
         ),
     ] = 1
@@ -123,27 +132,42 @@ class Train(Tasks, Seeds):
         if done is None:
             return 0
         recipes = [recipe for recipe in recipes if done.of([tasks.Measure(recipe)])]
-        rows: list[dict[str, object]] = []
-        for recipe in recipes:
-            checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
-            row: dict[str, object] = {
-                "recipe": recipe.name,
-                "dataset": recipe.dataset,
-                "scale": recipe.scale,
-                "clean accuracy": f"{100 * clean.accuracy:.1f} %",
-                "n": clean.n,
-                "id": checkpoint.record.checkpoint,
-            }
-            if len(recipes) > 1:
-                row["seed"] = recipe.seed
-            if self.form in (Format.json, Format.csv):
-                row["checkpoint"] = str(checkpoint.path)
-            rows.append(row)
-        print_rows(rows, self.form)
+        self._show([(workspace.train(each), workspace.measure(each)) for each in recipes])
         for recipe in recipes:
             say(f"Stored in {workspace.train(recipe).path}")
         done.settle()
         return 0
+
+    def _show(self, trained: "Sequence[tuple[Checkpoint, Measurement]]") -> None:
+        """Print a row per checkpoint, with its clean accuracy."""
+        if self.form in (Format.json, Format.csv):
+            from robustbench_pcl.report.results import trained_row
+            from robustbench_pcl.store.records import Paths, TrainingRecord, find_record
+
+            folder, rows = Paths(self.home).trainings, []
+            for checkpoint, clean in trained:
+                name = f"{checkpoint.record.checkpoint}-{checkpoint.record.weights}"
+                training = find_record(folder, name, TrainingRecord)
+                rows.append(trained_row(training, clean, str(checkpoint.path)))
+            print_document("trainings", rows, self.form)
+            return
+        from robustbench_pcl.report.formatting import per_cent, show_measured
+
+        print_rows(
+            [
+                {
+                    "recipe": measured.target.recipe.name,
+                    "dataset": measured.target.recipe.dataset,
+                    "scale": measured.target.recipe.scale,
+                    "clean accuracy": f"{show_measured(per_cent(measured.accuracy))} %",
+                    "n": measured.n,
+                    "id": measured.target.checkpoint,
+                    **({"seed": measured.target.recipe.seed} if len(trained) > 1 else {}),
+                }
+                for _, measured in trained
+            ],
+            self.form,
+        )
 
     def _train_on_devices(self, trainings: "list[Training]", workspace: "Workspace") -> int | None:
         """Be one of the processes that train together, or start them.
@@ -198,7 +222,7 @@ class Train(Tasks, Seeds):
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Work, Shortcuts, Models, Attacks):
-    """Attack a model with full knowledge of it, and measure what is left.
+    """Attack a model white-box, and measure its robust accuracy.
 
     The model is trained first if it is not stored. An image that the model has wrong is not
     attacked, and one that is adversarial takes no further step; transfer, run and --exact take all
@@ -254,7 +278,8 @@ class Attack(Work, Shortcuts, Models, Attacks):
             for recipe, attack in known
             if attack is not None and attack.name == STRONGEST and (recipe, None) in known
         ]
-        print_measurements([workspace.make(task) for task in measured], self.form, cases)
+        found = [workspace.make(task) for task in measured]
+        print_measurements(found, self.form, workspace.paths, cases)
         said: dict[str, list[str]] = {}
         for recipe, attack in known:
             if attack is not None:
@@ -272,7 +297,7 @@ def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
     where = f"--dataset {recipe.dataset} --scale {recipe.scale}"
     if isinstance(recipe, ExternalModel):
         command = f"pclbench report --table 3 {where} --model {recipe.name}"
-        return f"a row beneath the paper's: {command}"
+        return f"its row below Table 3: {command}"
     asking, counting, naming = [], [], []
     eps = attack.dump().get("eps") if attack.norm == "linf" else None
     for number in published_numbers():
@@ -297,7 +322,7 @@ def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Work, Shortcuts, Models, Attacks):
-    """Attack source models, and measure what target models make of the images.
+    """Attack source models, and measure target models on their adversarial images.
 
     Each source's adversarial images are made and stored once, whatever the number of targets.
     Several sources and targets make a matrix, one for each attack.
@@ -306,14 +331,14 @@ class Transfer(Work, Shortcuts, Models, Attacks):
     source: Annotated[
         list[str],
         typer.Option(
-            help="Attacked: named as in attack; may be repeated.",
+            help="Model that is attacked, named as in pclbench attack; may be repeated.",
             autocompletion=offered(recipe_names),
         ),
     ]
     target: Annotated[
         list[str],
         typer.Option(
-            help="Measured on its images, named alike; may be repeated.",
+            help="Model that is measured on the images; may be repeated.",
             autocompletion=offered(recipe_names),
         ),
     ]
@@ -338,5 +363,5 @@ class Transfer(Work, Shortcuts, Models, Attacks):
         if self.form is Format.text and len(measurements) > 1:
             print_matrices(measurements)
         else:
-            print_measurements(measurements, self.form)
+            print_measurements(measurements, self.form, workspace.paths)
         done.settle()

@@ -42,11 +42,11 @@ DatasetArgument = Annotated[
     str,
     typer.Argument(metavar="DATASET", help=DATASET_HELP, autocompletion=offered(dataset_names)),
 ]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to write what is found.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Format of the output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")]
 ScaleOption = Annotated[
     Scale | None,
-    typer.Option(help="Sizes.", show_default="paper with an accelerator, else quick"),
+    typer.Option(help="Sizes used.", show_default="paper with an accelerator, else quick"),
 ]
 DatasetsOption = Annotated[
     list[str] | None,
@@ -166,31 +166,28 @@ class Models(Seeds):
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Of a model of your own (my_model.py:Net, torchvision:resnet18): safetensors or a "
-            "state_dict, or DEFAULT for torchvision's.",
+            help="Weights of your own model (my_model.py:Net, torchvision:resnet18): safetensors, "
+            "a state_dict, or DEFAULT for torchvision's.",
             show_default="the model loads its own",
         ),
     ] = None
     mean: Annotated[
         str | None,
         typer.Option(
-            help="Subtracted from your model's pixels: a number, or one per channel.",
+            help="Mean that your model subtracts from pixels: a number, or one per channel.",
             show_default="none",
         ),
     ] = None
-    std: Annotated[
-        str | None, typer.Option(help="What they are divided by then.", show_default="none")
-    ] = None
+    std: Annotated[str | None, typer.Option(help="Divisor after that.", show_default="none")] = None
     output: Annotated[
         str | None,
         typer.Option(
-            help="Which part of what your model returns is the logits: logits, 0, ...",
+            help="The part of your model's output that is the logits: logits, 0, ...",
             show_default="all of it",
         ),
     ] = None
     name: Annotated[
-        str | None,
-        typer.Option(help="What your model is called.", show_default="my-model-net"),
+        str | None, typer.Option(help="Name of your model.", show_default="my-model-net")
     ] = None
 
     def models(
@@ -219,7 +216,7 @@ class Models(Seeds):
                 dataset, scale = dataset or model.dataset, scale or model.scale
         if own and ":" in own[0] and dataset is None:
             cure = "Say so: --dataset cifar10; pclbench data list has them all."
-            raise UserError(f"Which data set {own[0]} is for is not known.", cure)
+            raise UserError(f"The data set of {own[0]} is not known.", cure)
         dataset, scale = dataset or DEFAULT_DATASET, scale or self.size
         mine = {name: self._own(name, workspace, dataset, scale) for name in own}
         return [
@@ -267,10 +264,10 @@ class Attacks:
     ] = None
     eps: EpsOption = None
     norm: Annotated[
-        Norm | None, typer.Option(help="Of the budget.", show_default="the attack's own")
+        Norm | None, typer.Option(help="Norm of the budget.", show_default="the attack's own")
     ] = None
     loss: Annotated[
-        Loss | None, typer.Option(help="What to maximise.", show_default="the attack's own")
+        Loss | None, typer.Option(help="Loss to maximise.", show_default="the attack's own")
     ] = None
     adaptive: Annotated[
         bool,
@@ -286,7 +283,7 @@ class Attacks:
         typer.Option(help="Attack towards this wrong class.", show_default="towards any"),
     ] = None
     budget: Annotated[
-        Budget | None, typer.Option(help="Of the attack strongest.", show_default="standard")
+        Budget | None, typer.Option(help="How much strongest may compute.", show_default="standard")
     ] = None
     settings: SetOption = None
 
@@ -392,7 +389,7 @@ def read_settings(texts: Sequence[str] | None, flag: str = "--set") -> dict[str,
         key, separator, value = (part.strip() for part in text.partition("="))
         key = key.replace("-", "_")
         if not separator:
-            raise UserError(f"{flag} {text!r} says no value.", f"Write {flag} {key}=VALUE.")
+            raise UserError(f"{flag} {text!r} has no value.", f"Write {flag} {key}=VALUE.")
         if key in given:
             raise UserError(f"{flag} {key} is given twice.", "It has one value: leave one out.")
         given[key] = value

@@ -1,50 +1,40 @@
 """``pclbench report``: the paper's tables and figures, measured beside published."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from robustbench_pcl.cli.choices import Format, Scale, dataset_names, offered, read_scale
-from robustbench_pcl.cli.files import PAGES, ForceOption, OutputOption, read_form
-from robustbench_pcl.cli.options import FormatOption, Home
+from robustbench_pcl.cli.choices import Format, read_scale
+from robustbench_pcl.cli.files import PAGES, SUFFIXES, read_form
 from robustbench_pcl.cli.output import (
-    print_rows,
+    print_document,
     print_tables,
     say,
     say_left_out,
     write,
     write_figure,
 )
+from robustbench_pcl.cli.report_options import (
+    CERTIFIED,
+    INCOMPLETE,
+    OF_MODELS,
+    OVER_EPS,
+    OVER_STEPS,
+    ReportOptions,
+)
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
+    from robustbench_pcl.report.described import DescribedTable
     from robustbench_pcl.report.results import Evidence
+    from robustbench_pcl.report.table import Table
     from robustbench_pcl.store.records import Paths
-
-INCOMPLETE = 3
-"""The exit code where a stored file is left out and --strict is given."""
-StrictOption = Annotated[
-    bool,
-    typer.Option("--strict", help=f"Exit with {INCOMPLETE} where a stored file is left out."),
-]
-PublishedOption = Annotated[
-    bool,
-    typer.Option(
-        "--published", help="The numbers that came with pclbench, instead of those in --home."
-    ),
-]
-OVER_EPS, OVER_STEPS, CERTIFIED = "eps", "steps", "certified"
-"""Figures of models, which are not the paper's: accuracy over the budget, accuracy over a long
-training's steps, and two-sided numbers."""
-OF_MODELS = (OVER_EPS, OVER_STEPS, CERTIFIED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(Home):
-    """Show what was measured beside what the paper prints.
+class Report(ReportOptions):
+    """Show measured numbers beside those of the paper.
 
     Nothing is trained or attacked: what is missing is shown as missing, with the command that
     measures it. Tables 1, 2 and 10 describe the code itself. --model shows all that is stored of a
@@ -53,85 +43,16 @@ class Report(Home):
     results/published is shown, and that is said.
     """
 
-    published: PublishedOption = False
-    table: Annotated[
-        int | None, typer.Option(help="Number of a table in the paper.", show_default=False)
-    ] = None
-    figure: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NUMBER|eps|steps|certified",
-            help="A figure in the paper, the models' accuracy over eps or over training steps, or "
-            "what is certified of them; SVG, or PNG by --output's name.",
-            show_default=False,
-        ),
-    ] = None
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            help="A model of your own or a recipe; may be repeated.",
-            show_default=False,
-        ),
-    ] = None
-    dataset: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only this data set; may be repeated.",
-            show_default="all measured",
-            autocompletion=offered(dataset_names),
-        ),
-    ] = None
-    form: FormatOption = Format.text
-    interval: Annotated[
-        bool, typer.Option("--interval", help="With 95 % intervals; csv and json always are.")
-    ] = False
-    page: Annotated[
-        bool,
-        typer.Option(
-            "--page",
-            help="One HTML page with all tables and figures; without --output in "
-            "HOME/results/report.html (of --published: published.html), with -o - printed.",
-        ),
-    ] = False
-    bundle: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Page, tables and all that they rest on, in a new folder: docs/bundle.md.",
-            show_default=False,
-        ),
-    ] = None
-    with_weights: Annotated[
-        bool,
-        typer.Option("--with-weights", help="In a bundle: the models and the adversarial sets."),
-    ] = False
-    with_sets: Annotated[
-        bool, typer.Option("--with-sets", help="In a bundle: the adversarial sets.")
-    ] = False
-    output: OutputOption = None
-    force: ForceOption = False
-    scale: Annotated[
-        Scale | None,
-        typer.Option(
-            help="Only recipes at this scale.", show_default="the most faithful one measured"
-        ),
-    ] = None
-    seed: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Only recipes with this seed; a table shows the mean and spread of several.",
-            show_default="any",
-        ),
-    ] = None
-
-    strict: StrictOption = False
-
     def __call__(self) -> int:
         """Print or write what is asked for; the exit code."""
         from robustbench_pcl.paper.tables import published_numbers
         from robustbench_pcl.report.described import TITLES, described_table
 
+        if self.schema:
+            from robustbench_pcl.report.schema import json_schema
+
+            write(json.dumps(json_schema(), indent=2) + "\n", self.output, force=self.force)
+            return 0
         if self.bundle is not None or self.with_weights or self.with_sets:
             return self._code(self._write_bundle())
         if self.figure is not None and (self.table is not None or self.page):
@@ -142,22 +63,21 @@ class Report(Home):
             raise UserError(f"A page cannot be written as {self.output.name}.", cure)
         if self.form not in (Format.text, Format.html) and (self.figure is not None or self.page):
             what = "The page is HTML" if self.page else "A figure is a picture"
-            cure = "Leave --format out; the end of --output's name says .svg, .png or .pdf."
+            cure = "Leave --format out; end the name after --output with .svg, .png or .pdf."
             raise UserError(f"{what}, not {self.form}.", cure)
         if self.figure in OF_MODELS and not self.model:
             cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
             raise UserError(f"The figure {self.figure} is of one model or some.", cure)
         if self.figure not in (None, *OF_MODELS) and self.model:
-            cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
-            raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
+            check_takes_models(read_figure(self.figure))
+        self._check_latex()
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed or self.interval or self.model:
                 raise UserError(
                     f"Table {self.table} describes the code, not measurements.",
                     "Leave --dataset, --scale, --seed, --model and --interval out.",
                 )
-            table = described_table(self.table)
-            print_tables([table], self.form, output=self.output, force=self.force)
+            self._show_table(described_table(self.table).only(self.columns or ()))
             return 0
         if self.table is not None and self.table not in published_numbers():
             known = ", ".join(map(str, sorted({*TITLES, *published_numbers()})))
@@ -171,6 +91,36 @@ class Report(Home):
         if not self.published and not self.home.is_dir():
             say(f"There is no folder {self.home}, so nothing is stored in it: check --home.")
         return self._code(left_out)
+
+    def _check_latex(self) -> None:
+        """Refuse --columns and --bib where they mean nothing."""
+        if self.columns and (self.table is None or self.page):
+            raise UserError("Columns are a table's.", "Name it: --table 3 --columns PGD.")
+        if not self.bib:
+            return
+        if self.figure is not None or self.page:
+            other = "--page" if self.page else "--figure"
+            raise UserError("Publications are written by themselves.", f"Leave {other} out.")
+        if self.form is not Format.text or (self.output and self.output.suffix in SUFFIXES):
+            cure = "Leave --format out, and name a file that ends in .bib: -o refs.bib."
+            raise UserError("Publications are written for BibTeX alone.", cure)
+
+    def _show_table(self, table: "Table | DescribedTable") -> None:
+        """Print or write a table, or the publications that it cites."""
+        if self.bib:
+            from robustbench_pcl.report.render import render
+
+            self._write_bibliography(render(table, "latex", interval=self.interval))
+            return
+        print_tables(
+            [table], self.form, interval=self.interval, output=self.output, force=self.force
+        )
+
+    def _write_bibliography(self, latex: str) -> None:
+        """Print or write the publications that LaTeX's text cites."""
+        from robustbench_pcl.paper.references import bibliography, cited
+
+        write(bibliography(cited(latex)), self.output, force=self.force)
 
     def _paths(self) -> "Paths":
         """Where the numbers lie that are shown."""
@@ -200,13 +150,15 @@ class Report(Home):
         from robustbench_pcl.report.table import report_table
 
         left_out: list[UserError] = []
-        evidence = load_evidence(self._paths(), left_out.append)
+        paths = self._paths()
+        evidence = load_evidence(paths, left_out.append)
         say_left_out(left_out)
         names, scale, models = self.dataset or [], read_scale(self.scale), self.model or []
         seeds = self.seed or []
         seed = next(iter(seeds), None)
         if self.page:
             from robustbench_pcl.report.page import full_page
+            from robustbench_pcl.report.strips import stored_strips
 
             numbers = [] if self.table is None else [self.table]
             page = full_page(
@@ -217,27 +169,30 @@ class Report(Home):
                 seed=seed,
                 models=models,
                 interval=self.interval,
+                strips=stored_strips(paths),
             )
             name = "published.html" if self.published else "report.html"
             own = self.home / "results" / name
             write(page, self.output or own, force=self.force or self.output is None)
         elif self.table is not None:
-            table = report_table(self.table, evidence, names, scale, seeds, models=models)
-            print_tables(
-                [table],
-                self.form,
-                interval=self.interval,
-                output=self.output,
-                force=self.force,
+            columns = self.columns or []
+            self._show_table(
+                report_table(
+                    self.table, evidence, names, scale, seeds, models=models, columns=columns
+                )
             )
-        elif self.model:
-            self._show_models(evidence, self.model)
-        elif self.figure is not None:
+        elif self.figure is not None and self.figure not in OF_MODELS:
             from robustbench_pcl.report.figures import report_figure
 
             number = read_figure(self.figure)
-            drawn = report_figure(number, evidence, names, scale=scale, seed=seed)
+            drawn = report_figure(number, evidence, names, models=models, scale=scale, seed=seed)
             write_figure(drawn, self.output, force=self.force)
+        elif self.model:
+            self._show_models(evidence, self.model)
+        elif self.bib:
+            from robustbench_pcl.paper.references import bibliography, references
+
+            write(bibliography(references()), self.output, force=self.force)
         elif self.output is not None:
             cure = "Name one with --table 3, or ask for --page."
             raise UserError("There is no table to write.", cure)
@@ -248,7 +203,7 @@ class Report(Home):
             if self.form is Format.text:
                 write(overview_text(lines))
             else:
-                print_rows(lines, self.form)
+                print_document("overview", lines, self.form)
         return left_out
 
     def _write_bundle(self) -> Sequence[UserError]:
@@ -265,6 +220,7 @@ class Report(Home):
         said = {
             **{"--figure": self.figure, "--output": self.output, "--page": self.page},
             **{"--interval": self.interval, "--format": self.form is not Format.text},
+            **{"--columns": self.columns, "--bib": self.bib},
         }
         for option in (name for name, given in said.items() if given):
             cause = f"{option} means nothing for a bundle, which has page, tables and intervals."
@@ -313,6 +269,9 @@ class Report(Home):
             diagnosed = {each.target.recipe.name for each in diagnoses}
             budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
             form = read_form(self.form, self.output)
+            if self.bib:
+                self._write_bibliography(render_models(budgets, "latex", diagnoses))
+                return
             text = render_models(budgets, form.value, diagnoses)
             write(text, self.output, force=self.force)
         else:
@@ -327,6 +286,20 @@ class Report(Home):
         names = self.dataset or []
         drawn = trajectory_figure(evidence, models, names, scale, seed)
         write_figure(drawn, self.output, force=self.force)
+
+
+def check_takes_models(number: int) -> None:
+    """Refuse --model for a figure of the paper that is not one of accuracy over the budget.
+
+    Raises:
+        UserError: it is not, or there is no such figure.
+    """
+    from robustbench_pcl.paper.figures import SweepFigure, paper_figure
+
+    if not isinstance(paper_figure(number), SweepFigure):
+        others = " or --figure ".join(("7", *OF_MODELS))
+        cure = f"Leave --model out, or write --figure {others}."
+        raise UserError(f"Figure {number} of the paper has models of its own.", cure)
 
 
 def read_figure(text: str) -> int:

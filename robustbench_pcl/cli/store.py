@@ -1,6 +1,5 @@
 """``pclbench store``: what a workspace holds, and what of it is needed."""
 
-import json
 import sys
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ import typer
 
 from robustbench_pcl.cli.choices import Format, Readers
 from robustbench_pcl.cli.options import FormatOption, Home
-from robustbench_pcl.cli.output import Rows, print_rows, say, write
+from robustbench_pcl.cli.output import Rows, print_document, print_rows, say, write
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 WIDTH, LONGEST, MOST_SHOWN = 79, 60, 6
 """Of what people are shown: characters of a line and of a value, and artefacts that are named."""
 LISTS = ("made_from", "not_here", "made_of_it", "needed_by")
-WHOLE = (*LISTS, "file", "damage", "sha256", "made_again_by")
+WHOLE = (*LISTS, "file", "damage", "sha256", "command")
 AS_ELSEWHERE = ("path", "others", "format", "id", "created", "n")
 """What is never shortened, and what an artefact says of itself and a row has already."""
 Kind = StrEnum(
@@ -74,7 +73,7 @@ class ListStore(StoreHome):
         kinds = [each.value for each in self.kind or Kind]
         found = [row_of(item, inventory) for item in inventory.items if item.kind in kinds]
         if self.form is not Format.text:
-            print_rows(found, self.form)
+            print_document("inventory", found, self.form)
             return
         for kind, group in groupby(found, key=itemgetter("kind")):
             rows = list(group)
@@ -91,16 +90,16 @@ def _for_people(rows: Rows) -> Rows:
     from robustbench_pcl.evidence.findings import printable
     from robustbench_pcl.report.formatting import show_bytes
 
-    shown = [
-        {
-            **row,
-            "model": printable(" on ".join(filter(None, (row["model"], row["dataset"])))),
+    shown = []
+    for row in rows:
+        words = filter(None, (row["target"] or row["source"], row["dataset"]))
+        own = {
+            "model": printable(" on ".join(words)),
             "size": show_bytes(row["bytes"]).replace(" ", ""),  # one word is never broken
             "made": row["created"][:10],
             "damage": row["damage"] and "damaged: see pclbench store show",
         }
-        for row in rows
-    ]
+        shown.append({**row, **own})
     columns = ("id", "weights", "model", "attack", "n", "size", "made", "damage")
     used = [name for name in columns if any(row[name] not in (None, "") for row in shown)]
     return [{name: row[name] for name in used} for row in shown]
@@ -108,7 +107,7 @@ def _for_people(rows: Rows) -> Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class ShowStored(StoreHome):
-    """Show one artefact: what it says, what it was made from, what was made from it.
+    """Show one artefact: its content, what it was made from, and what was made from it.
 
     Also which tables and figures need it, and the command that makes it again.
     """
@@ -116,7 +115,7 @@ class ShowStored(StoreHome):
     what: Annotated[
         str, typer.Argument(metavar="ID", help="An id or its beginning, weights, or a file.")
     ]
-    form: Annotated[Readers, typer.Option("--format", help="How to write it.")] = Readers.text
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> None:
         """Print it."""
@@ -131,15 +130,15 @@ class ShowStored(StoreHome):
         said = {
             **row_of(item, inventory),
             "sha256": None if item.damage or item.path.is_dir() else record_of(item.path).sha256,
-            "says": TypeAdapter(type(item.about)).dump_python(item.about, mode="json"),
+            "record": TypeAdapter(type(item.about)).dump_python(item.about, mode="json"),
             "made_from": [each.name for each in inventory.with_all_above([item]) if each != item],
             "not_here": inventory.absent(item),
             "made_of_it": [each.name for each in inventory.below(item)],
             "needed_by": [str(use) for use in uses],
-            "made_again_by": command_for(item, inventory, uses),
+            "command": command_for(item, inventory, uses),
         }
         if self.form is Readers.json:
-            write(json.dumps(said, indent=2) + "\n")
+            print_document("artefact", [said], Format.json)
             return
         said["needed_by"] = said["needed_by"] or ["no table or figure of the paper"]
         write("".join(f"{line}\n" for name, value in said.items() for line in _lines(name, value)))
@@ -147,7 +146,7 @@ class ShowStored(StoreHome):
 
 @dataclass(frozen=True, kw_only=True)
 class PruneStore(StoreHome):
-    """Show what nothing needs, and how large it is; --yes removes it.
+    """Show what is not needed, and its size; --yes removes it.
 
     No checkpoint and no number is among it, unless it is named by its id.
     """
@@ -164,7 +163,7 @@ class PruneStore(StoreHome):
     ] = False
     keep_tables: Annotated[
         bool,
-        typer.Option("--keep-tables", help="But those behind the paper's tables and figures."),
+        typer.Option("--keep-tables", help="Keep those behind the paper's tables and figures."),
     ] = False
     partial: Annotated[
         bool, typer.Option("--partial", help="Also unfinished trainings and sets.")
@@ -175,7 +174,7 @@ class PruneStore(StoreHome):
     ] = None
     kind: KindsOption = None
     yes: Annotated[bool, typer.Option("--yes", help="Remove it.")] = False
-    form: Annotated[Readers, typer.Option("--format", help="How to write it.")] = Readers.text
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> None:
         """Print what goes, and remove it with --yes."""
@@ -190,19 +189,20 @@ class PruneStore(StoreHome):
         given = {"": True, "--sets": self.sets, "--partial": self.partial}
         going = [item for each in reasons if given[each.option] for item in each.items]
         rows: list[dict[str, object]] = []
-        for why, option, items in reasons:
-            goes = given[option]
+        for reason, option, items in reasons:
+            about = {"reason": reason, "goes": (goes := given[option])}
             if self.form is Readers.json:
-                about = {"why": why, "goes": goes}
                 rows += [{"file": each.name, "bytes": each.size, **about} for each in items]
             elif items:
                 total = show_bytes(sum(item.size for item in items))
                 then = "yes" if goes else f"with {option}"
-                rows.append({"what": why, "files": len(items), "size": total, "goes": then})
-        if rows or self.form is Readers.json:
-            print_rows(rows, Format(self.form.value))
-        size = sum(item.size for item in going)
-        what = f"{len(going):,} file{'' if len(going) == 1 else 's'}, {size:,} bytes"
+                rows.append({"what": reason, "files": len(items), "size": total, "goes": then})
+        if self.form is Readers.json:
+            print_document("unneeded", rows, Format.json)
+        elif rows:
+            print_rows(rows)
+        count, size = len(going), sum(item.size for item in going)
+        what = f"{count:,} file{'' if count == 1 else 's'}, {size:,} bytes"
         if self.yes:
             remove_all(going)
             say(f"Removed: {what}.")
@@ -245,7 +245,7 @@ def _lines(name: str, value: Any) -> Iterable[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key not in AS_ELSEWHERE:
-                yield from _lines(f"{name}.{key}" if name != "says" else key, inner)
+                yield from _lines(f"{name}.{key}" if name != "record" else key, inner)
         return
     values = value if name in LISTS else [value]
     shown = [_shown(name, each) for each in values[:MOST_SHOWN] if each not in (None, "", [])]

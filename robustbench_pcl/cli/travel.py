@@ -59,7 +59,7 @@ class _Selecting(StoreHome):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportStore(_Selecting):
-    """Write artefacts into one archive, with all that they rest on.
+    """Write artefacts into one archive, with everything that they rest on.
 
     Models, their starts and training records, adversarial sets, and what was measured: all of it,
     or what is named. The same content is always the same bytes. A model of your own travels without
@@ -76,9 +76,7 @@ class ExportStore(_Selecting):
     without_sets: Annotated[
         bool, typer.Option("--without-sets", help="Without the adversarial images.")
     ] = False
-    force: Annotated[
-        bool, typer.Option("--force", help="In place of an archive that is there.")
-    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing archive.")] = False
 
     def __call__(self) -> None:
         """Write it, and say what is in it."""
@@ -106,7 +104,8 @@ class _Taking(Home):
         bool,
         typer.Option(
             "--keep-mine",
-            help="Leave out what is here with other content, and all that rests on it.",
+            help="Where an id has other content here, keep yours; leave out what rests on the "
+            "other.",
         ),
     ] = False
 
@@ -129,7 +128,7 @@ class _Taking(Home):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportStore(_Taking):
-    """Take in an archive that pclbench store export wrote.
+    """Import an archive that pclbench store export wrote.
 
     Nothing of it is seen before all of it is verified: names, digests, and each record against
     itself and the others. What is here already is left as it is.
@@ -146,7 +145,7 @@ class ImportStore(_Taking):
 
 @dataclass(frozen=True, kw_only=True)
 class MergeStore(_Taking):
-    """Take in all of another workspace, which stays as it is.
+    """Import everything of another workspace, which is not changed.
 
     One recipe that was trained to different weights in the two is two models afterwards, each with
     its own sets and numbers. What is damaged or not finished there is left out.

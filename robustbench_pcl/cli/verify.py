@@ -1,20 +1,19 @@
 """``pclbench verify``: whether what a bundle or a workspace says follows from what lies in it."""
 
-import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_pcl.cli.choices import Readers
+from robustbench_pcl.cli.choices import Format, Readers
 from robustbench_pcl.cli.options import Place
-from robustbench_pcl.cli.output import write
-from robustbench_pcl.cli.report import PublishedOption
+from robustbench_pcl.cli.output import print_document, write
+from robustbench_pcl.cli.report_options import PublishedOption
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ DOES_NOT_HOLD = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Place):
-    """Recompute all that a bundle or published numbers claim, from what lies there, offline.
+    """Recompute everything that a bundle or published numbers claim, without a network.
 
     Digests, ids, counts, intervals, perturbations, verdicts of stored images by stored weights,
     page and tables: docs/bundle.md says what that proves. Without a folder, what is stored in
@@ -53,22 +52,20 @@ class Verify(Place):
             "--data", "--sample", help="Share of the images that are classified again: 10%."
         ),
     ] = "100%"
-    sample_seed: Annotated[int, typer.Option(help="Of the choice of these images.", min=0)] = 0
+    sample_seed: Annotated[int, typer.Option(help="Seed that chooses these images.", min=0)] = 0
     digest: Annotated[
         str,
-        typer.Option(help="SHA-256 that the bundle is known by elsewhere.", show_default=False),
+        typer.Option(help="SHA-256 that the manifest must have.", show_default=False),
     ] = ""
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Move what does not hold to results/damaged, and make it again where that can be "
-            "done without training.",
+            help="Move damaged files to results/damaged, and make them again where no training is "
+            "needed.",
         ),
     ] = False
-    form: Annotated[Readers, typer.Option("--format", help="How to write what is found.")] = (
-        Readers.text
-    )
+    form: Annotated[Readers, typer.Option("--format", help="Format of the output.")] = Readers.text
 
     def __call__(self) -> int:
         """Print what was checked, what could not be, and what does not hold; the exit code."""
@@ -104,7 +101,7 @@ class Verify(Place):
             found = verifier.published(folder, digest)
         else:
             found = verifier.bundle(folder, digest)
-        return self._show(found, found.content(), _lines(found))
+        return self._show(found, _lines(found))
 
     def _folder(self) -> Path | None:
         """The bundle or the published numbers to verify; None where that is the workspace."""
@@ -123,17 +120,19 @@ class Verify(Place):
         from robustbench_pcl.evidence.repair import repair
 
         done = repair(verifier, self.home)
-        content = {
-            **done.found.content(),
-            "set_aside": done.aside,
-            "made_again": done.made,
-            "not_made_again": done.left,
-        }
-        return self._show(done.found, content, chain(_done(done), _lines(done.found)))
+        lines = chain(_done(done), _lines(done.found))
+        moved = {"set_aside": done.aside, "made_again": done.made, "not_made_again": done.left}
+        return self._show(done.found, lines, moved)
 
-    def _show(self, found: "Verification", content: dict[str, Any], lines: Iterable[str]) -> int:
+    def _show(
+        self, found: "Verification", lines: Iterable[str], moved: Mapping[str, object] | None = None
+    ) -> int:
+        """Print what was found, and what a repair moved; the exit code."""
         if self.form is Readers.json:
-            write(json.dumps(content, indent=2) + "\n")
+            unmoved = dict.fromkeys(("set_aside", "made_again", "not_made_again"))
+            members = {**found.content(), **unmoved, **(moved or {})}
+            rows = [finding._asdict() for finding in found.findings]
+            print_document("verification", rows, Format.json, members=members)
         else:
             write("".join(f"{line}\n" for line in lines))
         return 0 if found.holds else DOES_NOT_HOLD

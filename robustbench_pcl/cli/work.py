@@ -37,7 +37,7 @@ class Tasks(Place):
     workers: Annotated[
         int | None,
         typer.Option(
-            help="So many tasks at a time, each in a process of its own: one on each GPU, or on "
+            help="Number of tasks at a time, each in its own process: one on each GPU, or on "
             "its share of the cores.",
             min=1,
             show_default="1, in this process",
@@ -52,7 +52,7 @@ class Tasks(Place):
     executor_option: Annotated[
         list[str] | None,
         typer.Option(
-            help="Such as partition=gpu or gpus=1 (docs/cluster.md); may be repeated.",
+            help="Such as partition=gpu or gpus=1 (docs/how-to/cluster.md); may be repeated.",
             show_default=False,
         ),
     ] = None
@@ -69,14 +69,14 @@ class Tasks(Place):
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Begin nothing that would end later, by the estimate: 90s, 30m, 2h, 1h30m.",
+            help="Start only what will end in this time, by the estimate: 90s, 30m, 2h, 1h30m.",
             show_default="none",
         ),
     ] = None
     keep_going: Annotated[
         bool,
         typer.Option(
-            "--keep-going", help="Where a task fails, still do and show what does not need it."
+            "--keep-going", help="If a task fails, still do everything that does not need it."
         ),
     ] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = (
@@ -112,7 +112,7 @@ class Tasks(Place):
         try:
             return kind.model_validate(given)
         except ValidationError as error:
-            raise explained(error, "--executor-option", "See docs/cluster.md.") from error
+            raise explained(error, "--executor-option", "See docs/how-to/cluster.md.") from error
 
 
 @dataclass(frozen=True, kw_only=True)

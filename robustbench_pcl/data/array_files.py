@@ -76,7 +76,7 @@ def open_arrays(path: Path, limit: int) -> Iterator[dict[str, StoredArray]]:
     Raises:
         UserError: there is no such file, or it is damaged, too large, or of another format.
     """
-    cure = f"Store the images anew: {KEPT}"
+    cure = f"Store the images again: {KEPT}"
     if not path.is_file():
         raise UserError(f"There is no file {path}.", "Check its name: --from FILE.")
     reader = READERS.get(path.suffix.lower())

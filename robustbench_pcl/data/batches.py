@@ -1,8 +1,10 @@
-"""Batches for training: the whole split on the device, shuffled and augmented there."""
+"""Images as tensors: a split for a notebook, and batches for training on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,6 +12,8 @@ from torch.nn import functional as F
 
 from robustbench_pcl.data.dataset import Split
 from robustbench_pcl.data.datasets import Augmentation
+from robustbench_pcl.data.loader import load
+from robustbench_pcl.errors import InvalidInputError
 
 CROP_PADDING = 4
 
@@ -65,6 +69,43 @@ class DeviceSplit:
             indices = chosen.to(self.images.device)
             images = augment(self.images[indices], generator, augmentation)
             yield pixels(images), self.labels[indices], indices
+
+
+def load_images(
+    dataset: str,
+    n: int | None = None,
+    *,
+    split: Literal["train", "test"] = "test",
+    data_root: Path | str | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Load the images of a data set as tensors, in the order in which pclbench measures them.
+
+        images, labels = load_images("cifar10", n=500)
+
+    Args:
+        dataset: a name that ``pclbench data list`` shows. "digits" needs no download.
+        n: how many images, from the first one on; all images of the split if None.
+        split: "test" or "train".
+        data_root: a folder in torchvision's layout; the variable PCLBENCH_DATA if None.
+
+    Returns:
+        images: float32 (n, C, H, W), pixels in [0, 1], on the CPU.
+        labels: int64 (n,), on the CPU.
+
+    Raises:
+        UserError: the name is unknown, or the data set was not found.
+        InvalidInputError: ``n`` is not between 1 and the number of images of the split, or there
+            is no such split.
+    """
+    if split not in ("train", "test"):
+        raise InvalidInputError(f"There is no split {split!r}.", 'Say split="test" or "train".')
+    found = load(dataset, None if data_root is None else Path(data_root))
+    chosen = found.train if split == "train" else found.test
+    if n is not None and not 1 <= n <= len(chosen):
+        cause = f"n is {n}, and the {split} split of {dataset} has {len(chosen)} images."
+        raise InvalidInputError(cause, f"Give n from 1 to {len(chosen)}, or leave it out.")
+    loaded = DeviceSplit(chosen, "cpu", n)
+    return pixels(loaded.images), loaded.labels
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:

@@ -71,7 +71,11 @@ def with_adversarial_images(
 
 
 class MinMax(Defense):
-    """Train only on adversarial images, found by PGD from a random start with one fixed budget.
+    r"""Train only on adversarial images, found by PGD from a random start with one fixed budget.
+
+    .. math::
+
+        \min_\theta \max_{\| \delta \|_\infty \le \epsilon} \mathcal{L}(x + \delta, y; \theta)
 
     The defaults are [17]'s for CIFAR-10: 8/255 in 7 steps of 2/255. Eq. 3.
     """
@@ -106,11 +110,14 @@ class MinMax(Defense):
 
 
 class MixedBatches(Defense):
-    """Replace k = m/2 of a batch's m images by adversarial ones, which count less.
+    r"""Replace k = m/2 of a batch's m images by adversarial ones, which count less.
 
     Minimised is
 
-        L = (sum over clean of L + weight * sum over adversarial of L) / (m - k + weight * k).
+    .. math::
+
+        \frac{\sum_{\text{clean}} \mathcal{L} + \lambda \sum_{\text{adversarial}} \mathcal{L}}
+        {m - k + \lambda k}
 
     The attack takes one step towards the class that the model thinks least likely ("step l.l."):
     [31] found that an attack that uses the true label teaches the model to read the label off the

@@ -23,11 +23,16 @@ PUBLISHED_EPS = {"fmnist": 0.1, "svhn": 0.02, "cifar10": 4 / 255, "cifar100": 4 
 
 
 class DomainAdaptation(Defense):
-    """Treat adversarial images as another domain of the same classes, and let the logits not tell.
+    r"""Treat adversarial images as another domain of the same classes, and let the logits not tell.
 
     Each image meets its adversarial counterpart, made in one step (FGSM) of a fixed budget away
     from the class that the model answers, as in the authors' published code. Minimised are the
-    losses on both halves and weight * (the three terms below), all on logits.
+    losses on both halves and the three terms below, all on logits:
+
+    .. math::
+
+        \mathcal{L}(x) + \mathcal{L}(x') + \lambda \left( \mathcal{L}_{\text{mean}}
+        + \mathcal{L}_{\text{covariance}} + \mathcal{L}_{\text{margin}} \right)
 
     ``mean_discrepancy``: the L1 distance between the halves' means, divided by K.
     ``covariance_discrepancy``: the L1 distance between their covariances, divided by K^2. The

@@ -38,11 +38,13 @@ _NETWORKS: WeakKeyDictionary[nn.Module, network.Network] = WeakKeyDictionary()
 
 
 class IntervalBounds(Defense):
-    """Minimise the cross-entropy of the worst logits that interval bounds allow.
+    r"""Minimise the cross-entropy of the worst logits that interval bounds allow.
 
     Minimised is
 
-        kappa * L(z) + (1 - kappa) * L_CE(z_worst)
+    .. math::
+
+        \kappa \mathcal{L}(z) + (1 - \kappa) \mathcal{L}_{CE}(z_{\text{worst}})
 
     z are the logits of the clean images, and L is the criterion. Of z_worst, the label's logit is
     as far below each other one as bounds allow for any image within eps: intervals up to the last

@@ -41,9 +41,13 @@ OFFSET = 1e-6
 
 
 class InputGradient(Defense):
-    """Penalise how strongly pixels change the loss, by double backpropagation.
+    r"""Penalise how strongly pixels change the loss, by double backpropagation.
 
-    Minimised is L + weight * mean over images of sum over pixels of (d L_CE / d pixel)^2.
+    Minimised is, in the mean over images,
+
+    .. math::
+
+        \mathcal{L} + \lambda \left\| \nabla_x \mathcal{L}_{CE} \right\|_2^2
     """
 
     citation: ClassVar[str] = "Ross and Doshi-Velez 2018 [33]"
@@ -79,7 +83,7 @@ class InputGradient(Defense):
 
 
 class DecisionSurface(Defense):
-    """Penalise the slope and the curvature of the decision surface around each image.
+    r"""Penalise the slope and the curvature of the decision surface around each image.
 
     The surface is S(x) = z_y(x) - max over j != y of z_j(x), the label's logit above the largest
     other one; it crosses 0 at the decision boundary. By Taylor's theorem its first two derivatives
@@ -87,7 +91,10 @@ class DecisionSurface(Defense):
     instead of with adversarial images. Its formula and weights could not be consulted; the variant
     here, whose weight is this project's choice, minimises
 
-        L + weight * eps^2 * P * mean over images of (|J(x)|^2 + |J(x + delta) - J(x)|^2)
+    .. math::
+
+        \mathcal{L} + \lambda \epsilon^2 P \left( \| J(x) \|_2^2
+        + \| J(x + \delta) - J(x) \|_2^2 \right)
 
     with P the number of pixels and delta = eps * (random signs), clipped to [0, 1]. eps * sqrt(P)
     is the longest perturbation of the budget, so the two terms bound the square of how far it
@@ -130,13 +137,16 @@ class DecisionSurface(Defense):
 
 
 class EnsembleDiversity(Defense):
-    """Train three networks to agree on the label and to differ on the other classes.
+    r"""Train three networks to agree on the label and to differ on the other classes.
 
     Minimised is the mean over images of
 
-        sum over members of L_CE - alpha * H(mean prediction) - beta * log(ensemble diversity).
+    .. math::
 
-    H is Shannon's entropy; the diversity is the squared volume that the members' predictions of
+        \sum_i \mathcal{L}_{CE}(p_i) - \alpha H \left( \frac{1}{3} \sum_i p_i \right)
+        - \beta \log D(p_1, p_2, p_3)
+
+    H is Shannon's entropy; the diversity D is the squared volume that the members' predictions of
     the other classes span.
     """
 

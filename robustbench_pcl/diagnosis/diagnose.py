@@ -133,7 +133,9 @@ def diagnose(
         raise InvalidInputError("There are no images.", "Give at least one.")
     judged = within(attack, None if eps is None else parse_radius(eps), norm)
     if getattr(judged, "eps", None) == 0:
-        raise UserError("Within eps 0 nothing is perturbed.", "Give more, such as 0.03 or 8/255.")
+        raise UserError(
+            "With eps 0, no pixel may change.", "Give a larger eps, such as 0.03 or 8/255."
+        )
     if not hasattr(judged, "eps"):
         raise UserError(
             f"{judged.label} has no budget, so no other attack can be laid beside it.",

@@ -53,7 +53,7 @@ def answers_alike_in_any_company(evidence: Evidence) -> Answer:
     changed = _share(_differ(evidence, some, pairs))
     return Answer(
         passed=changed == 0,
-        sentence=f"In other company, the model gives {changed:.1f} % of {len(some)} images "
+        sentence=f"In another batch, the model gives {changed:.1f} % of {len(some)} images "
         "another class.",
         measured={"changed": changed},
         n=len(some),
@@ -124,9 +124,11 @@ def gradients_keep_their_promise(evidence: Evidence) -> Answer:
     told = promised > 0
     broken = ~((came >= KEPT[0]) & (came <= KEPT[1])) & told
     if not bool(told.any()):
-        return untold("There is no gradient to promise anything.", SHARE)
+        return untold("There is no gradient that predicts a change.", SHARE)
     measured = {"broken": _share(broken), "came, median": float(came[told].median())}
-    return share_of(evidence, measured, "Gradients do not keep their promise", "flat or rugged")
+    return share_of(
+        evidence, measured, "Gradients do not predict the change of the margin", "flat or rugged"
+    )
 
 
 def signs_survive_rounding(evidence: Evidence) -> Answer:

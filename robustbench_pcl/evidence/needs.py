@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from robustbench_pcl.attacks.base import attack_label
-from robustbench_pcl.configuration import Dump, Scale
+from robustbench_pcl.attacks.base import attack_label, norm_of
+from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evidence.inventory import TITLES, Inventory, Item, Kind
@@ -20,8 +20,12 @@ from robustbench_pcl.paper.tables import Cell, published, published_numbers
 from robustbench_pcl.pipeline.certifying import REACH
 from robustbench_pcl.pipeline.runs import read_run
 from robustbench_pcl.recipe import ExternalModel
-from robustbench_pcl.recipes.load import load_attack, load_recipe
-from robustbench_pcl.recipes.presets import is_recipe
+from robustbench_pcl.report.commands import (
+    attack_options,
+    attack_words,
+    is_preset,
+    training_words,
+)
 from robustbench_pcl.report.figure_sections import panel_answers, run_command
 from robustbench_pcl.report.results import Evidence, measurement_frame, training_frame
 from robustbench_pcl.report.worst_case import worst_cases
@@ -36,7 +40,9 @@ from robustbench_pcl.store.records import Measurement, ModelRecord, TrainingReco
 
 def row_of(item: Item, inventory: Inventory) -> dict[str, Any]:
     """What there is to know of an item, as a row; all items have the same columns."""
+    made_on = item.kind == "set"
     model = item.models[0] if item.models else None
+    source = item.models[0] if made_on and item.models else getattr(item.about, "source", None)
     created, environment = item.created, item.environment
     for training in inventory.known("training", *item.names) if item.kind == "checkpoint" else ():
         created, environment = training.created, training.environment
@@ -44,16 +50,20 @@ def row_of(item: Item, inventory: Inventory) -> dict[str, Any]:
         "kind": item.kind,
         "id": item.id,
         "weights": item.names[1],
-        "model": model and model.recipe.name,
-        "scale": model and model.recipe.scale,
         "dataset": item.dataset,
+        "target": model.recipe.name if model and not made_on else None,
+        "source": source and source.recipe.name,
+        "scale": model and model.recipe.scale,
+        "seed": model and model.recipe.seed,
         "attack": attack_label(item.attack) if item.attack else None,
+        "eps": item.attack.get("eps") if item.attack else None,
+        "norm": norm_of(item.attack) if item.attack else None,
         "n": item.images,
         "bytes": item.size,
         "created": created,
         "pclbench": environment and environment.pclbench,
         "file": item.name,
-        "damage": item.damage,
+        "damage": item.damage or None,
     }
 
 
@@ -196,7 +206,7 @@ def command_for(item: Item, inventory: Inventory, uses: Sequence[Use] = ()) -> s
             words = _attack(measured, measured.source, measured.target, inventory)
         case Diagnosis() as found:
             words = ["diagnose", _name(found.target, inventory, found.seed)]
-            words += [*_size(found), *_configured(found.attack, found.target)]
+            words += [*_size(found), *attack_options(found.attack, found.target.recipe)]
             for model in found.sources:
                 words += ["--source", _name(model, inventory, found.seed)]
         case Certificate() as certified:
@@ -220,25 +230,15 @@ def _training(model: ModelRecord) -> list[str]:
     if isinstance(recipe, ExternalModel):
         words = ["attack", recipe.source, "--weights", "FILE", "--name", recipe.name]
         return [*words, "--dataset", recipe.dataset]
-    if not _is_preset(model):
+    if not is_preset(recipe):
         return []
-    words = ["train", recipe.dataset, "--recipe", recipe.name, "--scale", recipe.scale]
-    return [*words, "--seed", str(recipe.seed)]
-
-
-def _is_preset(model: ModelRecord) -> bool:
-    """Whether a recipe's name still means that recipe."""
-    recipe = model.recipe
-    if isinstance(recipe, ExternalModel) or not is_recipe(recipe.name):
-        return False
-    known = load_recipe(recipe.name, recipe.dataset, recipe.scale, recipe.seed)
-    return (known.identity, known.inference) == (recipe.identity, recipe.inference)
+    return training_words(recipe)
 
 
 def _name(model: ModelRecord, inventory: Inventory, seed: int) -> str:
     """What a command calls a model: by its name where that means no other, else by its file."""
     recipe, files = model.recipe, inventory.known("checkpoint", model.checkpoint, model.weights)
-    plain = _is_preset(model) and recipe.seed == seed
+    plain = is_preset(recipe) and recipe.seed == seed
     alone = len(inventory.known("checkpoint", model.checkpoint)) <= 1
     if isinstance(recipe, ExternalModel) or not files or (plain and alone):
         return recipe.name
@@ -253,23 +253,6 @@ def _size(about: SetSpecification | Measurement | Diagnosis | Certificate) -> li
     return [*words, "--images", str(about.n), "--seed", str(getattr(about, "seed", 0))]
 
 
-def _configured(attack: Dump, source: ModelRecord) -> list[str]:
-    """An attack, with each parameter that is not as usual."""
-    name, recipe = str(attack["name"]), source.recipe
-    usual = load_attack(name, recipe.dataset, recipe.scale).dump()
-    changed = {key: value for key, value in attack.items() if usual.get(key) != value}
-    return [
-        "--attack",
-        name,
-        *(word for each in changed.items() for word in ("--set", _pair(each))),
-    ]
-
-
-def _pair(given: tuple[str, object]) -> str:
-    key, value = given
-    return f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-
-
 def _attack(
     about: SetSpecification | Measurement,
     source: ModelRecord,
@@ -278,15 +261,10 @@ def _attack(
 ) -> list[str]:
     """What makes a set and measures a target on it."""
     assert about.attack is not None
-    attacked = _name(source, inventory, about.seed)
-    options = [*_size(about), *_configured(about.attack, source)]
-    options += ["--exact"] if about.mode == "exact" else []
-    if source.key == target.key and about.mode != "fast":
-        return ["attack", attacked, *options]
-    if about.mode == "early-stop":
-        return []  # a model is judged on others' images of that kind by the way
-    measured = _name(target, inventory, about.seed)
-    return ["transfer", "--source", attacked, "--target", measured, *options]
+    name = _name(source, inventory, about.seed)
+    other = None if source.key == target.key else _name(target, inventory, about.seed)
+    options = [*_size(about), *attack_options(about.attack, source.recipe)]
+    return attack_words(name, other, options, about.mode)
 
 
 AGES = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -325,7 +325,7 @@ def _command(path: str, stored: Stored) -> str:
 
 
 _UNKNOWN = {
-    "partial": "the training starts anew when it is asked for again",
+    "partial": "the training starts again when it is needed",
     "checkpoints": "nothing here says how it was trained: pclbench train",
     "trainings": "nothing here says how it was trained: pclbench train",
     "diagnoses": "pclbench diagnose MODEL",

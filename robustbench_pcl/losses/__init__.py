@@ -57,13 +57,25 @@ class LossConfiguration(Configuration):
 
 
 class CrossEntropy(LossConfiguration):
-    """Cross-entropy on the logits and nothing else."""
+    r"""Cross-entropy on the logits and nothing else (Eq. 1).
+
+    .. math::
+
+        \mathcal{L}_{CE} = -\log \frac{\exp z_y}{\sum_j \exp z_j}
+    """
 
     name: Literal["cross-entropy"] = "cross-entropy"
 
 
 class PCL(LossConfiguration):
-    """The Prototype Conformity Loss of Eq. 5, made to train."""
+    r"""The Prototype Conformity Loss of Eq. 5, made to train.
+
+    Minimised is, on all feature layers l together (Eq. 8 to 10),
+
+    .. math::
+
+        \mathcal{L} = \mathcal{L}_{CE} + \tau \sum_l \mathcal{L}_{PC}(f^l, y)
+    """
 
     implementation: ClassVar[str] = "robustbench_pcl.losses.prototype:PrototypeConformity"
     has_anchors: ClassVar[bool] = True

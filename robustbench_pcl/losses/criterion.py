@@ -154,14 +154,18 @@ class Criterion(nn.Module):
 
 
 class DeepSoftmax(FeatureLoss):
-    """Cross-entropy of a fully connected layer FC(K) on the features.
+    r"""Cross-entropy of a fully connected layer FC(K) on the features.
+
+    .. math::
+
+        -\log \operatorname{softmax}_y \left( W \frac{f - \bar{f}}{s} + b \right)
 
     The features enter FC(K) less their mean and in units of their root mean square length, both
     as they are when the loss first acts. That leaves the functions FC(K) can be as they are, and
     lets one learning rate fit every layer, whatever the size of its features: the curvature of
-    cross-entropy in the weights is at most |(f, 1)|^2 / 2 with 1 for the bias, in these units 1 on
-    average, so plain SGD is stable at rates below 2. The schedule's rate for a loss's own
-    parameters, 0.5, is a quarter of that because features grow in training.
+    cross-entropy in the weights is at most the squared length of (f, 1) over 2, with 1 for the
+    bias, in these units 1 on average, so plain SGD is stable at rates below 2. The schedule's rate
+    for a loss's own parameters, 0.5, is a quarter of that because features grow in training.
 
     Args:
         dimension: of the features, D.

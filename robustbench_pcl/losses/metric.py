@@ -12,11 +12,13 @@ from robustbench_pcl.losses.criterion import FeatureLoss, class_means, squared_d
 
 
 class TrackedCentres(FeatureLoss):
-    """Class centres c (K, D) that are not minimised over, but moved towards their class's features.
+    r"""Class centres c (K, D), not minimised over, but moved towards their class's features.
 
     After each batch (Eq. 12-13),
 
-        c_j <- c_j - alpha * sum_{i: y_i = j} (c_j - f_i) / (1 + n_j)
+    .. math::
+
+        c_j \leftarrow c_j - \alpha \frac{\sum_{i: y_i = j} (c_j - f_i)}{1 + n_j}
 
     with n_j the batch's images of class j, so that a class absent from it keeps its centre. A
     member writes its loss on ``centres.detach()``; :meth:`forward` then adds a term whose value is
@@ -76,11 +78,17 @@ class TrackedCentres(FeatureLoss):
 
 
 class CenterLoss(TrackedCentres):
-    """Pull each feature to its class's centre (Eq. 11); cross-entropy keeps the classes apart.
+    r"""Pull each feature to its class's centre (Eq. 11); cross-entropy keeps the classes apart.
 
-        lambda/2 |f - c_y|^2
+    .. math::
 
-    in the features' own units, as printed. The centres follow by Eq. 12-13.
+        \frac{\lambda}{2} \| f - c_y \|_2^2
+
+    in the features' own units, as printed. The centres follow by Eq. 12 and 13:
+
+    .. math::
+
+        c_j \leftarrow c_j - \alpha \frac{\sum_{i: y_i = j} (c_j - f_i)}{1 + n_j}
 
     Args:
         dimension: of the features, D.
@@ -156,9 +164,12 @@ class MetricLoss(TrackedCentres):
 
 
 class ContrastiveLoss(MetricLoss):
-    """Pull images of a class together, push images of two classes a margin apart (Eq. 14).
+    r"""Pull images of a class together, push images of two classes a margin apart (Eq. 14).
 
-        1/2 y |f_0 - f_1|^2 + 1/2 (1 - y) max(0, m - |f_0 - f_1|)^2
+    .. math::
+
+        \frac{1}{2} y \| f_0 - f_1 \|_2^2
+        + \frac{1}{2} (1 - y) \left( \max(0, m - \| f_0 - f_1 \|_2) \right)^2
 
     with y = 1 for two images of one class, in the mean over all pairs of a batch.
 
@@ -188,9 +199,11 @@ class ContrastiveLoss(MetricLoss):
 
 
 class TripletLoss(MetricLoss):
-    """Bring an anchor closer to an image of its class than to one of another class (Eq. 15).
+    r"""Bring an anchor closer to an image of its class than to one of another class (Eq. 15).
 
-        max(0, m + |f_a - f_p|^2 - |f_a - f_n|^2)
+    .. math::
+
+        \max \left( 0, m + \| f_a - f_p \|_2^2 - \| f_a - f_n \|_2^2 \right)
 
     in the mean over all triplets of a batch: every image as the anchor a, with every other image
     of its class as the positive p and every image of the other classes as the negative n.

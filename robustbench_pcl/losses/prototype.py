@@ -15,11 +15,21 @@ class PrototypeConformity(FeatureLoss):
 
     Equation 5 as printed,
 
-        |f - w_y|^2 - 1/(k-1) sum_{j != y} (|f - w_j|^2 + |w_y - w_j|^2),
+    .. math::
 
-    has no lower bound: its gradient in f (Eq. 6) is 2 (mean_{j != y} w_j - w_y), which does not
-    depend on f, so features and prototypes run away together and training collapses. Two changes
-    make it train without a hyper-parameter for each data set (digits, F-MNIST and CIFAR-10 tried):
+        \mathcal{L}_{PC} = \| f - w_y \|_2^2 - \frac{1}{k - 1} \sum_{j \neq y}
+        \left( \| f - w_j \|_2^2 + \| w_y - w_j \|_2^2 \right),
+
+    has no lower bound: its gradient in f (Eq. 6) is
+
+    .. math::
+
+        \frac{\partial \mathcal{L}_{PC}}{\partial f} = 2 \left(
+        \frac{1}{k - 1} \sum_{j \neq y} w_j - w_y \right),
+
+    which does not depend on f, so features and prototypes run away together and training collapses.
+    Two changes make it train without a hyper-parameter for each data set (digits, F-MNIST and
+    CIFAR-10 tried):
 
     * every distance is measured in units of a separation distance D, which is ``separation``
       times the root mean square distance between the class means of the features with which the
@@ -76,9 +86,11 @@ class PrototypeConformity(FeatureLoss):
 
 
 class AuthorsConformity(FeatureLoss):
-    """Two separate sets of centres: one that attracts its own class, one that repels the others.
+    r"""Two separate sets of centres: one that attracts its own class, one that repels the others.
 
-        |f - a_y|^2 - w * mean_{j != y} |f - r_j|^2
+    .. math::
+
+        \| f - a_y \|_2^2 - \frac{w}{k - 1} \sum_{j \neq y} \| f - r_j \|_2^2
 
     with w = 1e-4 (1e-5 in their adversarial training). Distances between centres do not occur.
     Both sets start from a standard normal distribution. The attracting centres learn at rate 0.5;

@@ -190,7 +190,7 @@ def _architecture(name: str, channels: int, classes: int, width: float) -> Archi
         other = make(channels, classes, width)  # drawn after the first, so it has other numbers
         if _brings_weights(made, other):
             raise UserError(
-                f"The model {name} brings its own weights, and a recipe draws all weights anew "
+                f"The model {name} brings its own weights, and a recipe draws new weights "
                 "and trains them.",
                 f"Leave them out to train it, or {own}",
             )

@@ -17,7 +17,7 @@ from pydantic import model_validator
 from robustbench_pcl.attacks.base import Attack, attack_label
 from robustbench_pcl.configuration import Description, Eps, Positive, Scale
 from robustbench_pcl.data.datasets import DatasetSpec, dataset_spec
-from robustbench_pcl.errors import UserError
+from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.recipes.load import load_attack
 
 Quantity = Literal["accuracy", "seconds_per_epoch", "epochs"]
@@ -135,6 +135,11 @@ class Heading(Description):
     def name(self) -> str:
         """The label with its group, which no other heading on the same side has."""
         return f"{self.group} {self.label}".lstrip()
+
+    @property
+    def names(self) -> list[str]:
+        """All that it may be called: its name, its label, its group and its recipe."""
+        return [name for name in (self.name, self.label, self.group, self.target) if name]
 
 
 class Section(Description):
@@ -346,6 +351,29 @@ class PaperTable(Description):
                 remark = remarks.get((row.name, column.name), "")
                 found.append(Position(row, column, cell, value, remark))
         return tuple(found)
+
+
+def chosen_columns(columns: Sequence[Heading], asked: Sequence[str]) -> list[Heading]:
+    """Those of a table's columns that are asked for, in its order; all if none is.
+
+    Where no column is called just so, case, signs and references do not count: "cw" is "C&W".
+
+    Raises:
+        UserError: there is no such column.
+    """
+    found: list[Heading] = []
+    for name in asked:
+        exact = [column for column in columns if name in column.names]
+        loose = [column for column in columns if _plain(name) in map(_plain, column.names)]
+        if not exact and not loose:
+            known = {each for column in columns for each in (column.name, column.label)}
+            raise unknown_name("column", name, known)
+        found += exact or loose
+    return [column for column in columns if column in found or not asked]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\[\d+\]|\W", "", name).casefold()
 
 
 @functools.cache

@@ -223,12 +223,12 @@ class Run:
             often = f" {first.attempt} times" if first.attempt > 1 else ""
             return UserError(
                 f"{steps(len(failed))} failed{often}{waiting}. {first.title}: {first.cause}",
-                f"The logs are in {self.folder}; the same command goes on with what is missing.",
+                f"The logs are in {self.folder}; type the same command to continue.",
             )
         if cancelled:
             return UserError(
                 f"{steps(len(cancelled))} cancelled{waiting}.",
-                "What was finished is kept: the same command goes on.",
+                "What was finished is kept. Type the same command to continue.",
             )
         return None
 

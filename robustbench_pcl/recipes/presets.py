@@ -24,8 +24,8 @@ from robustbench_pcl.registry import new_name
 from robustbench_pcl.store.reading import LARGEST_TOML, parse_toml, read_bounded
 
 Length = Literal["whole", "first", "joint", "metric", "source"]
-"""Which training's number of epochs: one from fresh weights to the end, cross-entropy before a joint
-loss (T'), the joint loss, a loss on pairs or triplets alone, or VGG-19's."""
+"""Which number of epochs: of a whole training from fresh weights, of cross-entropy before a joint
+loss (T'), of the joint loss, of a loss on pairs or triplets alone, or of VGG-19."""
 
 
 class PerColour(Description):
@@ -193,7 +193,7 @@ def add_recipes(tables: Mapping[str, Any], where: str) -> None:
     except CycleError as error:
         raise UserError(
             f"{where}: {' and '.join(dict.fromkeys(error.args[1]))} are based on each other.",
-            "Base one of them on a recipe that is there: pclbench recipes list.",
+            "Base one of them on an existing recipe: pclbench recipes list.",
         ) from error
     PRESETS.update(new)
     try:

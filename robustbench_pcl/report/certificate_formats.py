@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import pandas as pd
-
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.certified import Band, TwoSided
-from robustbench_pcl.report.diagnosis_formats import text_table
-from robustbench_pcl.report.formatting import csv_text, show_budget, show_interval, show_measured
-from robustbench_pcl.report.render import FORMATS, fill
+from robustbench_pcl.report.diagnosis_formats import model_fields, text_table
+from robustbench_pcl.report.formatting import show_budget, show_interval, show_measured
+from robustbench_pcl.report.latex import Grid, Line
+from robustbench_pcl.report.latex_tables import LABEL, citation, slug
+from robustbench_pcl.report.latex_text import Verbatim
+from robustbench_pcl.report.notes import DIGEST
+from robustbench_pcl.report.render import FORMATS, fill, latex_floats
+from robustbench_pcl.report.schema import csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
 
 HEADS = ("eps", "Certified", "95 % interval", "Not known", "Withstood", "95 % interval")
-Line = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 def render_certificates(found: Sequence[TwoSided], form: str) -> str:
-    """Two-sided numbers in a format, ending in a newline; one in JSON is an object, several a list.
+    """Two-sided numbers in a format, ending in a newline.
 
     Args:
         found: at least one.
@@ -34,13 +36,12 @@ def render_certificates(found: Sequence[TwoSided], form: str) -> str:
         case "text":
             return "\n".join(map(_text, found))
         case "csv":
-            rows = [{**_which(each), **_numbers(band)} for each in found for band in each.ladder]
-            return csv_text(pd.DataFrame(rows, dtype=object))
+            return csv_rows("certificates", _rows(found))
         case "json":
-            content = [_content(each) for each in found]
-            shown = content if len(content) > 1 else content[0]
-            return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-        case "md" | "latex" | "html":
+            return json_text("certificates", _rows(found), certificates=list(map(_fields, found)))
+        case "latex":
+            return "\n".join(map(_latex, found))
+        case "md" | "html":
             return "\n".join(fill(form, "certificate", **_parts(each)) for each in found)
     raise unknown_name("format", form, FORMATS)
 
@@ -57,7 +58,7 @@ def command_of(found: TwoSided) -> str:
     return f"{command} --images {n}"
 
 
-def lines(found: TwoSided) -> Iterator[Line]:
+def lines(found: TwoSided) -> Iterator[Words]:
     """What is known, budget by budget, under :data:`HEADS`."""
     for band in found.ladder:
         lower, upper = map(show_interval, band.intervals)
@@ -97,6 +98,25 @@ def _parts(found: TwoSided) -> dict[str, object]:
     }
 
 
+def _latex(found: TwoSided) -> str:
+    """All of it as LaTeX."""
+    certificate = found.certificate
+    cited = citation(["zhang2018", "gowal2018"])
+    grid = Grid(
+        caption=f"Certified and attacked accuracy: {heading(found)}",
+        label=f"{LABEL}-certificate-{slug(certificate.id[:DIGEST])}",
+        heads=HEADS,
+        rows=tuple((Line(row),) for row in lines(found)),
+        notes=(
+            *found.sentences,
+            *found.why,
+            *notes(found),
+            Verbatim(f"Bounds of networks: CROWN and intervals{cited}."),
+        ),
+    )
+    return latex_floats([grid], command_of(found))
+
+
 def _text(found: TwoSided) -> str:
     """All of it for a terminal, 80 columns wide; what one wants to know comes first."""
     said = "\n".join(textwrap.fill(words, WIDTH) for words in (*found.sentences, *found.why))
@@ -108,16 +128,15 @@ def _text(found: TwoSided) -> str:
     return "\n\n".join([said, table, "\n".join(listed)]) + "\n"
 
 
-def _which(found: TwoSided) -> dict[str, Any]:
-    """What a certificate is about, as plain JSON types."""
-    target, data = found.certificate.target, found.certificate.data
-    return {
-        "model": target.recipe.name,
-        "weights": target.weights,
-        "dataset": data.dataset,
-        "scale": target.recipe.scale,
-        "seed": target.recipe.seed,
-    }
+def _rows(found: Sequence[TwoSided]) -> list[dict[str, Any]]:
+    """The fields of each budget of each certificate."""
+    return [{**_fields(each), **_numbers(band)} for each in found for band in _bands(each)]
+
+
+def _bands(found: TwoSided) -> list[Band]:
+    """The ladder's budgets and those that were asked for, rising."""
+    known = {band.eps: band for band in (*map(found.at, found.budgets), *found.ladder)}
+    return [known[eps] for eps in sorted(known)]
 
 
 def _numbers(band: Band) -> dict[str, Any]:
@@ -136,17 +155,14 @@ def _numbers(band: Band) -> dict[str, Any]:
     }
 
 
-def _content(found: TwoSided) -> dict[str, Any]:
-    """All of it as JSON has it, the radii of each image among it."""
-    certificate = found.certificate
-    own, said = certificate.content(), [*found.sentences, *found.why]
+def _fields(found: TwoSided) -> dict[str, Any]:
+    """The fields of a certificate, the radii of each image among them."""
+    certificate, said = found.certificate, [*found.sentences, *found.why]
     return {
-        **_which(found),
+        **dict(certificate),
+        **model_fields(certificate.target, certificate.data),
+        "certificate": certificate.id,
         "sentences": [words.replace("\N{NO-BREAK SPACE}", " ") for words in said],
-        "budgets": [_numbers(found.at(eps)) for eps in found.budgets],
-        "ladder": [_numbers(band) for band in found.ladder],
-        **{name: own[name] for name in ("id", "method", "largest_eps", "n", "found_by", "reason")},
-        "seconds": certificate.seconds,
-        "certified": own["certified"],
-        "fooling": own["fooling"],
+        "certified_radii": certificate.certified,
+        "fooling_radii": certificate.fooling,
     }

@@ -73,6 +73,21 @@ class DescribedTable:
         """What it is about."""
         return TITLES[self.number]
 
+    def only(self, columns: Sequence[str]) -> DescribedTable:
+        """The table with the columns of some names, in its order; with all if there are none.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        known = {name.casefold(): place for place, name in enumerate(self.columns)}
+        for name in columns:
+            if name.casefold() not in known:
+                raise unknown_name("column", name, self.columns)
+        wanted = {known[name.casefold()] for name in columns} or set(known.values())
+        places = sorted(wanted)
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return replace(self, columns=tuple(self.columns[at] for at in places), rows=rows)
+
 
 def described_table(number: int) -> DescribedTable:
     """A table of :data:`TITLES`.
@@ -97,11 +112,12 @@ def attack_settings() -> DescribedTable:
         ),
         columns=("Attack", "Parameters", "Norm"),
         rows=tuple(
-            (_label(name), ", ".join(_defaults(name)), NORMS[norm_of({"name": name})])
+            (attack_name(name), ", ".join(_defaults(name)), NORMS[norm_of({"name": name})])
             for name in names
         ),
         footnotes=tuple(
-            f"{_label(name)} at {scale} scale: {', '.join(map(_value, changed, changed.values()))}."
+            f"{attack_name(name)} at {scale} scale: "
+            f"{', '.join(map(_value, changed, changed.values()))}."
             for scale in SCALES
             for name in names
             if (changed := SIZES[scale].attacks.get(name))
@@ -109,7 +125,7 @@ def attack_settings() -> DescribedTable:
     )
 
 
-def _label(name: str) -> str:
+def attack_name(name: str) -> str:
     """An attack's name as papers write it, without parameters."""
     label, _, _ = attack_label({"name": name}).partition(",")
     return label

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-
-import pandas as pd
+from typing import Any
 
 from robustbench_pcl.configuration import Dump
 from robustbench_pcl.data.datasets import DATASETS
@@ -17,16 +15,21 @@ from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.report.formatting import (
     MISSING,
-    csv_text,
     per_cent,
     show_budget,
     show_interval,
     show_measured,
 )
+from robustbench_pcl.report.latex import Grid, Line
+from robustbench_pcl.report.latex_tables import LABEL, citation, slug
+from robustbench_pcl.report.latex_text import Verbatim, escape_latex
 from robustbench_pcl.report.model_section import NORMS
-from robustbench_pcl.report.render import FORMATS, fill
+from robustbench_pcl.report.notes import DIGEST
+from robustbench_pcl.report.render import FORMATS, fill, latex_floats
+from robustbench_pcl.report.schema import csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import Diagnosis
+from robustbench_pcl.store.records import DataRecord, ModelRecord
 from robustbench_pcl.store.rules import wilson
 
 NUMBERS = ("", "Accuracy", "95 % interval", "n")
@@ -41,11 +44,11 @@ ANSWERS = {True: "yes", False: "no", None: MISSING}
 """Of a check; that of one that could not be told is none."""
 LONGEST = 24
 """Characters that an entry of a terminal's table has in a line, the last one's apart."""
-Line = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
-    """Diagnoses in a format, ending in a newline; one in JSON is an object, several are a list.
+    """Diagnoses in a format, ending in a newline.
 
     Args:
         diagnoses: at least one.
@@ -58,12 +61,13 @@ def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
         case "text":
             return "\n".join(map(_text, diagnoses))
         case "csv":
-            return csv_text(check_frame(diagnoses))
+            return csv_rows("diagnoses", check_rows(diagnoses))
         case "json":
-            content = [each.content() for each in diagnoses]
-            shown = content if len(content) > 1 else content[0]
-            return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
-        case "md" | "latex" | "html":
+            found = list(map(diagnosis_fields, diagnoses))
+            return json_text("diagnoses", check_rows(diagnoses), diagnoses=found)
+        case "latex":
+            return "\n".join(map(_latex, diagnoses))
+        case "md" | "html":
             return "\n".join(fill(form, "diagnosis", **_parts(each)) for each in diagnoses)
     raise unknown_name("format", form, FORMATS)
 
@@ -80,7 +84,7 @@ def heading(diagnosis: Diagnosis) -> str:
 
 def further(diagnosis: Diagnosis) -> str:
     """Where there is more about the verdict."""
-    return f"What it means, and what cures it: pclbench explain {diagnosis.code}"
+    return f"Meaning and remedies: pclbench explain {diagnosis.code}"
 
 
 def commands_of(diagnosis: Diagnosis) -> tuple[str, str]:
@@ -107,7 +111,7 @@ def _unusual(diagnosis: Diagnosis) -> Dump:
     return {key: value for key, value in attack.items() if usual.get(key) != value}
 
 
-def number_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def number_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What is left without attack, of the judged one and of all, under :data:`NUMBERS`."""
     n = diagnosis.n
     for label, count, interval in (
@@ -118,39 +122,92 @@ def number_lines(diagnosis: Diagnosis) -> Iterator[Line]:
         yield label, *_share(count, n, interval), str(n)
 
 
-def check_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def check_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What was asked, in order, under :data:`CHECKS`."""
     for check in diagnosis.checks:
         yield check.code, check.name, ANSWERS[check.passed], check.sentence
 
 
-def competence_lines(diagnosis: Diagnosis) -> Iterator[Line]:
+def competence_lines(diagnosis: Diagnosis) -> Iterator[Words]:
     """What the attacks are able to, under :data:`COMPETENCE`."""
     for each in diagnosis.competence:
         yield each.label, *_share(each.found, each.n, each.interval), str(each.n)
 
 
-def check_frame(diagnoses: Sequence[Diagnosis]) -> pd.DataFrame:
-    """One row per check, with the diagnosis that it is of."""
-    rows = [
-        {
-            "model": each.target.recipe.name,
-            "weights": each.target.weights,
-            "dataset": each.data.dataset,
-            "scale": each.target.recipe.scale,
-            "attack": each.label,
-            "norm": each.norm,
-            "eps": each.eps,
-            "verdict": each.code,
-            "accuracy": per_cent(each.correct / each.n),
-            "withstood": per_cent(each.withstood / each.n),
-            **check.content(),
-            "measured": json.dumps(check.measured),
-        }
-        for each in diagnoses
-        for check in each.checks
+def check_rows(diagnoses: Sequence[Diagnosis]) -> list[dict[str, Any]]:
+    """The fields of each check, with those of the diagnosis that it is of."""
+    return [
+        {**fields, **check}
+        for fields in map(diagnosis_fields, diagnoses)
+        for check in fields["checks"]
     ]
-    return pd.DataFrame(rows, dtype=object)
+
+
+def diagnosis_fields(diagnosis: Diagnosis) -> dict[str, Any]:
+    """A diagnosis as programs read it: shares in per cent, names as in a measurement's row."""
+    n = diagnosis.n
+    return {
+        **model_fields(diagnosis.target, diagnosis.data),
+        "diagnosis": diagnosis.id,
+        "attack": diagnosis.label,
+        "parameters": diagnosis.attack,
+        "eps": diagnosis.eps,
+        "norm": diagnosis.norm,
+        "n": n,
+        "attack_seed": diagnosis.seed,
+        "sources": [source.recipe.name for source in diagnosis.sources],
+        "verdict": diagnosis.code,
+        "verdict_name": diagnosis.verdict,
+        "sentence": diagnosis.sentence,
+        "clean": per_cent(diagnosis.clean / n),
+        **_ends("accuracy", diagnosis.correct, n, ("low", "high")),
+        **_ends("withstood", diagnosis.withstood, n),
+        "checks": [
+            {
+                "check": check.code,
+                "check_name": check.name,
+                "passed": check.passed,
+                "points_to": check.points_to,
+                "figures": check.measured,
+                "check_n": check.n,
+                "threshold": check.threshold,
+                "sentence": check.sentence,
+            }
+            for check in diagnosis.checks
+        ],
+        "competence": [
+            {
+                "attack": each.label,
+                "parameters": each.attack,
+                "n": each.n,
+                **_ends("competent", each.found, each.n),
+            }
+            for each in diagnosis.competence
+        ],
+        "seconds": diagnosis.seconds,
+        "created": diagnosis.created,
+    }
+
+
+def model_fields(model: ModelRecord, data: DataRecord) -> dict[str, Any]:
+    """A model and its clean images, as in a measurement's row."""
+    return {
+        "target": model.recipe.name,
+        "dataset": data.dataset,
+        "scale": model.recipe.scale,
+        "seed": model.recipe.seed,
+        "checkpoint": model.checkpoint,
+        "weights": model.weights,
+        "model": model.key,
+        "data_digest": data.digest,
+    }
+
+
+def _ends(name: str, count: int, n: int, ends: Sequence[str] = ()) -> dict[str, float]:
+    """A share in per cent, with its Wilson interval."""
+    low, high = ends or (f"{name}_low", f"{name}_high")
+    lowest, highest = map(per_cent, wilson(count, n))
+    return {name: per_cent(count / n), low: lowest, high: highest}
 
 
 def _share(count: int, n: int, interval: tuple[float, float]) -> tuple[str, str]:
@@ -161,7 +218,11 @@ def _share(count: int, n: int, interval: tuple[float, float]) -> tuple[str, str]
 
 def _parts(diagnosis: Diagnosis) -> dict[str, object]:
     """What a template is filled with."""
+    environment = diagnosis.environment
     return {
+        "id": diagnosis.id,
+        "made": f"{diagnosis.created} on {environment.device}, pclbench {environment.pclbench}",
+        "command": commands_of(diagnosis)[0],
         "heading": heading(diagnosis),
         "sentence": diagnosis.sentence,
         "further": further(diagnosis),
@@ -172,11 +233,46 @@ def _parts(diagnosis: Diagnosis) -> dict[str, object]:
         "competence": list(competence_lines(diagnosis)),
         "caption": COMPETENCE_CAPTION,
         "check_heads": (*CHECKS, THRESHOLD),
-        "checks": [
-            (*line, check.threshold)
-            for line, check in zip(check_lines(diagnosis), diagnosis.checks, strict=True)
-        ],
+        "checks": _checks(diagnosis),
     }
+
+
+def _latex(diagnosis: Diagnosis) -> str:
+    """All of it as LaTeX: numbers, checks and competence, a table each."""
+    label = f"{LABEL}-diagnosis-{slug(diagnosis.id[:DIGEST])}"
+    grids = [
+        Grid(
+            caption=heading(diagnosis),
+            label=label,
+            heads=NUMBERS,
+            rows=tuple((Line(row),) for row in number_lines(diagnosis)),
+            notes=(diagnosis.sentence, f"{further(diagnosis)}."),
+        ),
+        Grid(
+            caption=f"Checks behind {heading(diagnosis)}",
+            label=f"{label}-checks",
+            heads=(*CHECKS, THRESHOLD),
+            rows=tuple((Line(row),) for row in _checks(diagnosis)),
+            words=True,
+        ),
+        Grid(
+            caption=f"Competence of attacks: {heading(diagnosis)}",
+            label=f"{label}-competence",
+            heads=COMPETENCE,
+            rows=tuple((Line(row),) for row in competence_lines(diagnosis)),
+            notes=(Verbatim(f"{escape_latex(COMPETENCE_CAPTION)}{citation(['zimmermann2022'])}"),),
+        ),
+    ]
+    command, _ = commands_of(diagnosis)
+    return latex_floats([grid for grid in grids if grid.rows], command)
+
+
+def _checks(diagnosis: Diagnosis) -> list[Words]:
+    """What was asked, in order, with where the line is."""
+    return [
+        (*line, check.threshold)
+        for line, check in zip(check_lines(diagnosis), diagnosis.checks, strict=True)
+    ]
 
 
 def _text(diagnosis: Diagnosis) -> str:
@@ -193,7 +289,7 @@ def _text(diagnosis: Diagnosis) -> str:
     return "\n\n".join([*blocks, further(diagnosis)]) + "\n"
 
 
-def text_table(heads: Line, rows: Sequence[Line], *, numbers: bool = False) -> str:
+def text_table(heads: Words, rows: Sequence[Words], *, numbers: bool = False) -> str:
     """Rows for a terminal, long entries in several lines; the last column takes what is left.
 
     Args:

@@ -33,7 +33,9 @@ def write_per_image(answered: Sequence[Answered], output: Path) -> int:
         return _write_rows(output, answered)
     if output.suffix not in ARRAYS:
         kinds = ", ".join((*ARRAYS, *ROWS))
-        raise UserError(f"{output.name} says no format.", f"Name a file that ends in {kinds}.")
+        raise UserError(
+            f"The name {output.name} has no known ending.", f"Name a file that ends in {kinds}."
+        )
     if len(answered) > 1:
         raise UserError(
             f"{output.name} can hold one set of images, not {len(answered)}.",

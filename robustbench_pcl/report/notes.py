@@ -126,7 +126,7 @@ def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterat
     for name, model in models.items():
         if name not in own:
             yield f"{names.get(name, name)} was not trained by pclbench: {model.source}."
-    for images in dict.fromkeys(record.images for record in records):
+    for images in dict.fromkeys(record.provenance for record in records):
         yield f"Images from {images}."
     yield from _decision_notes({names.get(name, name): recipe for name, recipe in own.items()})
 
@@ -218,13 +218,13 @@ def _seed_notes(
     if len(answers) > 1:
         seeds = listed(str(seed) for seed in sorted({record.seed for _, record in asked}))
         yield (
-            f"Means over trainings with seed {seeds}, ± their standard deviation; an interval of a "
-            "mean is Student's."
+            f"Means over trainings with seeds {seeds}, ± standard deviation. Intervals of means "
+            "are Student's."
         )
         counts = Counter(position for position, _ in asked)
         fewer = _where([p for p, count in counts.items() if count < len(answers)], names)
         if fewer:
-            yield f"Of fewer seeds: {fewer}."
+            yield f"From fewer seeds: {fewer}."
 
 
 def _measuring_notes(
@@ -242,16 +242,20 @@ def _measuring_notes(
             steps.add((record.attack.split(",")[0], record.parameters["steps"], wanted))
     for label, own, wanted in sorted(steps):
         yield f"{label} with {own} steps (the paper's Table 2: {wanted})."
-    reduced = sorted({record.precision for _, record in attacked} - {"float32"})
+    reduced = {record.precision for _, record in attacked} - {"float32"}
     if reduced:
         whole = _where([p for p, r in attacked if r.precision == "float32"], names)
-        but = f", but in float32 {whole}" if whole else ""
-        yield f"Attacks computed gradients in {listed(reduced)}{but}; every verdict is float32's."
+        but = f" (in float32: {whole})" if whole else ""
+        parts = sorted({part for each in reduced for part in each.split(" and ")})
+        yield (
+            f"Attacks computed gradients in {listed(parts)}{but}. The float32 model decided which "
+            "images are fooled."
+        )
     where = _where([p for p, r in attacked if r.mode == "early-stop"], names)
     if where:
         yield (
-            "Early stop, each image left at the first step that fooled the model, so that the "
-            f"accuracy is at most that after all steps: {where}."
+            "With early stop, an image leaves the attack at the first step that fools the model. "
+            f"So the accuracy is at most the accuracy after all steps. Early stop: {where}."
         )
     measured = [record for _, record in asked if hasattr(record, "low")]
     if measured:
@@ -265,7 +269,7 @@ def _measuring_notes(
         yield (
             f"Seconds: the median epoch's, with {span(threads)} "
             f"{'thread' if threads == {1} else 'threads'}; other work on the machine "
-            "lengthens them."
+            "makes them longer."
         )
 
 
@@ -309,7 +313,7 @@ def _not_shown(
     """What is stored and not in the table: other scales, other checkpoints, other attacks."""
     for scale, count in answers.counts.items():
         if scale != answers.scale:
-            yield f"{counted(count, 'cell')} measured at {scale} scale too: --scale {scale}."
+            yield f"Also measured at {scale} scale: {counted(count, 'cell')} (--scale {scale})."
     attacks = [position.cell.attack_for(answers.scale or "paper") for position in positions]
     wanted = [attack.dump() for attack in attacks if attack]
     kinds = {_kind(dump) for dump in wanted}
@@ -328,8 +332,8 @@ def _not_shown(
             )
             own = listed(digest[:DIGEST] for digest in models)
             yield (
-                f"Of {names[target]} {len(weights) + len(models)} checkpoints are stored; the "
-                f"numbers are of weights {own} alone, not of {listed(listing)}."
+                f"{len(weights) + len(models)} checkpoints of {names[target]} are stored. The "
+                f"numbers belong to the weights {own} only, not to {listed(listing)}."
             )
         others += [
             (row.attack, names[target])
@@ -341,7 +345,7 @@ def _not_shown(
         ]
     if others:
         where = "; ".join(f"{name} on {listed(of)}" for name, of in grouped(others).items())
-        yield f"Stored too, but with other parameters than the table asks for: {where}."
+        yield f"Also stored, but with other parameters than the table asks for: {where}."
 
 
 def _kind(dump: Mapping[str, object]) -> tuple[object, ...]:
@@ -359,6 +363,6 @@ def _independent_notes(dataset: str, positions: Sequence[Position]) -> Iterator[
             )
             yield (
                 f"On the authors' own {result.model} ({show_budget(result.eps, None)}, clean "
-                f"{clean}) {result.attack} leaves {measured} where {claimed} is claimed "
+                f"{clean}) {result.attack} leaves {measured}; the claim is {claimed} "
                 f"({result.reference})."
             )

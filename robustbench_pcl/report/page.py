@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -11,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.diagnosis.codes import explanation
 from robustbench_pcl.environment import Environment as EnvironmentRecord
 from robustbench_pcl.paper.independent import independent_results
 from robustbench_pcl.paper.tables import published_numbers
@@ -24,10 +26,14 @@ from robustbench_pcl.report.figures import (
     PageFigure,
     model_figure,
     paper_figures,
-    table_figures,
-    training_figures,
 )
-from robustbench_pcl.report.formatting import listed, show_budget
+from robustbench_pcl.report.formatting import (
+    listed,
+    show_budget,
+    show_interval,
+    show_measured,
+    show_published,
+)
 from robustbench_pcl.report.model_formats import render_models, title
 from robustbench_pcl.report.model_report import (
     attacked_models,
@@ -36,16 +42,24 @@ from robustbench_pcl.report.model_report import (
     stored_budgets,
 )
 from robustbench_pcl.report.model_section import Budget
-from robustbench_pcl.report.render import render
+from robustbench_pcl.report.number_evidence import Strips, number_evidence, shown_numbers
+from robustbench_pcl.report.render import fill, render
 from robustbench_pcl.report.results import Evidence
+from robustbench_pcl.report.summary import (
+    CAPTION,
+    SummaryRow,
+    has_devices,
+    summary_rows,
+    title_of,
+    with_seeds,
+)
 from robustbench_pcl.report.table import Section, Table, report_table
+from robustbench_pcl.report.table_figures import table_figures, training_figures
 from robustbench_pcl.store.diagnoses import Diagnosis
 
-TITLE = "Prototype Conformity Loss: measured beside published"
-LEAD = (
-    "What pclbench measured, beside what Deeply Supervised Discriminative Learning for "
-    "Adversarial Defense (Mustafa et al.) prints."
-)
+PAPER = "Deeply Supervised Discriminative Learning for Adversarial Defense (Mustafa et al.)"
+BESIDE_PUBLISHED = "Prototype Conformity Loss: measured beside published"
+MEASURED = "Prototype Conformity Loss: what was measured"
 
 TEMPLATES = Environment(
     loader=PackageLoader(__package__),
@@ -55,6 +69,11 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+TEMPLATES.globals |= {
+    "show_interval": show_interval,
+    "show_measured": show_measured,
+    "show_published": show_published,
+}
 
 
 def full_page(
@@ -66,13 +85,14 @@ def full_page(
     scale: Scale | None = None,
     seed: int | None = None,
     interval: bool = False,
+    strips: Strips | None = None,
 ) -> str:
     """The page for what was measured, with the figures that the evidence allows.
 
     Args:
         evidence: all records there are.
-        numbers: of the paper's tables; by default all with a measurement, or all if none has, and
-            the paper's figures with them.
+        numbers: of the paper's tables; by default all with a measurement, and the paper's figures
+            with them.
         datasets: sections to show; by default all with a measurement.
         models: by name, beneath the paper's rows, to show everything stored about and to draw over
             eps; by default what is stored about every model that was attacked, unless tables are
@@ -80,6 +100,7 @@ def full_page(
         scale: of the recipes; by default the most faithful one measured.
         seed: of the recipes' training; any by default.
         interval: show each measured number's interval.
+        strips: finds the images that an attack fooled first; None for no pictures.
 
     Raises:
         UserError: there is no such table or data set, nothing is stored of a model, or a file is
@@ -93,7 +114,6 @@ def full_page(
     ]
     figures: list[PageFigure] = []
     if not numbers:
-        tables = [t for t in tables if any(s.scale for s in t.sections)] or tables
         figures = list(paper_figures(evidence, datasets, scale=scale, seed=seed))
     figures = [*table_figures(tables), *figures, *training_figures(tables, evidence, seed)]
     if models:
@@ -111,14 +131,18 @@ def full_page(
     figures += [diagnosis_figure(each) for part in diagnosed for each in part]
     bands = [band for part in asked for band in stored_bands(part)]
     figures += [certificate_figure(bands)] if bands else []
-    commands = _commands(tables, figures, models)
+    targets = {entry.cell.target for each in tables for s in each.sections for entry in s.entries}
+    shown = targets if numbers else set(models)
     return page(
         [*tables, *described],
         figures,
-        commands,
+        _commands(tables, figures, models),
+        evidence=evidence,
+        summary=summary_rows(evidence, datasets, scale, seed, targets=shown),
         models=asked,
         diagnosed=diagnosed,
         interval=interval,
+        strips=strips,
     )
 
 
@@ -171,38 +195,65 @@ def page(
     figures: Sequence[PageFigure],
     commands: Sequence[str],
     *,
+    evidence: Evidence,
+    summary: Sequence[SummaryRow] = (),
     models: Sequence[Sequence[Budget]] = (),
     diagnosed: Sequence[Sequence[Diagnosis]] = (),
     interval: bool = False,
+    strips: Strips | None = None,
 ) -> str:
     """The page as HTML, with style and drawings inside it.
 
     Args:
-        tables: from top to bottom.
-        figures: shown before the tables.
+        tables: from top to bottom; those of numbers that have none are only named.
+        figures: shown beneath the tables.
         commands: reproduce all of it.
+        evidence: all records there are.
+        summary: the table on top.
         models: everything stored about a model, or some that are compared, one part each.
         diagnosed: what was diagnosed, for each of these parts.
         interval: show each measured number's interval.
+        strips: finds the images that an attack fooled first; None for no pictures.
     """
-    sections = [s for table in tables if isinstance(table, Table) for s in table.sections]
+    numbers = [table for table in tables if isinstance(table, Table)]
+    filled = [table for table in numbers if any(each.scale for each in table.sections)]
+    sections = [section for table in filled for section in table.sections]
+    behind = number_evidence(evidence, shown_numbers(summary, filled, models), strips)
+    linked = {each.id: place for place, each in enumerate(behind, 1)}
+    promised = any(_is_beside_published(table) for table in filled)
+    codes = dict.fromkeys(
+        [row.verdict for row in summary if row.verdict]
+        + [each.verdict for each in behind if each.verdict]
+    )
+    verdicts = [explanation(code) for code in sorted(codes)]
     return _filled(
-        title=TITLE,
-        lead=LEAD,
-        facts=_facts(sections),
+        title=BESIDE_PUBLISHED if promised else MEASURED,
+        lead=f"What pclbench measured{f', beside what {PAPER} prints' if promised else ''}.",
+        facts=_facts([section for table in numbers for section in table.sections]),
+        summary=_summary(summary) if summary else None,
         figures=figures,
         tables=[
             {
                 "number": table.number,
                 "title": table.title,
-                "html": render(table, "html", interval=interval),
+                "html": fill("html", "table", table=table, interval=interval, linked=linked),
             }
+            for table in filled
+        ],
+        described=[
+            {"number": table.number, "title": table.title, "html": render(table, "html")}
             for table in tables
+            if isinstance(table, DescribedTable)
         ],
         models=[
-            {"title": title(part), "html": render_models(part, "html", diagnoses)}
+            {"title": title(part), "html": render_models(part, "html", diagnoses, linked)}
             for part, diagnoses in zip_longest(models, diagnosed, fillvalue=())
         ],
+        unmeasured=[_unmeasured(table) for table in numbers if table not in filled],
+        verdicts=verdicts,
+        names={each.code: each.name for each in verdicts},
+        linked=linked,
+        evidence=behind,
         independent=list(_independent({section.dataset for section in sections})),
         environments=[each for section in sections for each in section.environments],
         commands=commands,
@@ -219,29 +270,69 @@ def _filled(
     """The template, filled.
 
     Args:
-        figures: above everything else.
+        figures: beneath the tables.
         environments: where the numbers were made.
         commands: reproduce all of it.
         **parts: ``title``, ``lead``, ``facts``, and what else the template has, if there is any.
     """
+    none = ("tables", "described", "models", "diagnoses", "unmeasured", "verdicts")
     return TEMPLATES.get_template("page.html").render(
-        figures=[
-            {
-                "title": figure.title,
-                "svg": _with_own_ids(figure.drawing.svg(), f"f{number}-"),
-                "caption": figure.caption,
-            }
-            for number, figure in enumerate(figures, 1)
-        ],
+        figures=list(_drawn(figures)),
         environments=_environments(environments),
         commands=list(dict.fromkeys(commands)),
-        **{"tables": (), "models": (), "diagnoses": (), "independent": (), **parts},
+        **{
+            **dict.fromkeys((*none, "independent", "evidence"), ()),
+            **{"summary": None, "linked": {}, "names": {}},
+            **parts,
+        },
     )
 
 
-def _with_own_ids(svg: str, prefix: str) -> str:
-    """The drawing with ids, and references to them, that no other drawing on the page has."""
-    return re.sub(r'(\bid="|\bhref="#|url\(#)', rf"\g<1>{prefix}", svg)
+def _drawn(figures: Sequence[PageFigure]) -> Iterator[dict[str, str]]:
+    """Figures with anchors that do not depend on what else is on the page."""
+    taken: Counter[str] = Counter()
+    for place, figure in enumerate(figures, 1):
+        numbered = re.match(r"Figure (\d+)\.", figure.title)
+        words = numbered[1] if numbered else re.sub(r"[^a-z0-9]+", "-", figure.title.lower())
+        anchor = f"figure-{words.strip('-')}"
+        taken[anchor] += 1
+        yield {
+            "title": figure.title,
+            "anchor": anchor if taken[anchor] == 1 else f"{anchor}-{taken[anchor]}",
+            "svg": figure.drawing.svg(f"f{place}-"),
+            "caption": figure.caption,
+        }
+
+
+def _is_beside_published(table: Table) -> bool:
+    """Whether a published number stands beside a measured one that is meant to compare."""
+    return table.has_published and any(each.scale not in (None, "demo") for each in table.sections)
+
+
+def _unmeasured(table: Table) -> dict[str, Any]:
+    """A table without a number, as the page names it."""
+    return {
+        "anchor": f"table-{table.number}",
+        "title": f"Table {table.number}. {table.title}",
+        "commands": table.commands,
+    }
+
+
+def _summary(rows: Sequence[SummaryRow]) -> dict[str, Any]:
+    """The table on top, as its template takes it."""
+    return {
+        "caption": CAPTION,
+        "seeds": bool(with_seeds(rows)),
+        "devices": has_devices(rows),
+        "rows": [
+            {
+                **vars(row),
+                "title": title_of(row.dataset),
+                "budget": show_budget(row.eps, None).removeprefix("eps = "),
+            }
+            for row in rows
+        ],
+    }
 
 
 def _facts(sections: Sequence[Section]) -> dict[str, str]:

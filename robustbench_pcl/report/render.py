@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ from markupsafe import Markup, escape
 from tabulate import tabulate
 
 from robustbench_pcl.configuration import Scale
-from robustbench_pcl.errors import unknown_name
+from robustbench_pcl.errors import unknown_name, visible
 from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
-from robustbench_pcl.report.entries import Entry, Row
+from robustbench_pcl.report.entries import Entry, Row, entry_fields
 from robustbench_pcl.report.formatting import (
-    MINUS,
     csv_text,
     short_code,
     show_difference,
@@ -29,37 +26,18 @@ from robustbench_pcl.report.formatting import (
     show_published,
     superscript,
 )
+from robustbench_pcl.report.latex import Grid, laid_out
+from robustbench_pcl.report.latex_tables import table_grids, words_grid
+from robustbench_pcl.report.latex_text import Verbatim, escape_latex
 from robustbench_pcl.report.results import HasPaths, load_evidence, paths_of
-from robustbench_pcl.report.table import Table, report_table
+from robustbench_pcl.report.schema import DOCUMENTS, csv_rows, json_text, typed_frame
+from robustbench_pcl.report.table import Section, Table, report_table
 from robustbench_pcl.report.text import legend, show_spread, significance, terminal_text
-from robustbench_pcl.report.worst_case import WorstCase
 from robustbench_pcl.store.reading import warn
+from robustbench_pcl.version import __version__
 
 FORMATS = ("text", "md", "latex", "html", "csv", "json")
 UNITS = {"accuracy": " %", "seconds_per_epoch": " s", "epochs": " epochs"}
-NOT_IN_JSON = ("verdicts", "ensembles", "diagnosis")
-"""What a worst case has and JSON has elsewhere."""
-LONG = 40
-"""LaTeX breaks entries of more characters into lines."""
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "†": r"\dag{}",
-    "–": "--",
-    MINUS: "$-$",
-    "→": r"$\rightarrow$",
-    "∞": r"$\infty$",
-    "ℓ": r"$\ell$",
-    "α": r"$\alpha$",
-    "ε": r"$\epsilon$",
-    "κ": r"$\kappa$",
-    "μ": r"$\mu$",
-    "\N{NO-BREAK SPACE}": "~",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
-_LATEX_SPECIAL = re.compile(r"\bL_(\w+)|" + "|".join(map(re.escape, _LATEX)))
 _LATEX_SIGNS = {
     "block_start_string": "<%",
     "block_end_string": "%>",
@@ -103,6 +81,7 @@ def table(
     scale: Scale | None = None,
     seeds: Sequence[int] = (),
     models: Sequence[str] = (),
+    columns: Sequence[str] = (),
     interval: bool = False,
 ) -> Rendered:
     """A table of the paper, what is stored beside what was published.
@@ -116,15 +95,17 @@ def table(
         scale: of the recipes; by default the most faithful one measured.
         seeds: of the recipes' training; any by default. Of several the mean is shown.
         models: further ones that something is stored of, beneath the paper's.
+        columns: some of the table's, by their headings ("White-box PGD", "PGD"); all by default.
         interval: with each measured number's 95 % interval.
 
     Raises:
-        UserError: there is no such table or data set, or nothing is stored of a model.
+        UserError: there is no such table, data set or column, or nothing is stored of a model.
     """
     if number in TITLES:
-        return Rendered(described_table(number))
+        return Rendered(described_table(number).only(columns))
     evidence = load_evidence(paths_of(workspace), warn)
-    return Rendered(report_table(number, evidence, datasets, scale, seeds, models=models), interval)
+    found = report_table(number, evidence, datasets, scale, seeds, models=models, columns=columns)
+    return Rendered(found, interval)
 
 
 def render(table: Table | DescribedTable, form: str, *, interval: bool = False) -> str:
@@ -143,10 +124,12 @@ def render(table: Table | DescribedTable, form: str, *, interval: bool = False) 
             text = terminal_text(table, interval=interval).plain
             return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
         case "csv":
-            return csv_text(table_frame(table))
+            return _csv(table)
         case "json":
-            return json.dumps(_content(table), indent=2, ensure_ascii=False) + "\n"
-        case "md" | "latex" | "html":
+            return tables_json([table])
+        case "latex":
+            return _latex(table, interval=interval)
+        case "md" | "html":
             return filled_template(table, form, interval=interval)
     raise unknown_name("format", form, FORMATS)
 
@@ -155,87 +138,92 @@ def table_frame(table: Table | DescribedTable) -> pd.DataFrame:
     """The table's cells, one row each; the rows of a table of words are its own."""
     if isinstance(table, DescribedTable):
         return pd.DataFrame(list(table.rows), columns=list(table.columns), dtype=object)
-    return pd.DataFrame(list(_cells(table)), dtype=object)
+    return typed_frame(DOCUMENTS["table"].columns, list(_cells(table)))
+
+
+def _csv(table: Table | DescribedTable) -> str:
+    if isinstance(table, DescribedTable):
+        return csv_text(table_frame(table))
+    return csv_rows("table", list(_cells(table)))
+
+
+def tables_json(tables: Sequence[Table | DescribedTable]) -> str:
+    """Tables as one document; those of words are none of numbers."""
+    heads = [
+        {"footnotes": (), **vars(table), "table": table.number, "title": table.title}
+        for table in tables
+    ]
+    described = [table for table in tables if isinstance(table, DescribedTable)]
+    if described:
+        lines = [(table.columns, row) for table in described for row in table.rows]
+        rows = [dict(zip(columns, row, strict=True)) for columns, row in lines]
+        return json_text("description", rows, tables=heads)
+    numbers = [table for table in tables if isinstance(table, Table)]
+    return json_text(
+        "table",
+        [cell for table in numbers for cell in _cells(table)],
+        tables=heads,
+        sections=[_section(table, section) for table in numbers for section in table.sections],
+    )
 
 
 def _cells(table: Table) -> Iterator[dict[str, Any]]:
-    """Each cell as a flat record of plain JSON types, row by row."""
+    """The fields of each cell, row by row."""
     for section in table.sections:
+        shared = {"table": table.number, "dataset": section.dataset, "scale": section.scale}
         for row in section.rows:
             for entry in row.entries:
-                attack = entry.cell.attack
-                low, high = entry.interval or (None, None)
-                verdict = {"verdict": entry.verdict or None} if table.has_verdicts else {}
-                yield {
-                    "table": table.number,
-                    "dataset": section.dataset,
-                    "scale": section.scale,
-                    "row": row.heading.name,
-                    "group": entry.column.group,
-                    "column": entry.column.label,
-                    "quantity": entry.cell.quantity,
-                    "target": entry.cell.target,
-                    "source": entry.cell.source,
-                    "attack": attack and attack.name,
-                    "eps": attack and attack.eps,
-                    "c": attack and attack.c,
-                    "measured": entry.measured,
-                    "spread": entry.spread,
-                    "seeds": entry.seeds,
-                    "interval_low": low,
-                    "interval_high": high,
-                    "n": entry.n,
-                    "best": entry.best,
-                    "words": entry.words,
-                    "published": entry.published,
-                    "difference": entry.difference,
-                    "remark": entry.remark,
-                    **verdict,
-                }
+                yield {**shared, "row": row.heading.name, **entry_fields(entry, section.scale)}
 
 
-def _content(table: Table | DescribedTable) -> dict[str, Any]:
-    """All of a table as JSON has it."""
-    content: dict[str, Any] = {
+def _section(table: Table, section: Section) -> dict[str, Any]:
+    """The fields of a section."""
+    return {
+        **vars(section),
         "table": table.number,
-        "title": table.title,
-        "caption": table.caption,
+        "worst_cases": [
+            {
+                **vars(case),
+                "verdict": case.verdict,
+                "diagnosis": case.diagnosis and case.diagnosis.id,
+            }
+            for case in section.worst_cases
+        ],
+        "measured_count": section.measured,
+        "missing_count": section.missing,
+        "command": section.command,
     }
-    if isinstance(table, DescribedTable):
-        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        return {**content, "rows": rows, "footnotes": table.footnotes}
-    sections = [
-        {
-            "dataset": section.dataset,
-            "scale": section.scale,
-            "footnotes": section.footnotes,
-            "worst_cases": [_worst_case(case) for case in section.worst_cases],
-            "missing": section.missing,
-            "command": section.command,
-            "environments": [environment.content() for environment in section.environments],
-        }
-        for section in table.sections
-    ]
-    return {**content, "cells": list(_cells(table)), "sections": sections}
-
-
-def _worst_case(case: WorstCase) -> dict[str, Any]:
-    """A worst case as JSON has it; its ensembles are cells."""
-    own = vars(case)
-    content = {name: own[name] for name in own if name not in NOT_IN_JSON}
-    return content | ({"verdict": case.verdict} if case.verdict else {})
-
-
-class Verbatim(str):
-    """Text that a template writes as it is."""
-
-    __slots__ = ()
 
 
 def filled_template(table: Table | DescribedTable, form: str, *, interval: bool) -> str:
-    """The table by the template of that format: md, latex or html."""
+    """The table by the template of that format: md or html."""
     kind = "words" if isinstance(table, DescribedTable) else "table"
-    return fill(form, kind, table=table, interval=interval)
+    return fill(form, kind, table=table, interval=interval, linked={})
+
+
+def _latex(table: Table | DescribedTable, *, interval: bool) -> str:
+    command = f"pclbench report --table {table.number}"
+    if isinstance(table, DescribedTable):
+        return latex_floats([words_grid(table)], command)
+    command += table.asked.options + " --interval" * interval
+    missing = [f"missing cells: {each}" for each in table.commands]
+    return latex_floats(table_grids(table, interval=interval), command, missing)
+
+
+def latex_floats(grids: Iterable[Grid], command: str, comments: Sequence[str] = ()) -> str:
+    """Tables as LaTeX that fits a two-column article.
+
+    Args:
+        grids: the tables.
+        command: makes them again.
+        comments: further ones, a line each.
+    """
+    first = (
+        f"{command} --format latex (pclbench {__version__})",
+        r"needs \usepackage{booktabs}; what is cited: the same command with --bib",
+    )
+    lines = [visible(" ".join(comment.split())) for comment in (*first, *comments)]
+    return fill("latex", "floats", floats=laid_out(list(grids)), comments=lines)
 
 
 def fill(form: str, template: str, **content: Any) -> str:
@@ -243,18 +231,6 @@ def fill(form: str, template: str, **content: Any) -> str:
     suffix = "tex" if form == "latex" else form
     filled = _ENVIRONMENTS[form].get_template(f"{template}.{suffix}").render(**content)
     return filled.rstrip("\n") + "\n"
-
-
-def escape_latex(text: object) -> str:
-    """Text whose characters mean themselves in LaTeX; losses are written as the paper does."""
-    if isinstance(text, Verbatim):
-        return text
-    return _LATEX_SPECIAL.sub(_meant, str(text))
-
-
-def _meant(match: re.Match[str]) -> str:
-    loss = match[1]
-    return rf"$\mathcal{{L}}_{{\mathrm{{{loss}}}}}$" if loss else _LATEX[match[0]]
 
 
 def escape_markdown(text: object) -> str:
@@ -339,20 +315,6 @@ def _difference(entry: Entry) -> str:
     return show_difference(entry.difference, entry.cell.quantity)
 
 
-def _rules(table: Table) -> list[tuple[int, int]]:
-    """First and last column of each group that has a heading, counted as LaTeX does."""
-    ends = accumulate((span for _, span in table.column_groups), initial=1)
-    starts = zip(table.column_groups, ends, strict=False)
-    return [(end + 1, end + span) for (name, span), end in starts if name]
-
-
-def _alignment(table: DescribedTable) -> str:
-    """LaTeX's columns; long entries stand in some that break lines."""
-    columns = zip(table.columns, *table.rows, strict=True)
-    widths = (max(map(len, column)) for column in columns)
-    return "".join(r"p{.42\textwidth}" if width > LONG else "l" for width in widths)
-
-
 def _environment(finalize: Callable[[object], str] | None = None, **options: Any) -> Environment:
     """How templates of a format are read; ``finalize`` escapes what they are filled with."""
     environment = Environment(
@@ -379,8 +341,6 @@ def _environment(finalize: Callable[[object], str] | None = None, **options: Any
         "classes": _classes,
         "details": _details,
         "full": _full,
-        "rules": _rules,
-        "alignment": _alignment,
         "grid": _grid,
     }
     environment.filters |= {"losses": _losses, "verbatim": Verbatim}

@@ -69,7 +69,7 @@ def find_subject(evidence: Evidence, target: str, selection: Selection) -> Subje
     ]
     datasets = dict.fromkeys(each.dataset for each in found)
     if len(datasets) > 1:
-        cure = f"Say which is meant: --dataset {next(iter(datasets))}."
+        cure = f"Choose one: --dataset {next(iter(datasets))}."
         raise UserError(f"{target} was measured on {listed(datasets)}.", cure)
     if found and selection.table is not None:
         found = list(_of_table(evidence, target, found, selection))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ WRONG_WHEN_CLEAN = "01"
 """The two digits in ``Measurement.felled_by`` of an image that no attack was needed for."""
 DESCRIPTION = "Description"
 """The PNG's own text that says in words what it shows."""
+MOST_ON_A_PAGE = 4 * 2**20
+"""Bytes of all strips of a page together."""
 LARGEST_STRIP = 2**18
 """Bytes of a strip that is read from a file."""
 
@@ -56,6 +58,28 @@ def strip(paths: Paths, measurement: Measurement) -> bytes | None:
         return _drawn(paths, measurement)
     except UserError:  # `pclbench verify` says what is wrong with a file
         return None
+
+
+def stored_strips(paths: Paths) -> Callable[[str], bytes | None]:
+    """Finds the strip of a measurement by its id, as a page asks for it.
+
+    Args:
+        paths: of the workspace.
+
+    Returns:
+        What returns a PNG, or None where there is none, and where the strips that were asked for
+        before are as large as a page may be.
+    """
+    left = MOST_ON_A_PAGE
+
+    def find(identity: str) -> bytes | None:
+        nonlocal left
+        measurement = find_measurement(paths, identity) if left > 0 else None
+        png = strip(paths, measurement) if measurement else None
+        left -= len(png or b"")
+        return png
+
+    return find
 
 
 def strip_file(paths: Paths, identity: str) -> Path:

@@ -9,10 +9,14 @@ from robustbench_pcl.paper.tables import AttackRequest, Cell, Heading, PaperTabl
 from robustbench_pcl.report.entries import Entry, Row, answered, with_best
 from robustbench_pcl.report.formatting import grouped, listed, show_budget
 from robustbench_pcl.report.results import Record
-from robustbench_pcl.report.worst_case import ENSEMBLES, WORST_CASE, WorstCase, largest_eps
+from robustbench_pcl.report.worst_case import (
+    ENSEMBLES,
+    TITLES,
+    WORST_CASE,
+    WorstCase,
+    largest_eps,
+)
 
-TITLES = {WORST_CASE: "Worst case", "auto": "Auto", "strongest": "Strongest"}
-"""What the attacks are called, in order."""
 PGD_ONLY = "PGD only"
 """Stands where neither AutoAttack nor `strongest` was run."""
 SMALLER = "†"
@@ -20,6 +24,15 @@ SMALLER = "†"
 MOST_NAMED = 8
 """Sources, or groups of them, that a footnote names one by one."""
 CLAIM = "The lowest number that the table prints for an L-infinity white-box attack."
+
+
+def summary_headings(table: PaperTable) -> tuple[Heading, ...]:
+    """The columns on the strongest attacks that a table may have; none where those are rows."""
+    if not table.targets_in_rows:
+        return ()
+    attacked = [column for column in table.columns if column.attack and not column.source]
+    group = attacked[-1].group if attacked else ""
+    return tuple(Heading(label=title, group=group) for title in TITLES.values())
 
 
 def with_summaries(
@@ -175,10 +188,10 @@ def summary_notes(
     )
     if len(transferred) > MOST_NAMED:
         count = len({source for case in cases for source in case.elsewhere})
-        yield f"Counted there too, images that were made on {count} other models."
+        yield f"The worst case also includes images made on {count} other models."
     elif transferred:
         sets = "; ".join(f"{sets} on {listed(recipes)}" for sets, recipes in transferred.items())
-        yield f"Counted there too, images that were made on other models: {sets}."
+        yield f"The worst case also includes images made on other models: {sets}."
     smaller = grouped((case.eps, names[case.target]) for case in cases if case.eps < largest)
     for eps, recipes in smaller.items():
         yield f"{SMALLER} Not attacked beyond {show_budget(eps, None)}: {listed(recipes)}."

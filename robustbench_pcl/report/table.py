@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,13 +11,51 @@ from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.environment import Environment
 from robustbench_pcl.errors import unknown_name
-from robustbench_pcl.paper.tables import Cell, Heading, PaperTable, Position, published
+from robustbench_pcl.paper.tables import (
+    Cell,
+    Heading,
+    PaperTable,
+    Position,
+    chosen_columns,
+    published,
+)
 from robustbench_pcl.report.entries import Entry, Row, answered, with_best
 from robustbench_pcl.report.formatting import show_budget
 from robustbench_pcl.report.notes import footnotes
 from robustbench_pcl.report.results import Answers, Evidence
-from robustbench_pcl.report.summaries import with_summaries
+from robustbench_pcl.report.summaries import summary_headings, with_summaries
 from robustbench_pcl.report.worst_case import WorstCase, worst_cases
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of a table was asked for; empty for what is usual.
+
+    Attributes:
+        datasets: names of data sets.
+        scale: of the recipes.
+        seeds: of their training.
+        models: further ones than the table's own.
+        columns: some of the table's.
+    """
+
+    datasets: tuple[str, ...] = ()
+    scale: Scale | None = None
+    seeds: tuple[int, ...] = ()
+    models: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> str:
+        """What a command says to ask for the same, each with a blank before it."""
+        said = [
+            *(f"--dataset {name}" for name in self.datasets),
+            *(f"--scale {scale}" for scale in (self.scale,) if scale),
+            *(f"--seed {seed}" for seed in self.seeds),
+            *(f"--model {shlex.quote(name)}" for name in self.models),
+            *(f"--columns {shlex.quote(name)}" for name in self.columns),
+        ]
+        return "".join(f" {option}" for option in said)
 
 
 @dataclass(frozen=True)
@@ -75,6 +114,7 @@ class Table:
         seeds: that means are over; empty for numbers of one training each.
         commands: fill the missing cells.
         remarks: on published numbers, in the order of their numbering from 1.
+        asked: what of the table was asked for.
     """
 
     number: int
@@ -87,6 +127,7 @@ class Table:
     seeds: tuple[int, ...]
     commands: tuple[str, ...]
     remarks: tuple[str, ...]
+    asked: Asked = Asked()
 
     @property
     def has_verdicts(self) -> bool:
@@ -108,6 +149,7 @@ def report_table(
     seeds: Sequence[int] = (),
     *,
     models: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> Table:
     """Put what was measured beside a table of the paper.
 
@@ -122,11 +164,14 @@ def report_table(
         scale: of the recipes; by default for each data set the most faithful one measured.
         seeds: of the recipes' training; any by default. Of several the mean is shown.
         models: further ones, recipes or models from elsewhere, each of its own scale.
+        columns: some of the columns, by their headings, groups or recipes: "White-box PGD", "PGD",
+            "White-box" or "ours-pgd"; by default all. The numbers are those of the whole table.
 
     Raises:
-        UserError: there is no such table or data set, or nothing is stored of a model.
+        UserError: there is no such table, data set or column, or nothing is stored of a model.
     """
     paper, seeds = published(number), tuple(dict.fromkeys(seeds))
+    asked = Asked(tuple(datasets), scale, seeds, tuple(models), tuple(columns))
     stored = {target for _, target, _ in evidence.records}
     for name in models:
         if name not in stored:
@@ -134,34 +179,44 @@ def report_table(
     names = datasets or datasets_of(paper, evidence)
     table = _with_measured_recipes(paper, evidence, names) if paper.is_matrix else paper
     table = table.extended([name for name in dict.fromkeys(models) if name not in table.recipes])
-    sections = [_section(table, paper, evidence, name, scale=scale, seeds=seeds) for name in names]
+    possible = [*table.columns, *summary_headings(table)]
+    kept = chosen_columns(possible, columns)
+    sections = [
+        _section(table, paper, evidence, name, scale=scale, seeds=seeds, kept=kept)
+        for name in names
+    ]
     if not datasets:
         # Other tables' measurements answer some cells on data sets that nobody asked this one for.
         own = [section for section in sections if section.dataset in paper.datasets]
         measured = [section for section in sections if section.scale]
-        asked = [
+        wanted = [
             section
             for section in measured
             if section in own
             or section.measured >= section.missing
             or any(entry.seeds and entry.cell.target in models for entry in section.entries)
         ]
-        sections = asked or measured or own
+        sections = wanted or measured or own
     cases = [section.worst_cases for section in sections]
-    columns, rows = with_summaries(table, [section.rows for section in sections], cases)
-    sections = [replace(each, rows=lines) for each, lines in zip(sections, rows, strict=True)]
+    headings, rows = with_summaries(table, [section.rows for section in sections], cases)
+    kept = chosen_columns(headings, columns)
+    sections = [
+        replace(each, rows=tuple(row.only(kept) for row in lines))
+        for each, lines in zip(sections, rows, strict=True)
+    ]
     entries = [entry for section in sections for entry in section.entries]
     return Table(
         number=number,
         title=table.title,
         caption=table.caption,
-        columns=columns,
+        columns=tuple(kept),
         sections=tuple(sections),
         is_matrix=table.is_matrix,
         has_published=any(entry.published is not None for entry in entries),
         seeds=seeds if len(seeds) > 1 else (),
         commands=tuple(command for section in sections for command in section.commands),
         remarks=tuple(dict.fromkeys(entry.remark for entry in entries if entry.remark)),
+        asked=asked,
     )
 
 
@@ -201,8 +256,12 @@ def _section(
     *,
     scale: Scale | None,
     seeds: Sequence[int],
+    kept: Sequence[Heading],
 ) -> Section:
-    """The part about a data set of ``table``, which is ``paper`` with further recipes."""
+    """The part about a data set of ``table``, which is ``paper`` with further recipes.
+
+    Its numbers are all there, its notes and counts are about the columns that are kept.
+    """
     positions = table.positions(dataset)
     cells = [position.cell for position in positions]
     own = {position.cell for position in paper.positions(dataset)}
@@ -211,11 +270,17 @@ def _section(
     shown = next((each.scale for each in answers if each.scale), None)
     cases = [case for each in answers for case in worst_cases(evidence, cells, each)]
     found = [record for each in answers for record in each.records if record is not None]
+    if not any(each in kept for each in summary_headings(table)):
+        about, known, cases = _only(kept, positions, answers, cases)
+    else:
+        about, known = positions, answers
+    asked = [position.cell for position in about if position.cell in own]
     missing = [
         sum(
-            record is None and cell in own for cell, record in zip(cells, each.records, strict=True)
+            record is None and position.cell in own
+            for position, record in zip(about, each.records, strict=True)
         )
-        for each in answers
+        for each in known
     ]
     command = f"pclbench run --table {table.number} --dataset {dataset}"
     command += f" --scale {scale or shown}" if scale or shown else ""
@@ -224,7 +289,7 @@ def _section(
     attacks = {cell.attack.name for cell in cells if cell.attack}
     budget = show_budget(printed.eps if attacks else None, printed.c if "cw" in attacks else None)
     size = f"{shown} scale" if found else "not measured yet"
-    notes = footnotes(paper, positions, evidence, answers, cases=cases, command=command)
+    notes = footnotes(paper, about, evidence, known, cases=cases, command=command)
     environments = (
         Environment(**{name: getattr(record, name) for name in Environment.model_fields})
         for record in found
@@ -236,7 +301,7 @@ def _section(
         scale=shown if found else None,
         rows=_rows(table, positions, answers),
         footnotes=tuple(notes),
-        measured=len(own) * len(answers) - sum(missing),
+        measured=len(asked) * len(answers) - sum(missing),
         missing=sum(missing),
         commands=tuple(
             command + seed for seed, count in zip(of_seeds, missing, strict=True) if count
@@ -244,6 +309,22 @@ def _section(
         environments=tuple(dict.fromkeys(environments)),
         worst_cases=tuple(cases),
     )
+
+
+def _only(
+    kept: Sequence[Heading],
+    positions: Sequence[Position],
+    answers: Sequence[Answers],
+    cases: Sequence[WorstCase],
+) -> tuple[list[Position], list[Answers], list[WorstCase]]:
+    """What is about the columns that are kept; the worst cases where those are recipes."""
+    places = [place for place, each in enumerate(positions) if each.column in kept]
+    about = [positions[place] for place in places]
+    known = [
+        each._replace(records=tuple(each.records[place] for place in places)) for each in answers
+    ]
+    targets = {position.column.target for position in about}
+    return about, known, [case for case in cases if case.target in targets]
 
 
 def _answers(

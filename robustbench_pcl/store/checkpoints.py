@@ -76,7 +76,7 @@ def load_description(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} holds weights but no recipe, so it was not written by pclbench.",
             "Say what computes with them: pclbench attack my_model.py:Net "
-            f"--weights {path} (docs/your-own-model.md).",
+            f"--weights {path} (docs/how-to/own-model.md).",
         )
     description = parse_json(metadata["pclbench"], f"{path} is truncated or damaged")
     if not isinstance(description, dict):
@@ -169,7 +169,7 @@ def other_training(path: Path) -> UserError:
     """The error for a file that is not the state of the training that is to go on."""
     return UserError(
         f"{path} is not the state of this interrupted training.",
-        "Move it away and run the command again: the training starts anew.",
+        "Move it away and run the command again: the training then starts from the beginning.",
     )
 
 
@@ -188,7 +188,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         return UserError(
             f"{path} is {kind}, which can run code, not a safetensors checkpoint.",
             "If it holds weights, say what computes with them: pclbench attack my_model.py:Net "
-            f"--weights {path} (docs/your-own-model.md).",
+            f"--weights {path} (docs/how-to/own-model.md).",
         )
     if kind not in ("safetensors", ""):
         return UserError(
@@ -196,7 +196,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         )
     return UserError(
         f"{path} is truncated or damaged ({error}).",
-        "Move it away and run the command again to make it anew.",
+        "Move it away and run the command again to make it again.",
     )
 
 

@@ -110,5 +110,5 @@ def other_format(place: Path, found: object) -> UserError:
         maker, cure = "a newer pclbench", "update: pip install --upgrade pclbench"
     return UserError(
         f"{place} has format {shown}, made by {maker}; this one reads format {FORMAT}.",
-        f"Nothing of it is changed: name another folder with --home NEW, or {cure}.",
+        f"pclbench does not change it: name another folder with --home NEW, or {cure}.",
     )

@@ -34,7 +34,7 @@ LARGEST_HOLE, MOST_HOLES = 2**28, 100
 LARGEST_TOML = 2**20
 """Bytes of a suite or a file of recipes."""
 
-MOVE_AWAY = "Move it away and run the command again to make it anew."
+MOVE_AWAY = "Move it away and run the command again to make it again."
 
 A = TypeVar("A")
 PassedOver = Callable[[UserError], None]
@@ -170,7 +170,7 @@ def _check_status(status: os.stat_result, path: Path, most_bytes: int, what: str
     if status.st_size > LARGEST_HOLE and status.st_size > MOST_HOLES * _on_disk(status):
         raise UserError(
             f"{path} says that it has {status.st_size:,} bytes, but is nearly nothing but a hole.",
-            "It was cut off while it was copied, or is none of ours: move it away.",
+            "It is incomplete, or pclbench did not write it: move it away.",
         )
     if status.st_size > most_bytes:
         raise _too_large(path, f"{status.st_size:,}", most_bytes, what)
@@ -185,7 +185,7 @@ def _on_disk(status: os.stat_result) -> int:
 def _too_large(path: Path, found: str, most_bytes: int, what: str) -> UserError:
     return UserError(
         f"{path} has {found} bytes; a {what} has at most {most_bytes:,}.",
-        "It is something else, or damaged: move it away.",
+        "It is damaged or another kind of file: move it away.",
     )
 
 

@@ -106,7 +106,7 @@ class Run:
             except UserError as error:
                 aside = set_aside(self.partial)
                 self.progress.say(
-                    f"{error.cause} {self.recipe.name} is trained anew; the file is now {aside}."
+                    f"{error.cause} {self.recipe.name} starts again; the file is now {aside}."
                 )
             else:
                 self.progress.say(f"resuming {self.recipe.name} after epoch {state.epochs}")
@@ -146,7 +146,7 @@ class Run:
             if self.partial and unsaved:
                 unsaved(self.partial)
             of = f"{epochs} of {self.recipe.schedule.epochs}"
-            kept = f"is kept after epoch {of}" if epochs else "begins anew, with its first epoch"
+            kept = f"is kept after epoch {of}" if epochs else "starts again with its first epoch"
             interrupt.add_note(f"{self.recipe.name} {kept}")
             raise
 

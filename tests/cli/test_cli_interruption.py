@@ -95,7 +95,7 @@ def test_while_modules_are_imported(interrupted, tmp_path, module, number):
     assert err.split("\n") == [
         "",
         "pclbench: Stopped.",
-        "  What was finished is kept: the same command goes on.",
+        "  What was finished is kept. Type the same command to continue.",
         "",
     ]
 
@@ -114,7 +114,9 @@ def test_a_training_keeps_its_last_epoch_and_says_what_to_type(interrupted, tmp_
         assert (code, out) == (CODES[number], "")
         cause, cure = err.splitlines()[-2:]
         assert cause.startswith(f"pclbench: Stopped by {number.name}: softmax")
-        assert cure == f"  Go on: pclbench {' '.join(words)}".replace(str(home), f"'{home}'")
+        assert cure == f"  Continue with: pclbench {' '.join(words)}".replace(
+            str(home), f"'{home}'"
+        )
         (state,) = (home / "checkpoints" / "partial").iterdir()
         epochs = len(load_description(state)["history"])
         assert cause.endswith(f" is kept after epoch {epochs} of 5000.")

@@ -89,7 +89,7 @@ def assert_complaint(code, out, err, *expected):
         (f"{ATTACK} --set eps=8", "Did you mean --eps 8/255?"),
         (f"{ATTACK} --attack cw --eps 0.1", "cw has no"),
         # parameters
-        (f"{ATTACK} --set steps", "--set 'steps' says no value.\n  Write --set steps=VALUE."),
+        (f"{ATTACK} --set steps", "--set 'steps' has no value.\n  Write --set steps=VALUE."),
         (f"{ATTACK} --set steps=banana", "steps"),
         (f"{ATTACK} --set steps=2.5", "steps"),
         (f"{ATTACK} --set steps=0", "steps"),
@@ -133,8 +133,8 @@ def assert_complaint(code, out, err, *expected):
         ("report --output table.txt", "There is no table to write"),
         ("--recipes missing.toml recipes list", "Cannot read missing.toml"),
         # what to run
-        ("run --suite my.toml --dataset digits", "A suite says its own"),
-        ("run --suite my.toml --eps 0.1", "A suite says its own"),
+        ("run --suite my.toml --dataset digits", "A suite names its own"),
+        ("run --suite my.toml --eps 0.1", "A suite names its own"),
         ("report --table 14", "Known: "),
         ("report --figure 7 --table 3", "A figure is written by itself"),
         ("report --figure 7 --format json", "A figure is a picture, not json"),
@@ -143,7 +143,7 @@ def assert_complaint(code, out, err, *expected):
         ("report --table 1 --model ours", "Leave --dataset, --scale, --seed, --model"),
         ("report --figure 7 --seed 0 --seed 1", "Name a table with --table 3, or one --seed."),
         ("report --page --seed 0 --seed 1", "Only a table shows the mean"),
-        ("report --model ours", "Nothing is stored of a model called 'ours'"),
+        ("report --model ours", "There are no results for a model called 'ours'"),
         ("report --table 3 --model mine", "no stored model called 'mine'"),
         ("report --figure 2", "no figure 2"),
         ("report --figure seven", "'seven' is no figure's number.\n  Write --figure 7, or"),

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from robustbench_pcl import load_images
 from robustbench_pcl.data.batches import CROP_PADDING, DeviceSplit, augment, pixels
 from robustbench_pcl.data.dataset import Split
+from robustbench_pcl.data.loader import load
+from robustbench_pcl.errors import InvalidInputError, UserError
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -55,6 +58,31 @@ def test_pixels_are_exact():
     assert values.dtype == torch.float32
     assert (values[0], values[255]) == (0, 1)
     assert torch.equal((values * 255).round(), torch.arange(256.0))
+
+
+@pytest.mark.parametrize(("split", "n"), [("test", 7), ("train", 3), ("test", None)])
+def test_images_of_a_data_set_as_tensors(split, n):
+    images, labels = load_images("digits", n, split=split)
+    stored = getattr(load("digits"), split)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    assert np.array_equal(images.numpy(), stored.images[:n].astype(np.float32) / np.float32(255))
+    assert np.array_equal(labels, stored.labels[:n])
+    images.zero_()  # a copy, so that the cache stays as it is
+    assert load("digits").test.images[:n].any()
+
+
+@pytest.mark.parametrize("n", [0, -1, 10_000])
+def test_more_images_than_there_are_and_none_are_refused(n):
+    with pytest.raises(InvalidInputError, match=f"n is {n}"):
+        load_images("digits", n)
+
+
+def test_a_split_or_data_set_that_is_not_there_is_named():
+    with pytest.raises(InvalidInputError, match="'validation'"):
+        load_images("digits", split="validation")
+    with pytest.raises(UserError, match="digit"):
+        load_images("digit")
 
 
 def naive(image: torch.Tensor, down: int, right: int, mirrored: bool) -> torch.Tensor:

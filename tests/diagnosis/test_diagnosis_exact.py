@@ -172,7 +172,7 @@ def test_what_is_found_can_be_read(found):
         ({"attack": "pdg"}, "no attack called 'pdg'"),
         ({"attack": "deepfool", "eps": None}, "has no budget"),
         ({"attack": PGD(eps=0.2)}, "may change more than"),
-        ({"attack": PGD(eps=0)}, "Within eps 0 nothing is perturbed"),
+        ({"attack": PGD(eps=0)}, "With eps 0, no pixel may change"),
         ({"eps": "12/255x"}, "is not a number"),
         ({"eps": 8}, "larger than the whole pixel range"),
     ],

@@ -1,4 +1,4 @@
-"""What docs/extending.md shows works: its file is written, its commands are typed."""
+"""What the pages on plugins show works: their files are written, their commands are typed."""
 
 import importlib
 import os
@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,36 +29,40 @@ from robustbench_pcl.plugins import GROUP, VARIABLE
 from robustbench_pcl.training.build import build_model
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "docs" / "extending.md", ROOT / "docs" / "how-to" / "own-defence.md"]
+DATA = (ROOT / "docs" / "how-to" / "own-data.md").read_text(encoding="utf-8")
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 COMMANDS = re.findall(r"^pclbench (.+)$", TEXT, re.MULTILINE)
+COMMANDS += re.findall(r"^pclbench (--plugin bars .+)$", DATA, re.MULTILINE)
+FILES = re.compile(r"`(\w+\.(?:py|toml))`:\n\n```(?:python|toml)\n(.*?)```", re.DOTALL)
 NAMES = ("blurred", "flips", "cosine", "trades", "shallow", "bars", "ours-deep")
 
 
-def write_mine(folder: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    (folder / "mine.py").write_text("\n\n".join(blocks))
-    (recipes,) = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
-    (folder / "mine.toml").write_text(recipes)
+def write_files(folder: Path) -> None:
+    for name, content in FILES.findall(TEXT + DATA):
+        (folder / name).write_text(content)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with mine.py, where the commands are typed in the document's order."""
+    """A folder with the pages' files, where the commands are typed in their order."""
     folder = tmp_path_factory.mktemp("extending")
-    write_mine(folder)
+    write_files(folder)
     return folder
 
 
 @pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """The document's module; what it adds to the families is gone afterwards."""
+def shown(tmp_path, monkeypatch):
+    """The pages' modules by name; what they add to the families is gone afterwards."""
     for family in (ATTACKS, LOSSES, DEFENSES, MODELS):
         monkeypatch.setattr(family, "members", dict(family.members))
     tables = [(table, dict(table)) for table in (DATASETS, OWN_SOURCES)]
-    write_mine(tmp_path)
+    write_files(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    yield importlib.import_module("mine")
-    del sys.modules["mine"]
+    modules = ("blurred", "flips", "cosine", "trades", "shallow", "bars")
+    yield SimpleNamespace(**{name: importlib.import_module(name) for name in modules})
+    for name in modules:
+        del sys.modules[name]
     for table, before in tables:
         table.clear()
         table.update(before)
@@ -86,18 +91,21 @@ def test_the_commands_run(command, folder):
     assert all(name in result.stdout.lower() for name in wanted)
 
 
-def test_the_attack_follows_the_mean_over_a_square(mine):
+def test_the_attack_follows_the_mean_over_a_square(shown):
     attack = ATTACKS.configure("blurred", {"side": 3})
     gradient = torch.randn(2, 1, 5, 5)
     found = attack.direction(gradient, torch.zeros_like(gradient))
     assert torch.allclose(found[1, 0, 2, 3], gradient[1, 0, 1:4, 2:5].mean())
 
 
-def test_the_random_search_needs_no_gradient_and_keeps_the_best(mine):
+def test_the_random_search_needs_no_gradient_and_keeps_the_best(shown):
     """More tries never do worse; pixels go to an end of the ball; nobody's result is another's."""
     images = random_images(40, 2, 6, 6, low=0.3, high=0.7)
     model = nn.Sequential(Rounded(), conv_net()).eval()
-    labels, few, many = predictions(model, images), *(mine.Flips(eps=0.2, steps=n) for n in (3, 60))
+    labels, few, many = (
+        predictions(model, images),
+        *(shown.flips.Flips(eps=0.2, steps=n) for n in (3, 60)),
+    )
     made = [attack(model, images, labels) for attack in (few, many)]
     with torch.no_grad():
         margins = [logit_margin(model(each), labels) for each in (images, *made)]
@@ -112,9 +120,9 @@ def test_the_random_search_needs_no_gradient_and_keeps_the_best(mine):
     assert torch.equal(torch.cat(alone), made[1])
 
 
-def test_the_random_search_leaves_at_its_first_fooling(mine):
+def test_the_random_search_leaves_at_its_first_fooling(shown):
     images = random_images(40, 2, 6, 6, low=0.3, high=0.7)
-    model, attack = conv_net(), mine.Flips(eps=0.2)
+    model, attack = conv_net(), shown.flips.Flips(eps=0.2)
     labels = predictions(model, images)
     found = evaluate(model, images, labels, attack)
     robust = predictions(model, found.adversarial) == labels
@@ -125,12 +133,12 @@ def test_the_random_search_leaves_at_its_first_fooling(mine):
     assert torch.equal(whole.robust, robust)  # the margin is positive from its first fooling on
 
 
-def test_the_random_search_reaches_a_class(mine):
+def test_the_random_search_reaches_a_class(shown):
     images = random_images(40, 2, 6, 6, low=0.3, high=0.7)
     model = conv_net()
     labels = predictions(model, images)
     wanted = (labels + 1) % 5
-    made = mine.Flips(eps=0.3)(model, images, labels, targets=wanted)
+    made = shown.flips.Flips(eps=0.3)(model, images, labels, targets=wanted)
     assert (predictions(model, made) == wanted).double().mean() > 0.5
 
 
@@ -146,7 +154,7 @@ def rows(count):
     return [slice(row, row + 1) for row in range(count)]
 
 
-def test_the_loss_is_zero_for_its_own_direction(mine):
+def test_the_loss_is_zero_for_its_own_direction(shown):
     loss = LOSSES.configure("cosine").build(3, 2)
     features, labels = torch.tensor([[1.0, 0, 0], [3, 0, 0], [0, 2, 0]]), torch.tensor([0, 0, 1])
     loss.initialise(features, labels)
@@ -154,13 +162,13 @@ def test_the_loss_is_zero_for_its_own_direction(mine):
     assert torch.allclose(loss.per_image(features, 1 - labels), torch.ones(3))
 
 
-def test_the_defence_measures_the_divergence_of_trades(mine):
+def test_the_defence_measures_the_divergence_of_trades(shown):
     logits, others = torch.randn(2, 6, 4)
     wanted = kl_divergence(Categorical(logits=logits), Categorical(logits=others))
-    assert torch.allclose(mine.divergence(logits, others), wanted, atol=1e-6)
+    assert torch.allclose(shown.trades.divergence(logits, others), wanted, atol=1e-6)
 
 
-def test_a_step_of_the_defence_leaves_a_gradient_everywhere(mine, tiny):
+def test_a_step_of_the_defence_leaves_a_gradient_everywhere(shown, tiny):
     """On the document's model, with its loss: a name is all that a recipe needs."""
     recipe = tiny("ours", model="shallow", loss=LOSSES.configure("cosine").dump())
     model = build_model(recipe.changed(start=None)).train()
@@ -175,11 +183,11 @@ def test_a_step_of_the_defence_leaves_a_gradient_everywhere(mine, tiny):
     assert model.training
 
 
-def test_the_data_set_draws_what_its_classes_say(mine):
-    raw = mine.draw_bars(mine.BARS, None)
+def test_the_data_set_draws_what_its_classes_say(shown):
+    raw = shown.bars.draw_bars(shown.bars.BARS, None)
     for image, label in zip(raw.test_images[:, 0].astype(int), raw.test_labels, strict=True):
         rows, columns = image.sum(axis=1), image.sum(axis=0)
-        assert (np.max(rows) > np.max(columns)) == (mine.BARS.classes[label] == "level")
+        assert (np.max(rows) > np.max(columns)) == (shown.bars.BARS.classes[label] == "level")
 
 
 def test_names_of_entry_points_and_variables():

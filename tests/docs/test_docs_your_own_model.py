@@ -1,4 +1,4 @@
-"""What docs/your-own-model.md shows works as written: its files are saved, its commands typed."""
+"""What docs/how-to/own-model.md shows works as written: its files are saved, its commands typed."""
 
 import os
 import re
@@ -15,12 +15,22 @@ from robustbench_pcl.cli.app import app
 from robustbench_pcl.store.records import Paths, load_measurements
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "your-own-model.md").read_text(encoding="utf-8")
-SECTIONS = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")}
+PAGES = [ROOT / "docs" / "how-to" / name for name in ("own-model.md", "own-data.md")]
+SECTIONS = {
+    part.partition("\n")[0]: part
+    for page in PAGES
+    for part in page.read_text(encoding="utf-8").split("\n## ")
+}
 NAMED = re.compile(r"`(\w+\.(?:py|toml))`")
 BLOCK = re.compile(r"```(?:python|toml)\n(.*?)```", re.DOTALL)
-DIGITS = ("A state_dict, normalised outside",)
-SHAPES = ("Your own images, three classes", "A model of torchvision's", "Several in a suite")
+DIGITS = ("An example in a few seconds",)
+SHAPES = (
+    "A folder of images",
+    "Your own model on your own data",
+    "A torchvision model",
+    "All of it in a suite",
+)
+BARS = ("Images that a function makes",)
 
 
 def files(section: str) -> dict[str, str]:
@@ -30,7 +40,8 @@ def files(section: str) -> dict[str, str]:
 
 
 def commands(section: str) -> list[str]:
-    return re.findall(r"^((?:pclbench|python) .+)$", section, re.MULTILINE)
+    blocks = re.findall(r"^```\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
 
 
 def takes(command: str) -> bool:
@@ -95,12 +106,12 @@ def test_from_a_state_dict_to_a_row(tmp_path):
 def test_own_images_and_torchvision(tmp_path):
     follow(SHAPES, tmp_path)
     names = {name for name, _ in measured(tmp_path)}
-    assert names == {"small", "resnet18-shapes", "small-again"}
+    assert names == {"softmax", "small", "resnet18-shapes", "small-again"}
 
 
 def test_no_section_with_commands_is_left_out():
     assert {title for title in SECTIONS if commands(SECTIONS[title])} == {
-        "# Your own model",
         *DIGITS,
         *SHAPES,
+        *BARS,  # typed with the other plugins
     }

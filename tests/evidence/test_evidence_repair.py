@@ -195,7 +195,7 @@ NOT_MADE_AGAIN = {
         a_field_of("results/certificates/*.json", method="none"),
         "pclbench certify ours --dataset digits --scale demo",
     ),
-    "the state of a training": (a_byte_of("checkpoints/partial/*"), "starts anew"),
+    "the state of a training": (a_byte_of("checkpoints/partial/*"), "starts again"),
     "a part of a set": (a_part, "with its adversarial set"),
     "images of another tool": (the_imported_set, "imports it"),
 }

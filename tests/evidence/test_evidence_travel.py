@@ -192,7 +192,7 @@ def test_two_trainings_of_one_recipe_are_two_models_when_their_workspaces_are_me
     softmax = [each for each in stock.of("checkpoint") if "-softmax-" in each.name]
     assert len({each.id for each in softmax}) == 1
     assert len({each.names[1] for each in softmax}) == 2
-    assert "2 checkpoints are stored" in " ".join(table(one).split())
+    assert "2 checkpoints of Softmax are stored" in " ".join(table(one).split())
     assert Verifier(device="cpu").workspace(one).findings == []
     again = merge(Paths(two), Paths(one), QUIET)
     assert (sum(again.added.values()), again.known) == (0, len(untouched))

@@ -342,7 +342,7 @@ def plugin(tmp_path, monkeypatch):
     [
         ("net", "The model net is no function (channels, classes, width) that returns an Arch"),
         ("plain", "The model plain is no function (channels, classes, width) that returns an A"),
-        ("trained", "The model trained brings its own weights, and a recipe draws all weights"),
+        ("trained", "The model trained brings its own weights, and a recipe draws new weights"),
     ],
 )
 def test_a_plugins_model_that_a_recipe_cannot_train_is_refused(plugin, name, words):

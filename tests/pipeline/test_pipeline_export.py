@@ -239,7 +239,7 @@ MISTAKES = {
     "unknown": ("0123456789ab", "out.csv", "no adversarial set or measurement"),
     "a path": ("../../etc/passwd", "out.csv", "no adversarial set or measurement"),
     "no file": ("nothing.h5", "out.csv", "nothing.h5"),
-    "no format": (None, "out.xlsx", "says no format"),
+    "no format": (None, "out.xlsx", "has no known ending"),
 }
 
 

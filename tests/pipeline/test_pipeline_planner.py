@@ -301,7 +301,7 @@ def test_a_pattern_chooses_by_kind_title_or_word(patterns, expected, tiny):
     if expected:
         assert {task.kind for task in select(asked, patterns)} == expected
     else:
-        with pytest.raises(UserError, match="Nothing of that matches"):
+        with pytest.raises(UserError, match="No task matches"):
             select(asked, patterns)
 
 

@@ -85,8 +85,8 @@ def test_the_recipe_it_starts_from_has_the_same_network_data_and_seed():
     recipe = load_recipe("ours", "cifar10", "quick", 7, set=changes)
     for one in (recipe, recipe.start):
         assert (one.model, one.embedding, one.train_images, one.seed) == ("resnet20", 3, 100, 7)
-    assert recipe.start.schedule == load_recipe("softmax", "cifar10", "quick").schedule
-    named = load_recipe("softmax", "cifar10", "quick", 7, set=changes)
+    assert recipe.start.schedule == load_recipe("softmax-start", "cifar10", "quick").schedule
+    named = load_recipe("softmax-start", "cifar10", "quick", 7, set=changes)
     assert recipe.start.identity == named.identity
 
 
@@ -218,7 +218,7 @@ def test_other_options_make_other_recipes():
     exact = trained_with("cifar10", "paper", loss="pcl", precision="float32")
     assert (exact.name, exact.start.name) == (
         "ours+schedule.precision=float32",
-        "softmax+schedule.precision=float32",
+        "softmax-start+schedule.precision=float32",
     )
     assert trained_with("cifar10", "paper", loss="pcl", precision="mixed").name == "ours"
     weighted = trained_with("cifar10", loss="pcl", set={"loss.weight": "0.5"})

@@ -13,6 +13,7 @@ from robustbench_pcl.defenses import DEFENSES
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.losses import LOSSES
 from robustbench_pcl.models import MODELS
+from robustbench_pcl.paper.tables import published
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.recipes.load import describe, load_recipe
 from robustbench_pcl.recipes.presets import (
@@ -71,7 +72,7 @@ def assert_complete(recipe, name, dataset, scale):
             assert dump.keys() == fields.keys() - came_later
         assert one.members == DEFENSES[one.defense["name"]].members
     if recipe.start:
-        assert recipe.start.name in ("softmax", "softmax-2d")
+        assert recipe.start.name in ("softmax-start", "softmax-start+embedding=2", "softmax-2d")
         network = ("model", "width", "embedding", "train_images")
         assert [getattr(recipe, key) for key in network] == [
             getattr(recipe.start, key) for key in network
@@ -93,8 +94,32 @@ def test_the_model_of_a_recipe_can_be_built_and_classifies(name):
 
 @pytest.mark.parametrize(("dataset", "scale"), SETTINGS)
 def test_different_names_are_different_trainings_or_different_answers(dataset, scale):
-    recipes = [load_recipe(name, dataset, scale) for name in PAPER_PRESETS]
-    assert len({(recipe.id("data"), recipe.inference) for recipe in recipes}) == len(PAPER_PRESETS)
+    # Section 6 gives cross-entropy alone as many epochs as Ours' first phase.
+    names = [name for name in PAPER_PRESETS if (name, scale) != ("softmax-start", "paper")]
+    recipes = [load_recipe(name, dataset, scale) for name in names]
+    assert len({(recipe.id("data"), recipe.inference) for recipe in recipes}) == len(names)
+
+
+COMPARED = sorted(
+    {
+        column
+        for table in (3, 5, 6, 8, 9, 11)
+        for line in (*published(table).columns, *published(table).rows)
+        if (column := line.target)
+    }
+)
+
+
+@pytest.mark.parametrize("scale", ["quick", "demo"])
+@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
+def test_recipes_that_are_compared_train_equally_long(dataset, scale):
+    recipes = [load_recipe(name, dataset, scale) for name in COMPARED]
+    epochs = {
+        recipe.name: recipe.schedule.epochs + (recipe.start.schedule.epochs if recipe.start else 0)
+        for recipe in recipes
+    }
+    assert len(epochs) == len(COMPARED)
+    assert len(set(epochs.values())) == 1, epochs
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,10 @@ def test_a_file_of_recipes_gives_names_like_any_other(tmp_path):
     heavier = load_recipe("heavier", "cifar10", "paper")
     assert heavier.schedule == heavy.schedule
     assert heavier.loss["weight"] == 4
-    assert (heavier.start.schedule.epochs, heavier.start.name) == (5, "softmax+schedule.epochs=5")
+    assert (heavier.start.schedule.epochs, heavier.start.name) == (
+        5,
+        "softmax-start+schedule.epochs=5",
+    )
     shallow = load_recipe("shallow", "cifar10", "paper")
     assert (shallow.model, shallow.loss["name"]) == ("resnet20", "cross-entropy")
     assert (shallow.defense["steps"], shallow.defense["relative_step_size"]) == (5, 0.5)

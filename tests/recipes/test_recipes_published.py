@@ -25,7 +25,7 @@ def test_ours_at_paper_scale_is_section_6(dataset, first, model):
     assert ours.feature_layers == (3, 4, 5)
     assert ours.loss == {"name": "pcl", "separation": 4.0, "weight": 1.0}
     assert ours.start.schedule.epochs == first
-    assert ours.start == load_recipe("softmax", dataset, "paper")
+    assert ours.start.identity == load_recipe("softmax", dataset, "paper").identity
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_all_steps_are_not_better_than_an_early_stop():
 def test_the_legend_says_what_the_mark_means(form):
     records = [clean("ours", 20), clean("softmax", 2)]
     text = re.sub(r"\s+", " ", render(report_table(3, make_evidence(records)), form))
-    assert "significantly better than each other recipe compared, on the same images" in text
+    assert "significantly better than every other recipe compared, on the same images" in text
     assert re.search(r"\(exact McNemar test, 5(~|&nbsp;| )\\?% level\)", text)
 
 
@@ -125,8 +125,8 @@ def test_several_seeds_are_shown_as_mean_and_spread():
     assert entry.spread == pytest.approx(stdev(SEEDS["ours"]))
     assert entry.interval == pytest.approx(interval_of_mean(SEEDS["ours"]))
     assert entry.difference == round(82 - 90.45, 9)
-    assert "Means over trainings with seed 0, 1 and 2, ± their standard deviation; " in notes(table)
-    assert "checkpoints are stored" not in notes(table)
+    assert "Means over trainings with seeds 0, 1 and 2, ± standard deviation. " in notes(table)
+    assert "checkpoints of Softmax are stored" not in notes(table)
     one = report_table(3, make_evidence(of_seeds(**SEEDS)), ["cifar10"], seeds=[1])
     assert entries(one, "Clean", "ours").measured == 82
     assert entries(one, "Clean", "ours").spread is None
@@ -151,15 +151,15 @@ def test_every_format_has_mean_and_spread():
         ("html", r"82\.0.*<small>±2\.0</small>"),
     ):
         assert re.search(words, render(table, form))
-    cells = json.loads(render(table, "json"))["cells"]
+    cells = json.loads(render(table, "json"))["rows"]
     (cell,) = [cell for cell in cells if cell["measured"] is not None]
-    assert (cell["measured"], cell["spread"], cell["seeds"]) == (82, 2, 3)
+    assert (cell["measured"], cell["spread"], cell["seeds"]) == (82, 2, [0, 1, 2])
     assert max(map(len, render(table, "text").splitlines())) <= 80
 
 
 def test_seeds_that_are_missing_are_named_and_can_be_measured():
     table = over_seeds(*of_seeds(ours=(80, 82), softmax=(60,)))
-    assert "Of fewer seeds: Clean on Softmax and Ours." in notes(table)
+    assert "From fewer seeds: Clean on Softmax and Ours." in notes(table)
     assert entries(table, "Clean", "softmax").seeds == 1
     (section,) = table.sections
     assert (section.measured, section.missing) == (3, 3 * 44 - 3)

@@ -86,8 +86,8 @@ def test_a_weak_attack_never_fills_a_published_cell():
         entries = table.sections[0].rows[1].entries
         assert [entries[3].measured, entries[5].measured] == expected
         text = notes(table)
-        assert "Stored too, but with other parameters than the table asks for: PGD, " in text
-        assert "C&W, " in text.split("Stored too")[1].split("\n")[0]
+        assert "Also stored, but with other parameters than the table asks for: PGD, " in text
+        assert "C&W, " in text.split("Also stored")[1].split("\n")[0]
 
 
 def test_pgd_with_10_40_and_200_steps_is_three_attacks():
@@ -162,13 +162,13 @@ def test_an_early_stop_answers_white_box_cells_with_a_footnote():
     assert [entries[1].measured, entries[5].measured] == [33, 6.5]
     assert entries[11].measured is None  # who fools VGG-19 early need not fool ours
     assert (
-        "Early stop, each image left at the first step that fooled the model, so that the accuracy "
-        "is at most that after all steps: White-box FGSM and White-box PGD on Ours."
+        "So the accuracy is at most the accuracy after all steps. "
+        "Early stop: White-box FGSM and White-box PGD on Ours."
     ) in notes(table)
     full = make_measurement(OURS, OURS, PGD, correct=100)
     table = report_table(3, make_evidence([*records, full]))
     assert table.sections[0].rows[1].entries[5].measured == 10
-    assert "steps: White-box FGSM on Ours." in notes(table)
+    assert "Early stop: White-box FGSM on Ours." in notes(table)
 
 
 ONE, TWO = make_model("ours", weights="aaaa" * 4), make_model("ours", weights="bbbb" * 4)
@@ -203,11 +203,11 @@ def test_the_report_says_that_other_checkpoints_of_a_recipe_exist():
     records = [make_measurement(ONE, correct=965), make_measurement(TWO, created="2025-06-01")]
     text = notes(report_table(3, make_evidence(records)))
     assert (
-        "Of Ours 2 checkpoints are stored; the numbers are of weights bbbbbbbb alone, not of "
+        "2 checkpoints of Ours are stored. The numbers belong to the weights bbbbbbbb only, not to "
         "aaaaaaaa."
     ) in text
     trained = make_training(weights="eeee" * 4)
-    assert "not of eeeeeeee." in notes(report_table(3, make_evidence([records[0], trained])))
+    assert "not to eeeeeeee." in notes(report_table(3, make_evidence([records[0], trained])))
     other = make_measurement(make_model("ours", seed=1, weights="ffff" * 4))
     assert "ffffffff (seed 1)." in notes(report_table(3, make_evidence([records[1], other])))
     assert "checkpoints" not in notes(report_table(3, make_evidence(records[:1])))

@@ -45,7 +45,7 @@ def test_footnotes_say_which_data_sets_the_table_has_no_numbers_for():
 
 def test_seconds_are_said_to_depend_on_threads():
     assert (
-        "Seconds: the median epoch's, with 2 threads; other work on the machine lengthens them."
+        "Seconds: the median epoch's, with 2 threads; other work on the machine makes them longer."
     ) in notes(report_table(12, make_evidence([make_training()])))
 
 
@@ -55,10 +55,12 @@ def test_a_table_says_whether_attacks_computed_in_bfloat16():
         make_measurement(model, model, pgd, precision=precision)
         for model, precision in ((make_model(), "float32"), (make_model("softmax"), "bfloat16"))
     ]
-    words = "Attacks computed gradients in bfloat16; every verdict is float32's."
+    words = (
+        "Attacks computed gradients in bfloat16. The float32 model decided which images are fooled."
+    )
     assert words in notes(report_table(3, make_evidence(records[1:])))
     assert "gradients" not in notes(report_table(3, make_evidence(records[:1])))
-    both = "in bfloat16, but in float32 White-box PGD on Ours; every verdict is float32's."
+    both = "in bfloat16 (in float32: White-box PGD on Ours). The float32 model"
     assert both in notes(report_table(3, make_evidence(records)))
 
 
@@ -179,7 +181,7 @@ def test_a_scale_says_what_it_cut():
 
 def test_the_independent_result_stands_beside_the_papers_claim():
     text = notes(report_table(3, NOTHING, ["cifar10"]))
-    assert "AutoAttack leaves 0.28 % where 32.32 % is claimed" in text
+    assert "AutoAttack leaves 0.28 %; the claim is 32.32 %" in text
     assert "Croce and Hein" in text
     assert "AutoAttack" not in notes(report_table(3, NOTHING, ["cifar100"]))
     assert "AutoAttack" not in notes(report_table(12, NOTHING))

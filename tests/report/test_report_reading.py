@@ -29,7 +29,7 @@ def test_intervals_are_shown_on_demand():
     for form, interval in (
         ("md", f"3.1 [{low:.1f} to {high:.1f}] (90.8"),
         ("html", f"<small>{low:.1f} to {high:.1f}</small>"),
-        ("latex", rf"\quad\scriptsize from & \scriptsize {low:.1f} &"),
+        ("latex", rf"\scriptsize \quad from & \scriptsize {low:.1f} &"),
     ):
         assert interval in render(table, form, interval=True)
         assert interval not in render(table, form)
@@ -72,7 +72,9 @@ def test_remarks_are_numbered_where_they_apply():
     raised = superscript(number)
     assert f"5.7{raised}" in render(table, "text")
     assert f"(5.7{raised}, " in render(table, "md")
-    assert rf"\scriptsize 5.7\textsuperscript{{{number}}}" in render(table, "latex")
+    latex = render(table, "latex")
+    (note,) = re.findall(r"superscript\{(\d)\}Probably a misprint", latex)
+    assert rf"\itshape 5.7\rlap{{\textsuperscript{{{note}}}}}" in latex
     assert f"<small>5.7<sup>{number}</sup></small>" in render(table, "html")
     assert f"{raised} Probably a misprint" in render(table, "text")
 

@@ -107,7 +107,7 @@ def test_the_most_faithful_scale_is_shown_and_the_others_are_named():
     assert section.scale == "paper"
     assert section.rows[1].entries[0].measured == 88
     assert section.rows[0].entries[0].measured is None
-    assert "2 cells measured at quick scale too: --scale quick." in notes(table)
+    assert "Also measured at quick scale: 2 cells (--scale quick)." in notes(table)
     (chosen,) = report_table(3, make_evidence([paper, *quick]), scale="quick").sections
     assert [row.entries[0].measured for row in chosen.rows[:2]] == [60, 70]
 

@@ -85,7 +85,7 @@ class Slurm(Cluster):
                 why = str(error).strip().splitlines()[-1:]
                 raise UserError(
                     f"Slurm did not take a job: {''.join(why)}.",
-                    "See docs/cluster.md for what --executor-option sets.",
+                    "See docs/how-to/cluster.md for what --executor-option sets.",
                 ) from error
             return SlurmJob(job, queue)
 

@@ -1,0 +1,370 @@
+"""The table that answers a reviewer first: what is claimed of each model, and what was left of it.
+
+One row per model: clean, under PGD and under `strongest` at one budget, with the verdict.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any, NamedTuple
+
+import pandas as pd
+from tabulate import tabulate
+
+from robustbench_pcl.configuration import SCALES, Scale
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
+from robustbench_pcl.paper.tables import AttackRequest, Cell, published, published_numbers
+from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.report.formatting import (
+    MISSING,
+    show_budget,
+    show_interval,
+    show_measured,
+    show_published,
+)
+from robustbench_pcl.report.results import RANK, Evidence, Record
+
+CLAIMED_FOR = "pgd"
+"""The attack whose published white-box number is the paper's claim."""
+STRONGEST = "strongest"
+NUMBERS = (CLAIMED_FOR, STRONGEST)
+"""What is shown with an interval."""
+ROUNDING = 1e-9
+"""Of budgets in pixels of [0, 1] that mean the same."""
+WIDTH = 80
+HEADS = ("Recipe", "Claimed", "Clean", "PGD", "Strongest", "n", "Verdict")
+"""Of the table as text, beneath data set, budget and scale."""
+CAPTION = (
+    "Accuracy in per cent with its 95 % interval: on clean images, under white-box PGD, and under "
+    "the attack `strongest` within the same budget. Claimed: what the paper prints for white-box "
+    "PGD within that budget. Verdict: whether the accuracy under attack holds."
+)
+
+
+class Claim(NamedTuple):
+    """What the paper prints for white-box PGD.
+
+    Attributes:
+        accuracy: per cent.
+        table: the number of the table.
+    """
+
+    accuracy: float
+    table: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryRow:
+    """One model at one budget; what is not known is None.
+
+    Attributes:
+        dataset: name of the data set.
+        target: name of the recipe, or of the model from elsewhere.
+        scale: of the recipe: paper, quick or demo.
+        seed: of its training.
+        model: the same for models that classify alike.
+        eps: L-infinity budget in pixels of [0, 1].
+        claimed: accuracy that the paper prints for white-box PGD within that budget, per cent.
+        claimed_table: the number of the paper's table that does.
+        clean: accuracy on clean images, per cent.
+        clean_low: lower end of its 95 % interval.
+        clean_high: upper end of it.
+        pgd: accuracy under white-box PGD, per cent.
+        pgd_low: lower end of its 95 % interval.
+        pgd_high: upper end of it.
+        strongest: accuracy under the attack `strongest`, per cent.
+        strongest_low: lower end of its 95 % interval.
+        strongest_high: upper end of it.
+        n: images under `strongest`, or where that is missing under PGD.
+        verdict: code of the diagnosis that speaks of these numbers ("PCL103").
+        verdict_name: the same in words ("saturated").
+        device: that made the numbers, in words.
+        clean_measurement: id of the measurement behind ``clean``.
+        pgd_measurement: id of the one behind ``pgd``.
+        strongest_measurement: id of the one behind ``strongest``.
+        diagnosis: id of the diagnosis.
+        of_the_paper: whether the recipe trains with the paper's own loss and the paper claims a
+            number for it.
+    """
+
+    dataset: str
+    target: str
+    scale: Scale
+    seed: int
+    model: str
+    eps: float
+    claimed: float | None
+    claimed_table: int | None
+    clean: float | None
+    clean_low: float | None
+    clean_high: float | None
+    pgd: float | None
+    pgd_low: float | None
+    pgd_high: float | None
+    strongest: float | None
+    strongest_low: float | None
+    strongest_high: float | None
+    n: int
+    verdict: str | None
+    verdict_name: str | None
+    device: str
+    clean_measurement: str | None
+    pgd_measurement: str | None
+    strongest_measurement: str | None
+    diagnosis: str | None
+    of_the_paper: bool
+
+    @property
+    def measurements(self) -> tuple[str, ...]:
+        """The ids of the measurements behind its numbers."""
+        ids = (self.clean_measurement, self.pgd_measurement, self.strongest_measurement)
+        return tuple(identity for identity in ids if identity is not None)
+
+
+def summary_rows(
+    evidence: Evidence,
+    datasets: Sequence[str] = (),
+    scale: Scale | None = None,
+    seed: int | None = None,
+    *,
+    targets: Collection[str] = (),
+) -> tuple[SummaryRow, ...]:
+    """A row for each model that was attacked white-box within an L-infinity budget.
+
+    The budget is the data set's usual one where the model was attacked with it, else the largest.
+    Recipes that carry the paper's claim come first, then others that the paper has a number for.
+
+    Args:
+        evidence: all that is stored.
+        datasets: only these.
+        scale: only models at this scale.
+        seed: only models with this seed of training.
+        targets: only models of these names; all if there are none.
+    """
+    models: dict[tuple[str, str, Scale, int, str], list[Record]] = defaultdict(list)
+    for (dataset, target, size), records in evidence.records.items():
+        if (
+            (datasets and dataset not in datasets)
+            or scale not in (None, size)
+            or (targets and target not in targets)
+        ):
+            continue
+        for record in records:
+            if hasattr(record, "accuracy") and seed in (None, record.seed):
+                models[dataset, target, size, record.seed, record.model].append(record)
+    rows = (_row(evidence, records) for records in models.values())
+    return tuple(sorted((row for row in rows if row is not None), key=_place))
+
+
+def _row(evidence: Evidence, records: Sequence[Record]) -> SummaryRow | None:
+    """The row of one model; None if no white-box attack on it has an L-infinity budget."""
+    first = records[0]
+    attacked = [row for row in records if row.white_box and row.norm == "linf" and row.eps > 0]
+    eps = _budget(first.dataset, attacked)
+    if eps is None:
+        return None
+    within = [row for row in attacked if abs(row.eps - eps) < ROUNDING]
+    pgd = _pgd(evidence, within, eps)
+    strongest = min(_named(within, STRONGEST), key=lambda row: row.accuracy, default=None)
+    claim = claims().get((first.dataset, first.target, round(eps, 9)))
+    if strongest is None and pgd is None and claim is None:
+        return None
+    shown = strongest or pgd or within[0]
+    clean = [row for row in records if row.parameters is None]
+    same = [row for row in clean if row.n == shown.n]
+    diagnosis = evidence.diagnosed.of(first.model, shown.data, {"linf": eps})
+    return SummaryRow(
+        dataset=first.dataset,
+        target=first.target,
+        scale=first.scale,
+        seed=int(first.seed),
+        model=first.model,
+        eps=eps,
+        claimed=claim and claim.accuracy,
+        claimed_table=claim and claim.table,
+        **_number("clean", next(reversed(same or clean), None)),
+        **_number("pgd", pgd),
+        **_number("strongest", strongest),
+        n=int(shown.n),
+        verdict=diagnosis.code if diagnosis else None,
+        verdict_name=diagnosis.verdict if diagnosis else None,
+        diagnosis=diagnosis.id if diagnosis else None,
+        device=shown.device,
+        of_the_paper=claim is not None and _has_papers_loss(first.recipe),
+    )
+
+
+def _budget(dataset: str, attacked: Sequence[Record]) -> float | None:
+    """The data set's usual budget where the model was attacked with it, else the largest."""
+    judged = [*_named(attacked, CLAIMED_FOR), *_named(attacked, STRONGEST)] or attacked
+    budgets = {float(row.eps) for row in judged}
+    usual = dataset_spec(dataset).eps if dataset in DATASETS else None
+    near = (eps for eps in budgets if usual is not None and abs(eps - usual) < ROUNDING)
+    return next(near, max(budgets, default=None))
+
+
+def _pgd(evidence: Evidence, within: Sequence[Record], eps: float) -> Record | None:
+    """The PGD that the tables ask for, else the one that leaves least."""
+    found = _named(within, CLAIMED_FOR)
+    if not found:
+        return None
+    first = found[0]
+    asked = Cell(
+        dataset=first.dataset,
+        target=first.target,
+        source=first.target,
+        attack=AttackRequest(name=CLAIMED_FOR, eps=eps),
+    )
+    of_tables = {row.id for row in evidence.matching(asked, first.scale, first.seed)}
+    usual = [row for row in found if row.id in of_tables]
+    if usual:
+        return max(usual, key=lambda row: (RANK[row.mode], row.n, row.created))
+    return min(found, key=lambda row: row.accuracy)
+
+
+def _named(records: Iterable[Record], name: str) -> list[Record]:
+    """Those of one attack."""
+    return [row for row in records if row.parameters["name"] == name]
+
+
+def _number(name: str, record: Record | None) -> dict[str, Any]:
+    """An accuracy with its interval and the id of its measurement, as fields of a row."""
+    names = (name, f"{name}_low", f"{name}_high", f"{name}_measurement")
+    if record is None:
+        return dict.fromkeys(names)
+    values = (float(record.accuracy), float(record.low), float(record.high), str(record.id))
+    return dict(zip(names, values, strict=True))
+
+
+@cache
+def claims() -> dict[tuple[str, str, float], Claim]:
+    """What the paper prints for white-box PGD, by data set, recipe and eps; its first table's."""
+    found: dict[tuple[str, str, float], Claim] = {}
+    for number in published_numbers():
+        for dataset in published(number).datasets:
+            for position in published(number).positions(dataset):
+                cell, value = position.cell, position.published
+                attack = cell.attack
+                if (
+                    value is not None
+                    and cell.quantity == "accuracy"
+                    and cell.white_box
+                    and attack is not None
+                    and (attack.name, attack.loss) == (CLAIMED_FOR, None)
+                    and attack.eps is not None
+                ):
+                    key = dataset, cell.target, round(attack.eps, 9)
+                    found.setdefault(key, Claim(value, number))
+    return found
+
+
+def _has_papers_loss(recipe: object) -> bool:
+    """Whether a recipe trains with the prototype conformity loss."""
+    return isinstance(recipe, Recipe) and str(recipe.loss["name"]).startswith("pcl")
+
+
+def _place(row: SummaryRow) -> tuple[object, ...]:
+    """The paper's claim first, then what it compares with, then all others."""
+    names = [*DATASETS, row.dataset]
+    claimed = next(
+        (place for place, key in enumerate(claims()) if key[:2] == (row.dataset, row.target)), 999
+    )
+    return (
+        0 if row.of_the_paper else 1 if row.claimed is not None else 2,
+        names.index(row.dataset),
+        row.dataset,
+        SCALES.index(row.scale),
+        claimed,
+        row.target,
+        row.seed,
+        row.device,
+        row.model,
+    )
+
+
+def with_seeds(rows: Sequence[SummaryRow]) -> set[tuple[str, str, Scale]]:
+    """Data set, recipe and scale of what was trained with several seeds."""
+    names = {(row.dataset, row.target, row.scale, row.seed) for row in rows}
+    count = Counter(name[:3] for name in names)
+    return {name for name, seeds in count.items() if seeds > 1}
+
+
+def has_devices(rows: Sequence[SummaryRow]) -> bool:
+    """Whether the numbers come from several devices."""
+    return len({row.device for row in rows}) > 1
+
+
+def summary_frame(rows: Sequence[SummaryRow]) -> pd.DataFrame:
+    """One row per model, the fields of :class:`SummaryRow` as columns."""
+    names = [field.name for field in fields(SummaryRow)]
+    return pd.DataFrame([asdict(row) for row in rows], columns=names, dtype=object)
+
+
+def shown_rows(rows: Sequence[SummaryRow]) -> Iterator[dict[str, str]]:
+    """The rows in words, under the headings of the table."""
+    seeds, devices = with_seeds(rows), has_devices(rows)
+    for row in rows:
+        words = {"Data set": title_of(row.dataset), "Recipe": row.target}
+        words |= {"Seed": str(row.seed)} if seeds else {}
+        words |= {
+            "Scale": row.scale,
+            "eps": show_budget(row.eps, None).removeprefix("eps = "),
+            "Claimed": show_published(row.claimed),
+            "Clean": show_measured(row.clean),
+            "PGD": shown_number(row, "pgd"),
+            "Strongest": shown_number(row, "strongest"),
+            "n": str(row.n),
+            "Verdict": f"{row.verdict} {row.verdict_name}" if row.verdict else MISSING,
+        }
+        yield words | ({"Device": row.device} if devices else {})
+
+
+def shown_number(row: SummaryRow, name: str) -> str:
+    """An accuracy with its interval: "23.4 [20.1 to 27.0]"."""
+    accuracy, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
+    if accuracy is None:
+        return MISSING
+    return f"{show_measured(accuracy)} [{show_interval((low, high))}]"
+
+
+def title_of(dataset: str) -> str:
+    """What people call a data set."""
+    return DATASETS[dataset].title if dataset in DATASETS else dataset
+
+
+def summary_text(rows: Sequence[SummaryRow]) -> str:
+    """The table for a terminal, 80 columns wide; an interval stands beneath its number."""
+    if not rows:
+        return "No model was attacked yet: pclbench attack ours --dataset digits\n"
+    seeds, devices = with_seeds(rows), has_devices(rows)
+    parts: dict[str, list[list[str]]] = defaultdict(list)
+    for row in rows:
+        several = (row.dataset, row.target, row.scale) in seeds
+        name = f"{row.target}, seed {row.seed}" if several else row.target
+        verdict = f"{row.verdict}\n{textwrap.fill(row.verdict_name or '', 10)}"
+        parts[_heading(row, device=devices)].append(
+            [
+                textwrap.fill(name, 16),
+                show_published(row.claimed),
+                show_measured(row.clean),
+                *(shown_number(row, name).replace(" [", "\n").strip("]") for name in NUMBERS),
+                str(row.n),
+                verdict if row.verdict else MISSING,
+            ]
+        )
+    blocks = [textwrap.fill(CAPTION, WIDTH, break_on_hyphens=False)]
+    for heading, lines in parts.items():
+        sides = ("left", *("right",) * 5, "left")
+        grid = tabulate(lines, HEADS, tablefmt="simple", disable_numparse=True, colalign=sides)
+        blocks.append("\n".join(line.rstrip() for line in [heading, *grid.splitlines()]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _heading(row: SummaryRow, *, device: bool) -> str:
+    """What rows of a part of the table as text share."""
+    shown = f"{title_of(row.dataset)} ({show_budget(row.eps, None)}), {row.scale} scale"
+    return f"{shown}, {row.device}" if device else shown

@@ -1,0 +1,35 @@
+"""The blocks of RESULTS.md that a command printed; run this file to print them anew.
+
+A block stands between ``<!-- pclbench report ... -->`` and ``<!-- end -->``.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from robustbench_pcl.cli.app import app
+
+RESULTS = Path(__file__).parents[2] / "RESULTS.md"
+BLOCK = re.compile(r"(<!-- pclbench (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def printed(command: str) -> str:
+    """What a command of pclbench prints, without its heading: the document has its own."""
+    done = CliRunner().invoke(app, shlex.split(command), catch_exceptions=False)
+    if done.exit_code:
+        raise AssertionError(f"pclbench {command}: {done.stderr}")
+    return re.sub(r"\A(#.*\n+)+", "", done.stdout).strip()
+
+
+def filled(text: str, run: Callable[[str], str] = printed) -> str:
+    """The document with what its commands print today."""
+    return BLOCK.sub(lambda block: f"{block[1]}\n{run(block[2])}\n\n{block[3]}", text)
+
+
+if __name__ == "__main__":
+    RESULTS.write_text(filled(RESULTS.read_text(encoding="utf-8")), encoding="utf-8")
