@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,8 @@ POINTS = 400
 """Budgets at which the curves are drawn."""
 BESIDE = 2
 """Models side by side."""
+NAME = 20
+"""Letters of a line of a model's name."""
 LEGEND = ("certified", "not known", "withstood the attacks")
 BARS = f"Error bars: {percent('95')} Wilson intervals."
 
@@ -90,7 +93,8 @@ def _paint(axes: Axes, found: TwoSided) -> None:
     axes.set_ylim(-2, 102)
     axes.set_xlim(-0.02 * certificate.largest_eps, 1.02 * certificate.largest_eps)
     axes.set_xlabel("eps, in pixels of [0, 1]")
-    axes.set_title(found.certificate.target.recipe.name, fontsize=10, pad=16)
+    name = textwrap.wrap(found.certificate.target.recipe.name, NAME)
+    axes.set_title("\n".join(name), fontsize=10, pad=18)
     grid(axes)
     for budget in found.budgets:
         mark(axes, budget, show_budget(budget, None))

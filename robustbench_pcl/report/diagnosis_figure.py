@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from robustbench_pcl.report.diagnosis_formats import ANSWERS, heading
 from robustbench_pcl.report.drawing import (
@@ -126,6 +127,7 @@ def _paint_margins(axes: Axes, diagnosis: Diagnosis) -> None:
     axes.plot([levels[0], levels[-1]], [0, 0], color=BLUE, linewidth=5, solid_capstyle="butt")
     axes.plot(levels, [0] * len(levels), color=INK, linestyle="none", marker="|", markersize=14)
     axes.set_xscale("symlog", linthresh=10)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set_xlim(min(0.0, levels[0]), max(1000.0, 1.5 * levels[-1]))
     axes.axvspan(LOST, axes.get_xlim()[1], color=RED, alpha=0.15, linewidth=0)
     axes.axvspan(SMALLEST, LOST, color=COLOURS[1], alpha=0.15, linewidth=0)
@@ -181,7 +183,8 @@ def _paint_left(axes: Axes, place: float, check: Check, n: int) -> None:
         linewidth=0,
     )
     interval = _interval(left, n)
-    axes.errorbar(left, place, xerr=reach([left], [interval]), fmt="none", ecolor=INK, **INTERVAL)
+    ends = reach([left], [interval])
+    axes.errorbar([left], [place], xerr=ends, linestyle="none", color=INK, **INTERVAL)
     axes.text(
         RIGHT,
         place,

@@ -15,6 +15,7 @@ from html import escape
 from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -44,6 +45,8 @@ SMALL = 8.5
 """Points of the smallest words, which a phone still shows readably."""
 NOTE_LINE, LETTERS = 0.16, 74
 """Inches of a line of the small words below a figure, and how many letters fit into it."""
+GRID = 2**20
+"""Places that a whole is divided into."""
 TEXT_SIZE, LETTER_WIDTH, LINE_HEIGHT, MARGIN = 9.0, 0.0765, 0.15, 0.15
 """Of text as a picture: points, then inches."""
 SETTINGS: dict[Any, Any] = {
@@ -140,7 +143,31 @@ class Drawing(NamedTuple):
                 place = 0.05 / width, 0.05 / height
                 words: dict[str, Any] = {"va": "bottom", "size": SMALL, "color": INK}
                 figure.text(*place, "\n".join(lines), parse_math=False, **words)
+            _settle(figure)
             yield figure
+
+
+def _settle(figure: Figure) -> None:
+    """Lay everything out, and keep it there.
+
+    The layout's solver does not give the same last digits every time, and matplotlib makes ids of
+    them: places are rounded to a grid of binary fractions.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    inner: list[Figure | SubFigure] = [figure]
+    while inner:
+        part = inner.pop()
+        for each in part.subfigs:
+            each.bbox_relative.set_points(_rounded(each.bbox_relative.get_points()))
+            inner.append(each)
+    for axes in figure.axes:
+        axes.set_position(_rounded(axes.get_position(original=True).bounds))
+
+
+def _rounded(places: Any) -> Any:
+    """To a millionth or so of the whole."""
+    return np.round(np.asarray(places) * GRID) / GRID
 
 
 def drawn_text(text: str, title: str = "") -> Drawing:
@@ -215,7 +242,7 @@ def mark(axes: Axes, eps: float, words: str) -> None:
         words,
         (eps, 1),
         xycoords=("data", "axes fraction"),
-        xytext=(0, 1),
+        xytext=(0, 3),
         textcoords="offset points",
         ha="center",
         va="bottom",

@@ -135,7 +135,9 @@ def _paint_series(
             axes.text(1, place, MISSING, va="center_baseline", color=INK, fontsize=SMALL)
         if bar.interval and bar.measured is not None:
             ends = reach([bar.measured], [bar.interval])
-            axes.errorbar([bar.measured], [place], xerr=ends, fmt="none", ecolor=INK, **INTERVAL)
+            axes.errorbar(
+                [bar.measured], [place], xerr=ends, linestyle="none", color=INK, **INTERVAL
+            )
         if bar.published is not None:
             reach_up = [place - width * 0.45, place + width * 0.45]
             axes.plot([bar.published] * 2, reach_up, color=INK, linewidth=1.8)
@@ -325,6 +327,8 @@ def _paint_sweeps(place: SubFigure, part: Sweeps) -> None:
     handles: dict[str, Any] = {}
     for each, plot in zip(axes, part.plots, strict=False):
         _paint_sweep(each, plot, colours)
+        title = textwrap.wrap(plot.title, TITLE // columns - 4)
+        each.set_title("\n".join(title), fontsize=10, pad=18 if plot.standard is not None else 6)
         found, names = each.get_legend_handles_labels()
         handles.update(zip(names, found, strict=True))
     for each in axes[len(part.plots) :]:
@@ -355,7 +359,6 @@ def _paint_sweep(axes: Axes, plot: Sweep, colours: Sequence[str]) -> None:
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.tick_params(labelleft=True)
-    axes.set_title(plot.title, fontsize=10, pad=16 if plot.standard is not None else 6)
     grid(axes)
     if not any(curve.points for curve in plot.curves):
         words = "not measured yet"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from robustbench_pcl.attacks.base import attack_label
 from robustbench_pcl.configuration import Scale
@@ -260,6 +261,7 @@ def _paint_plot(upper: Axes, lower: Axes, plot: TrajectoryPlot, labels: Sequence
     _paint_margins(lower, plot)
     for each in (upper, lower):
         each.set_xscale("symlog", linthresh=first, linscale=0.5)
+        each.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         each.set_xlim(-0.1 * first, 1.4 * max(plot.margins or steps))
         grid(each)
         ink(each)

@@ -7,21 +7,20 @@ import sys
 from xml.etree import ElementTree
 
 import pytest
-from fabricated import make_evidence, make_measurement, make_model
+from fabricated import ENVIRONMENT, make_evidence, make_measurement, make_model
 from fabricated_embeddings import make_embedding, make_embeddings, make_layout, with_regions
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.figures import FIGURES
-from robustbench_pcl.report.figure_sections import (
-    Curve,
-    Point,
-    figure_sections,
-    weaker_than_one_step,
-)
+from robustbench_pcl.report.figure_sections import figure_sections
 from robustbench_pcl.report.figures import paper_figures, report_figure
+from robustbench_pcl.report.sweeps import Curve, Missing, Point, weaker_than_one_step
+from robustbench_pcl.store.rules import wilson
 
 NOTHING = make_evidence([])
 FEATURES = [1, 4, 5, 6]
+ACCURACY = "90.0\N{NO-BREAK SPACE}% [79.9\N{EN DASH}95.3]"
+"""Of 54 of 60 images, with Wilson's interval."""
 SHARES = {"FGSM": 0.8, "BIM": 0.6, "MIM": 0.65, "PGD": 0.4, "PGD on margin": 0.3}
 
 
@@ -33,11 +32,13 @@ def holding(*embeddings):
     return make_evidence([], embeddings)
 
 
-def sweep_records(shares=SHARES, dataset="cifar10", n=1000, skip=(), mode="exact", **parameters):
+def sweep_records(
+    shares=SHARES, dataset="cifar10", *, n=1000, skip=(), mode="exact", name="ours", **parameters
+):
     """Accuracies that fall with the budget, each attack to its own share of the rest."""
-    target = make_model("ours", dataset=dataset)
+    target = make_model(name, dataset=dataset)
     for attack in FIGURES[7].attacks:
-        for number, (eps, cell) in enumerate(FIGURES[7].cells(dataset, attack)):
+        for number, (eps, cell) in enumerate(FIGURES[7].cells(dataset, attack, name)):
             if (attack.label, eps) in skip:
                 continue
             complete = cell.attack_for("quick")
@@ -45,6 +46,14 @@ def sweep_records(shares=SHARES, dataset="cifar10", n=1000, skip=(), mode="exact
             correct = round(n * 0.9 * shares[attack.label] ** number)
             source = target if dump else None
             yield make_measurement(target, source, dump, correct, n, mode=mode if dump else "exact")
+
+
+PRINTED = "The paper's numbers: Tables 3, 5 and 9."
+
+
+def measured_curves(section):
+    """The curves of a section's plots that are not the paper's."""
+    return [curve for plot in section.part.plots for curve in plot.curves if not curve.published]
 
 
 def swept(*arguments, **more):
@@ -65,25 +74,24 @@ def test_a_figure_of_features_shows_every_panel(number, tmp_path):
     assert "not stored yet" not in shown
     assert "Digits" in shown
     for panel in figure.panels:
-        label = panel.label.format(epochs=0, accuracy="90.0\N{NO-BREAK SPACE}%")
+        label, _, accuracy = panel.label.format(epochs=0, accuracy=ACCURACY).partition(": ")
         assert label in shown or panel.trained, label
+        assert not accuracy or accuracy in shown
     assert drawn.drawing.svg() == svg
 
 
 def test_a_figure_is_the_same_to_the_byte_on_another_day(tmp_path):
     evidence = holding(*make_embeddings(tmp_path, FIGURES[1]))
     first, second = (report_figure(1, evidence).drawing for _ in range(2))
-    assert (first.svg(), first.png()) == (second.svg(), second.png())
+    assert (first.svg(), first.png(), first.pdf()) == (second.svg(), second.png(), second.pdf())
 
 
 def test_epochs_and_budgets_are_filled_in(tmp_path):
     evidence = holding(*make_embeddings(tmp_path, FIGURES[6]))
-    accuracy = "90.0\N{NO-BREAK SPACE}%"
     shown = words(report_figure(6, evidence).drawing.svg())
-    assert [word for word in shown if word.endswith(accuracy)] == [
-        f"Start: {accuracy}",
-        *(f"Epoch {epoch}: {accuracy}" for epoch in (3, 6, 12)),
-    ]
+    titles = ["Start", *(f"Epoch {epoch}" for epoch in (3, 6, 12))]
+    assert [word for word in shown if word in titles] == titles
+    assert shown.count(ACCURACY) == 4
     both = [*make_embeddings(tmp_path, FIGURES[1]), *make_embeddings(tmp_path, FIGURES[1], "mnist")]
     assert "with eps = 0.3 and 0.1," in report_figure(1, holding(*both)).caption
 
@@ -105,7 +113,7 @@ def test_panels_that_are_compared_show_the_same_part_of_the_plane(tmp_path):
     assert windows(5) == [False] * 4
 
 
-@pytest.mark.parametrize("number", FEATURES)
+@pytest.mark.parametrize("number", [1, 5, 6])
 def test_what_is_missing_is_named_with_the_command(number, tmp_path):
     panels = FIGURES[number].panels
     drawn = report_figure(number, holding(make_embedding(tmp_path, panels[0])), ["digits"], seed=0)
@@ -114,23 +122,41 @@ def test_what_is_missing_is_named_with_the_command(number, tmp_path):
     assert f"Make it with: {command}." in drawn.caption
     shown = words(drawn.drawing.svg())
     assert shown.count("not stored yet") == len(panels) - 1
-    assert command in shown
+    assert command in " ".join(shown)
 
 
 def test_the_missing_panels_have_their_names(tmp_path):
     some = [make_embedding(tmp_path, panel) for panel in FIGURES[6].panels[:2]]
     caption = report_figure(6, holding(*some), ["digits"]).caption
-    assert "Digits: Epoch 6 and Epoch 12 not stored yet." in caption
+    assert "Digits: not stored yet: Epoch 6; Epoch 12." in caption
 
 
-@pytest.mark.parametrize("number", FIGURES)
+def test_a_figure_that_compares_is_none_without_both_panels(tmp_path):
+    """Figure 4: alone, one panel says nothing."""
+    ours, triplet = FIGURES[4].panels
+    half, cifar = make_embedding(tmp_path, ours), make_embedding(tmp_path, ours, "cifar100")
+    both = [cifar, make_embedding(tmp_path, triplet, "cifar100")]
+    command = "pclbench run --figure 4 --dataset digits --scale demo"
+    with pytest.raises(UserError, match=f"not stored yet: Triplet loss.*{command}"):
+        report_figure(4, holding(half), ["digits"])
+    with pytest.raises(UserError, match="CIFAR-100 has not all of them: nothing is stored yet"):
+        report_figure(4, NOTHING)
+    (section,) = report_figure(4, holding(half, *both)).sections
+    assert section.dataset == "cifar100"
+    assert [figure.title for figure in paper_figures(holding(half))] == []
+    assert [figure.title for figure in paper_figures(holding(half, *both))] == [
+        "Figure 4. Prototype conformity and triplet loss: CIFAR-100"
+    ]
+
+
+@pytest.mark.parametrize("number", [1, 5, 6, 7])
 def test_without_evidence_the_papers_data_sets_wait(number):
     drawn = report_figure(number, NOTHING)
     assert drawn.stored == 0 < drawn.missing
     assert drawn.commands == tuple(
         f"pclbench run --figure {number} --dataset {name}" for name in FIGURES[number].datasets
     )
-    assert "nothing stored yet" in drawn.caption
+    assert "nothing is stored yet" in drawn.caption
     assert {"not stored yet", "not measured yet"} & set(words(drawn.drawing.svg()))
 
 
@@ -195,7 +221,7 @@ def test_the_sweep_shows_every_attack():
     assert {*SHARES, "CIFAR-10"} <= set(words(svg))
     assert (drawn.stored, drawn.missing, drawn.commands) == (31, 0, ())
     assert "CIFAR-10, quick scale, n = 1000 images." in drawn.caption
-    assert "No iterative attack is weaker than FGSM beyond both intervals." in drawn.caption
+    assert "ours: no iterative attack is weaker than FGSM beyond both intervals." in drawn.caption
     assert report_figure(7, swept()).drawing.svg() == svg
 
 
@@ -204,8 +230,7 @@ def test_a_weaker_attack_never_answers_for_the_papers():
     weak = swept(relative_step_size=0.001)
     (section,) = figure_sections(7, weak, ["cifar10"])
     assert section.images == (1000,)  # the clean accuracy
-    points = [point.eps for curve in section.part.curves for point in curve.points]
-    assert set(points) == {0.0}
+    assert {point.eps for curve in measured_curves(section) for point in curve.points} == {0.0}
 
 
 def test_early_stop_is_said_where_it_answers():
@@ -219,7 +244,7 @@ def test_early_stop_is_said_where_it_answers():
 
 def test_an_iterative_attack_that_is_weaker_than_one_step_is_named():
     caption = report_figure(7, swept({**SHARES, "BIM": 0.9})).caption
-    assert "Weaker than FGSM beyond both intervals: BIM at eps = 0.0075, BIM at" in caption
+    assert "ours: weaker than FGSM beyond both intervals: BIM at eps = 0.0075, BIM at" in caption
     assert "masked gradients" in caption
     assert "PGD at" not in caption
     assert "PGD on the margin loss is not in the paper's figure" in caption
@@ -235,10 +260,13 @@ def test_weaker_means_beyond_both_intervals(low, named):
 def test_accuracies_that_are_missing_are_named():
     missing = {("BIM", 0.03), ("PGD on margin", 0.12)}
     (section,) = figure_sections(7, swept(skip=missing), ["cifar10"])
-    assert section.missing == ("BIM with eps = 0.03", "PGD on margin with eps = 0.12")
+    assert section.missing == (Missing("BIM", 0.03), Missing("PGD on margin", 0.12))
+    assert section.wanting == "not stored yet: BIM at eps = 0.03; PGD on margin at eps = 0.12"
     assert section.command == "pclbench run --figure 7 --dataset cifar10 --scale quick"
-    assert [len(curve.points) for curve in section.part.curves] == [7, 6, 7, 7, 6]
-    assert section.notes == ()  # as long as that is missing, no attack is found to be as it should
+    assert [len(curve.points) for curve in measured_curves(section)] == [7, 6, 7, 7, 6]
+    assert section.notes == (
+        PRINTED,
+    )  # as long as that is missing, no attack is found to be as it should
 
 
 def test_all_curves_are_of_one_model():
@@ -262,7 +290,7 @@ def test_the_page_gets_a_figure_for_each_data_set_with_more_than_half_of_it(tmp_
         "Figure 5. Features from layer to layer: MNIST",
         "Figure 7. Accuracy against the attack's budget: CIFAR-10",
     ]
-    assert "Layer 5 not stored yet" in figures[1].caption
+    assert "not stored yet: Layer 5." in figures[1].caption
     assert [figure.commands for figure in figures] == [
         ("pclbench run --figure 5 --dataset digits --scale demo",),
         ("pclbench run --figure 5 --dataset mnist --scale demo",),
@@ -270,6 +298,61 @@ def test_the_page_gets_a_figure_for_each_data_set_with_more_than_half_of_it(tmp_
     ]
     assert len(list(paper_figures(holding(*stored), ["mnist"]))) == 1
     assert list(paper_figures(NOTHING)) == []
+
+
+def test_figure_7_of_any_recipe_has_softmax_beside_it_and_the_papers_numbers():
+    records = [*sweep_records(name="ours-pgd"), *sweep_records(name="softmax", n=500)]
+    drawn = report_figure(7, make_evidence(records), models=["ours-pgd"])
+    (section,) = drawn.sections
+    assert (drawn.stored, drawn.missing) == (31, 0)  # softmax is beside it, not asked for
+    labels = ["ours-pgd", "ours-pgd in the paper", "softmax", "softmax in the paper"]
+    for plot in section.part.plots[:4]:
+        assert [curve.label for curve in plot.curves] == labels
+    assert [curve.label for curve in section.part.plots[4].curves] == ["ours-pgd", "softmax"]
+    pgd = {curve.label: curve.points for curve in section.part.plots[3].curves}
+    assert section.part.plots[3].title == "PGD"
+    paper = pgd["ours-pgd in the paper"]
+    assert [(point.eps, point.accuracy) for point in paper][:4] == [
+        *[(0.0, 91.89), (0.01, 75.7), (0.01568627450980392, 69.4), (0.02, 58.5)]
+    ]
+    assert {point.interval for point in paper} == {None}
+    assert [point.interval for point in pgd["softmax"]] == [
+        pytest.approx([100 * end for end in wilson(round(500 * 0.9 * 0.4**number), 500)])
+        for number in range(7)
+    ]
+    assert "softmax for comparison: n = 500 images." in drawn.caption
+    assert "The paper's numbers: Tables 3, 5, 8 and 9." in drawn.caption
+    shown = words(drawn.drawing.svg())
+    assert {*labels, "FGSM", "PGD on margin"} <= set(shown)
+    assert shown.index("FGSM") < shown.index("BIM")
+
+
+def test_figure_7_of_several_models_says_what_each_lacks():
+    records = [*sweep_records(skip={("PGD", 0.03)}), *sweep_records(name="softmax")]
+    (section,) = figure_sections(7, make_evidence(records), ["cifar10"], models=["softmax", "ours"])
+    assert section.missing == (Missing("ours: PGD", 0.03),)
+    command = "pclbench run --figure 7 --model softmax --model ours --dataset cifar10 --scale quick"
+    assert section.command == command
+    with pytest.raises(UserError, match="no recipe called 'nobody'"):
+        report_figure(7, make_evidence(records), models=["nobody"])
+
+
+def test_where_softmax_has_only_its_clean_accuracy_it_is_no_comparison():
+    records = [*sweep_records(), make_measurement(make_model("softmax"), None, None, 900, 1000)]
+    (section,) = figure_sections(7, make_evidence(records), ["cifar10"])
+    assert {curve.label for plot in section.part.plots for curve in plot.curves} == {
+        *("ours", "ours in the paper")
+    }
+
+
+def test_devices_are_named_only_where_they_differ():
+    other = ENVIRONMENT.changed(device="another device")
+    records = list(sweep_records())
+    (section,) = figure_sections(7, make_evidence(records), ["cifar10"])
+    assert section.conditions == "CIFAR-10, quick scale, n = 1000 images."
+    records[3] = records[3].changed(environment=other)
+    (section,) = figure_sections(7, make_evidence(records), ["cifar10"])
+    assert section.conditions.endswith(f"computed on {ENVIRONMENT.device} and another device.")
 
 
 def test_a_table_alone_makes_no_sweep():

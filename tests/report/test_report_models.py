@@ -270,20 +270,22 @@ def test_the_figure_shows_each_attack_from_the_clean_accuracy_on():
     found = budgets(*records)
     assert [budget.eps for budget in found] == [0.01, 0.03, None]
     drawn = model_sweep(found[:2])
+    (plot,) = drawn.plots
     curves = {
         curve.label: [(point.eps, point.accuracy) for point in curve.points]
-        for curve in drawn.curves
+        for curve in plot.curves
     }
     assert curves == {
         "PGD": [(0, 80), (0.01, 70), (0.03, 60)],
         "PGD on margin": [(0, 80), (0.03, 50)],
         "Worst case": [(0, 80), (0.01, 70), (0.03, 30)],
     }
-    assert (drawn.title, drawn.standard) == ("ours on CIFAR-10, L-infinity, n = 10", 0.03)
+    assert (drawn.title, plot.standard) == ("ours on CIFAR-10", 0.03)
+    assert plot.title == "L-infinity, quick scale, n = 10"
     figure = model_figure(found)
     assert figure.title == "ours: accuracy against the attack's budget"
     svg = figure.drawing.svg()
-    assert all(f">{words}<" in svg for words in (*curves, drawn.title))
+    assert all(f">{words}<" in svg for words in (*curves, drawn.title, plot.title))
 
 
 def test_the_page_has_every_attacked_model_or_those_named():

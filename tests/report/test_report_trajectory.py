@@ -54,7 +54,7 @@ def test_a_trainings_points_are_the_recipes_that_it_went_on_from():
     assert [point.accuracy for point in plot.curves["PGD on mifpe"]] == [0.5, 1.0, 2.0]
     assert all(low < point.accuracy < high for point in points for low, high in [point.interval])
     assert plot.margins == dict.fromkeys([0, 3 * STEPS, 10 * STEPS], MARGINS)
-    assert "eps = 0.03, n = 200" in plot.title
+    assert plot.conditions.endswith("quick scale, eps = 0.03, n = 200 images")
 
 
 def test_a_point_on_the_way_names_a_shorter_training():
@@ -65,7 +65,7 @@ def test_a_point_on_the_way_names_a_shorter_training():
 def test_the_picture_has_every_attack_and_both_panels():
     figure = trajectory_figure(make_evidence(records()), ["ours-10"])
     drawing = figure.drawing.svg()
-    for words in ("PGD on mifpe", "accuracy (%)", "logit margin", "training steps"):
+    for words in ("PGD on mifpe", "accuracy (%)", "logit margin", "steps of the joint loss"):
         assert words in drawing
     assert f"{ROUNDS_TO_ONE:.0f} on" in figure.caption
     assert trajectory_figure(make_evidence(records()), ["ours-10"]).drawing.svg() == drawing

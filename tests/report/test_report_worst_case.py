@@ -18,10 +18,10 @@ from fabricated import (
 from reading import notes
 
 from robustbench_pcl.paper.tables import published
-from robustbench_pcl.report.figures import table_figures
 from robustbench_pcl.report.render import render
 from robustbench_pcl.report.summaries import CLAIM, PGD_ONLY, SMALLER
 from robustbench_pcl.report.table import report_table
+from robustbench_pcl.report.table_figures import table_figures
 from robustbench_pcl.report.worst_case import largest_eps
 
 PGD, MARGIN = make_attack("pgd"), make_attack("pgd", loss="margin")
