@@ -10,7 +10,7 @@ import typer
 from robustbench_pcl.cli.choices import Format, code_names, offered, recipe_names
 from robustbench_pcl.cli.files import PICTURES, SUFFIXES, ForceOption, require_known
 from robustbench_pcl.cli.options import Attacks, FilesOption, FormatOption, Models
-from robustbench_pcl.cli.output import print_rows, say, write
+from robustbench_pcl.cli.output import print_document, say, write
 from robustbench_pcl.cli.work import Work, carry_out
 from robustbench_pcl.errors import UserError, unknown_name
 
@@ -117,7 +117,7 @@ class Explain:
         known = explanations()
         if self.code is None:
             rows = [{"code": each.code, "name": each.name} for each in known.values()]
-            print_rows(rows, self.form)
+            print_document("codes", rows, self.form)
             if self.form is Format.text:
                 say("What one means: pclbench explain PCL103")
             return
@@ -129,7 +129,7 @@ class Explain:
         if self.form is Format.text:
             print(_explained(found), end="")
         else:
-            print_rows([found.content()], self.form)
+            print_document("explanation", [found.content()], self.form)
 
 
 def _explained(found: "Explanation") -> str:

@@ -62,7 +62,7 @@ def measure_imported(
     carry_out([*needed, *clean] if first else needed, workspace)
     measured = [workspace.make(task) for task in clean] if first else []
     measured += [workspace.judge(model, images) for model in models]
-    print_measurements(measured, options.form)
+    print_measurements(measured, options.form, workspace.paths)
     say(f"Stored as adversarial set {images.spec.id}.")
 
 

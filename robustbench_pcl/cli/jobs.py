@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ import typer
 
 from robustbench_pcl.cli.choices import Format
 from robustbench_pcl.cli.options import FormatOption, Home
-from robustbench_pcl.cli.output import print_rows, say
+from robustbench_pcl.cli.output import print_document, print_rows, say
 from robustbench_pcl.errors import UserError, visible
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Status(Home):
         if not runs and self.run is None:
             say("No run is kept here.")
             if self.form is not Format.text:
-                print_rows([], self.form)
+                print_document("tasks", [], self.form)
             return
         folder = _one_run(runs, self.run)
         if self.run is None and self.form is Format.text:
@@ -63,8 +63,8 @@ class Status(Home):
     def _show(self, folder: Path, record: "RunRecord") -> None:
         """Print a run's tasks; those that are done are only counted where they are many."""
         if self.form is not Format.text:
-            rows = [_complete_row(folder, record, task) for task in record.tasks]
-            print_rows(rows, self.form)
+            rows = [_task_fields(folder, record, task) for task in record.tasks]
+            print_document("tasks", rows, self.form)
             return
         shown = record.tasks
         done = record.of("done")
@@ -330,34 +330,36 @@ def _state_of(record: "RunRecord") -> str:
     return words[record.alive]
 
 
-def _current(folder: Path, task: "TaskState") -> "tuple[str, str, float]":
-    """A task's state, where it is, and since when; a task that was sent may run by now."""
+def _current(folder: Path, task: "TaskState") -> "TaskState":
+    """A task as it is now; one that was sent may run by now."""
     from robustbench_pcl.pipeline.runs import read_where
 
     if task.state == "sent" and (where := read_where(folder / f"{task.key}.where")):
-        place = f"{where.get('host', '?')}, {where.get('device', '?')}"
-        return "running", place, float(where.get("began", task.since))
-    return task.state, ", ".join(filter(None, (task.host, task.device))), task.since
+        since, host = float(where.get("began", task.since)), where.get("host", "?")
+        device = where.get("device", "?")
+        return replace(task, state="running", host=host, device=device, since=since)
+    return task
 
 
 def _task_row(folder: Path, record: "RunRecord", task: "TaskState") -> dict[str, object]:
     """A task for people."""
-    state, where, since = _current(folder, task)
-    going = state in ("sent", "running") and record.ended is None
-    took = time.time() - since if going else task.seconds
-    clock = f"{datetime.fromtimestamp(since).astimezone():%H:%M:%S}" if since else ""
+    task = _current(folder, task)
+    going = task.state in ("sent", "running") and record.ended is None
+    took = time.time() - task.since if going else task.seconds
+    clock = f"{datetime.fromtimestamp(task.since).astimezone():%H:%M:%S}" if task.since else ""
     return {
-        "state": state,
+        "state": task.state,
         "task": visible(task.title),
         "attempt": task.attempt or "",
-        "where": visible(where),
+        "where": visible(", ".join(filter(None, (task.host, task.device)))),
         "since": clock,
         "took": _spoken(took) if going or task.seconds else "",
     }
 
 
-def _complete_row(folder: Path, record: "RunRecord", task: "TaskState") -> dict[str, object]:
+def _task_fields(folder: Path, record: "RunRecord", task: "TaskState") -> dict[str, object]:
     """A task for programs."""
-    state, where, since = _current(folder, task)
-    known = {"run": folder.name, "executor": record.executor, **vars(task)}
-    return {**known, "state": state, "where": where, "since": since}
+    task = _current(folder, task)
+    since = datetime.fromtimestamp(task.since, UTC).isoformat() if task.since else None
+    known = {**vars(task), "task": task.title, "since": since}
+    return {"run": folder.name, "executor": record.executor, **known}

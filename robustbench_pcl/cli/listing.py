@@ -22,7 +22,7 @@ from robustbench_pcl.cli.options import (
     Seeds,
     Sized,
 )
-from robustbench_pcl.cli.output import first_line, print_rows, say
+from robustbench_pcl.cli.output import first_line, print_document, say
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class ListData:
         from robustbench_pcl.data.datasets import DATASETS
 
         rows = [_row(spec) for spec in DATASETS.values()]
-        print_rows(rows, self.form, title="Data sets")
-        if any(row["where"] == NOT_HERE for row in rows):
+        print_document("datasets", rows, self.form, title="Data sets")
+        if any(row["provenance"] == NOT_HERE for row in rows):
             say(
                 "What is not here is looked for when it is first used. "
                 "To add a copy of your own: pclbench data add NAME FILE"
@@ -114,13 +114,13 @@ class VerifyData:
             )
         rows = [
             {
-                "name": dataset.spec.name,
+                "dataset": dataset.spec.name,
                 "train_digest": dataset.train.digest,
                 "test_digest": dataset.test.digest,
             }
             for dataset in found
         ]
-        print_rows(rows, self.form, title="Intact")
+        print_document("intact", rows, self.form, title="Intact")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +149,12 @@ def _row(spec: "DatasetSpec") -> dict[str, Any]:
     except UserError as error:  # one broken data set must not hide the others
         where, note = "broken", error.cure
     return {
-        "name": spec.name,
+        "dataset": spec.name,
         "title": spec.title,
         "shape": "x".join(map(str, spec.shape)),
-        "train": train,
-        "test": test,
-        "where": where,
+        "train_images": train,
+        "test_images": test,
+        "provenance": where,
         "note": note,
     }
 
@@ -170,10 +170,10 @@ class ListRecipes:
         from robustbench_pcl.recipes.load import describe, load_recipe
 
         rows = [
-            {"name": name, "what": describe(load_recipe(name, "cifar10", "paper"))}
+            {"name": name, "summary": describe(load_recipe(name, "cifar10", "paper"))}
             for name in recipe_names()
         ]
-        print_rows(rows, self.form)
+        print_document("recipes", rows, self.form)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,10 +210,10 @@ class ListAttacks:
         from robustbench_pcl.attacks.base import norm_of
 
         rows = [
-            {"name": name, "norm": norm_of({"name": name}), "what": first_line(ATTACKS[name])}
+            {"name": name, "norm": norm_of({"name": name}), "summary": first_line(ATTACKS[name])}
             for name in ATTACKS
         ]
-        print_rows(rows, self.form)
+        print_document("attacks", rows, self.form)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,11 +234,12 @@ class ShowAttack(Sized):
 
         attack = load_attack(self.name, self.dataset, self.size)
         rows = [
-            {"parameter": name, "default": getattr(attack, name), "what": what}
+            {"name": name, "default": getattr(attack, name), "summary": what}
             for name, (_, what) in attack.parameters().items()
         ]
         where = f"{dataset_spec(self.dataset).title}, scale {self.size}"
-        print_rows(rows, self.form, title=f"{first_line(type(attack))} Defaults on {where}:")
+        title = f"{first_line(type(attack))} Defaults on {where}:"
+        print_document("parameters", rows, self.form, title=title)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +252,8 @@ class ListModels:
         """Print a row per model."""
         from robustbench_pcl.models import MODELS
 
-        print_rows([{"name": name, "what": first_line(MODELS[name])} for name in MODELS], self.form)
+        rows = [{"name": name, "summary": first_line(MODELS[name])} for name in MODELS]
+        print_document("architectures", rows, self.form)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,12 +285,12 @@ class ShowModel:
                 {
                     "layer": layer.number,
                     "modules": layer.modules,
-                    "output": "x".join(map(str, layer.output)),
-                    "parameters": layer.parameters,
+                    "shape": "x".join(map(str, layer.output)),
+                    "weights_count": layer.parameters,
                     "features": taken,
                 }
             )
         total = sum(value.numel() for value in model.parameters())
         shape = "x".join(map(str, data.shape))
         title = f"{name} on {data.title} ({shape}): {total:,} parameters"
-        print_rows(rows, self.form, title=title)
+        print_document("layers", rows, self.form, title=title)

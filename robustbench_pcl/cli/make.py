@@ -1,6 +1,7 @@
 """``pclbench train``, ``attack`` and ``transfer``: make what is named, and print its accuracy."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, cast
@@ -25,7 +26,13 @@ from robustbench_pcl.cli.options import (
     read_layers,
     read_settings,
 )
-from robustbench_pcl.cli.output import print_matrices, print_measurements, print_rows, say
+from robustbench_pcl.cli.output import (
+    print_document,
+    print_matrices,
+    print_measurements,
+    print_rows,
+    say,
+)
 from robustbench_pcl.cli.work import Shortcuts, Tasks, Work, carry_out
 from robustbench_pcl.environment import processes
 from robustbench_pcl.errors import UserError
@@ -36,6 +43,8 @@ if TYPE_CHECKING:
     from robustbench_pcl.pipeline.training import Train as Training
     from robustbench_pcl.pipeline.workspace import Workspace
     from robustbench_pcl.recipe import AnyModel, Recipe, TrainingPrecision
+    from robustbench_pcl.store.checkpoints import Checkpoint
+    from robustbench_pcl.store.records import Measurement
 
 
 STRONGEST = "strongest"
@@ -123,27 +132,42 @@ class Train(Tasks, Seeds):
         if done is None:
             return 0
         recipes = [recipe for recipe in recipes if done.of([tasks.Measure(recipe)])]
-        rows: list[dict[str, object]] = []
-        for recipe in recipes:
-            checkpoint, clean = workspace.train(recipe), workspace.measure(recipe)
-            row: dict[str, object] = {
-                "recipe": recipe.name,
-                "dataset": recipe.dataset,
-                "scale": recipe.scale,
-                "clean accuracy": f"{100 * clean.accuracy:.1f} %",
-                "n": clean.n,
-                "id": checkpoint.record.checkpoint,
-            }
-            if len(recipes) > 1:
-                row["seed"] = recipe.seed
-            if self.form in (Format.json, Format.csv):
-                row["checkpoint"] = str(checkpoint.path)
-            rows.append(row)
-        print_rows(rows, self.form)
+        self._show([(workspace.train(each), workspace.measure(each)) for each in recipes])
         for recipe in recipes:
             say(f"Stored in {workspace.train(recipe).path}")
         done.settle()
         return 0
+
+    def _show(self, trained: "Sequence[tuple[Checkpoint, Measurement]]") -> None:
+        """Print a row per checkpoint, with its clean accuracy."""
+        if self.form in (Format.json, Format.csv):
+            from robustbench_pcl.report.results import trained_row
+            from robustbench_pcl.store.records import Paths, TrainingRecord, find_record
+
+            folder, rows = Paths(self.home).trainings, []
+            for checkpoint, clean in trained:
+                name = f"{checkpoint.record.checkpoint}-{checkpoint.record.weights}"
+                training = find_record(folder, name, TrainingRecord)
+                rows.append(trained_row(training, clean, str(checkpoint.path)))
+            print_document("trainings", rows, self.form)
+            return
+        from robustbench_pcl.report.formatting import per_cent, show_measured
+
+        print_rows(
+            [
+                {
+                    "recipe": measured.target.recipe.name,
+                    "dataset": measured.target.recipe.dataset,
+                    "scale": measured.target.recipe.scale,
+                    "clean accuracy": f"{show_measured(per_cent(measured.accuracy))} %",
+                    "n": measured.n,
+                    "id": measured.target.checkpoint,
+                    **({"seed": measured.target.recipe.seed} if len(trained) > 1 else {}),
+                }
+                for _, measured in trained
+            ],
+            self.form,
+        )
 
     def _train_on_devices(self, trainings: "list[Training]", workspace: "Workspace") -> int | None:
         """Be one of the processes that train together, or start them.
@@ -254,7 +278,8 @@ class Attack(Work, Shortcuts, Models, Attacks):
             for recipe, attack in known
             if attack is not None and attack.name == STRONGEST and (recipe, None) in known
         ]
-        print_measurements([workspace.make(task) for task in measured], self.form, cases)
+        found = [workspace.make(task) for task in measured]
+        print_measurements(found, self.form, workspace.paths, cases)
         said: dict[str, list[str]] = {}
         for recipe, attack in known:
             if attack is not None:
@@ -338,5 +363,5 @@ class Transfer(Work, Shortcuts, Models, Attacks):
         if self.form is Format.text and len(measurements) > 1:
             print_matrices(measurements)
         else:
-            print_measurements(measurements, self.form)
+            print_measurements(measurements, self.form, workspace.paths)
         done.settle()

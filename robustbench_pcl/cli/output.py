@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import sys
@@ -10,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from robustbench_pcl.cli.choices import Format
 from robustbench_pcl.cli.files import PICTURES, PRINTED, read_form, write_file
@@ -22,12 +21,10 @@ if TYPE_CHECKING:
     from robustbench_pcl.report.described import DescribedTable
     from robustbench_pcl.report.figures import PageFigure, ReportFigure
     from robustbench_pcl.report.table import Table
-    from robustbench_pcl.store.records import Measurement
+    from robustbench_pcl.store.records import Measurement, Paths
 
 Rows = Sequence[Mapping[str, Any]]
 """Mappings that share their keys, which are the columns."""
-LEFT_OUT = ["recipe", "source_recipe", "verdict", "diagnosis"]
-"""Columns of ``results`` that are long, or that only reports know."""
 MOST_LEFT_OUT = 10
 """Files that are named of those that are left out."""
 STATE_WIDTH = 19
@@ -59,8 +56,34 @@ def write(content: str | bytes, output: Path | None = None, *, force: bool = Fal
     say(f"Wrote {output}.")
 
 
+def print_document(
+    document: str,
+    rows: Rows,
+    form: Format,
+    title: str = "",
+    members: Mapping[str, Any] | None = None,
+) -> None:
+    """Print a document for programs, or its rows for people.
+
+    Args:
+        document: of :data:`robustbench_pcl.report.schema.DOCUMENTS`.
+        rows: its rows.
+        form: how.
+        title: stands above rows that are text.
+        members: what JSON has beside the rows.
+    """
+    from robustbench_pcl.report.schema import csv_rows, json_text
+
+    if form is Format.json:
+        write(json_text(document, rows, **(members or {})))
+    elif form is Format.csv:
+        write(csv_rows(document, rows))
+    else:
+        print_rows(rows, form, title)
+
+
 def print_rows(rows: Rows, form: Format = Format.text, title: str = "") -> None:
-    """Print rows; the title stands above them where they are text.
+    """Print rows for people; the title stands above them where they are text.
 
     A line of text breaks between words only, however narrow the terminal is.
     """
@@ -93,20 +116,8 @@ def print_rows(rows: Rows, form: Format = Format.text, title: str = "") -> None:
 
 
 def _for_documents(rows: Rows, form: Format) -> str:
-    """Rows for programs and documents."""
-    if form is Format.json:
-        return json.dumps(list(rows), indent=2) + "\n"
+    """Rows as Markdown, HTML or LaTeX."""
     columns = list(rows[0]) if rows else []
-    if form is Format.csv:
-        import pandas as pd
-
-        from robustbench_pcl.report.formatting import csv_text
-
-        flat = [
-            [json.dumps(cell) if isinstance(cell, dict) else cell for cell in row.values()]
-            for row in rows
-        ]
-        return csv_text(pd.DataFrame(flat, columns=columns, dtype=object))
     cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
     if form is Format.md:
         lines = [columns, ["---"] * len(columns), *cells]
@@ -122,10 +133,16 @@ def _for_documents(rows: Rows, form: Format) -> str:
 
 def print_plan(rows: Rows) -> None:
     """Print what there is to do for people; lines break between words only."""
+    from robustbench_pcl.progress import spoken
+
     width = max(shutil.get_terminal_size().columns - 1, STATE_WIDTH + 20)
     for row in rows:
+        seconds = row["seconds"]
+        state = "unknown" if seconds is None else f"about {spoken(max(seconds, 0.1))}"
+        if row["state"] == "done":
+            state = "done"
         lines = textwrap.wrap(
-            f"{row['state']:<{STATE_WIDTH}}{row['task']}",
+            f"{state:<{STATE_WIDTH}}{row['task']}",
             width,
             subsequent_indent=" " * STATE_WIDTH,
             break_long_words=False,
@@ -135,27 +152,38 @@ def print_plan(rows: Rows) -> None:
 
 
 def print_measurements(
-    measurements: Sequence[Measurement], form: Format, cases: Sequence[StoredWorstCase] = ()
+    measurements: Sequence[Measurement],
+    form: Format,
+    paths: Paths,
+    cases: Sequence[StoredWorstCase] = (),
 ) -> None:
     """Print measurements, one per row, and worst cases over what is stored.
 
-    For programs, rows have the columns of ``results``, as far as a worst case has them.
+    For programs, rows are those of ``results``.
+
+    Args:
+        measurements: which.
+        form: how.
+        paths: where the diagnoses lie that speak of them.
+        cases: whose rows have what they share with measurements.
     """
     if form in (Format.json, Format.csv):
-        from robustbench_pcl.report.results import measurement_frame
+        from robustbench_pcl.report.results import measurement_rows, summary_row
+        from robustbench_pcl.store.diagnoses import Diagnosis
+        from robustbench_pcl.store.records import load_records
 
-        frame = measurement_frame(measurements).drop(columns=LEFT_OUT)
-        values = frame.astype(object).where(frame.notna(), None).to_dict("records")
-        empty = dict.fromkeys(frame.columns)
-        found = [*values, *({**empty, **_worst_case_columns(case)} for case in cases)]
-        print_rows(cast("Rows", found), form)
+        left_out: list[UserError] = []
+        diagnoses = load_records(paths.diagnoses, Diagnosis, left_out.append)
+        say_left_out(left_out)
+        summaries = [summary_row(case, measurements, diagnoses) for case in cases]
+        found = [*measurement_rows(measurements, diagnoses), *summaries]
+        print_document("measurements", found, form)
         return
     from robustbench_pcl.attacks.base import attack_label
 
     names = distinct_names(measurements)
     rows = []
     for each in measurements:
-        low, high = (100 * end for end in each.interval)
         source = "elsewhere" if each.attack else ""
         if each.source:
             source = names[each.source.key]
@@ -164,21 +192,18 @@ def print_measurements(
                 "target": names[each.target.key],
                 "source": "white-box" if source == names[each.target.key] else source,
                 "attack": attack_label(each.attack) if each.attack else "Clean",
-                "accuracy": f"{100 * each.accuracy:.1f} %",
-                "95 % interval": f"{low:.1f} to {high:.1f}",
+                **_shown(each.accuracy, each.interval),
                 "n": each.n,
                 "Linf": f"{each.largest_linf:.4g}",
             }
         )
     for case in cases:
-        low, high = (100 * end for end in case.interval)
         rows.append(
             {
                 "target": names[case.target.key],
                 "source": "all stored",
                 "attack": case.label,
-                "accuracy": f"{100 * case.accuracy:.1f} %",
-                "95 % interval": f"{low:.1f} to {high:.1f}",
+                **_shown(case.accuracy, case.interval),
                 "n": case.n,
                 "Linf": "",
             }
@@ -188,18 +213,14 @@ def print_measurements(
     print_rows(rows, form)
 
 
-def _worst_case_columns(case: StoredWorstCase) -> dict[str, Any]:
-    low, high = (100 * end for end in case.interval)
+def _shown(accuracy: float, interval: tuple[float, float]) -> dict[str, str]:
+    """An accuracy and its interval for people, rounded as in tables."""
+    from robustbench_pcl.report.formatting import per_cent, show_interval, show_measured
+
+    low, high = map(per_cent, interval)
     return {
-        "target": case.target.recipe.name,
-        "model": case.target.key,
-        "attack": case.label,
-        "eps": case.eps,
-        "n": case.n,
-        "correct": int(case.withstood.sum()),
-        "accuracy": 100 * case.accuracy,
-        "low": low,
-        "high": high,
+        "accuracy": f"{show_measured(per_cent(accuracy))} %",
+        "95 % interval": show_interval((low, high)),
     }
 
 
@@ -213,7 +234,7 @@ def print_matrices(measurements: Sequence[Measurement]) -> None:
         for each in group:
             source = names[each.source.key] if each.source else ""
             row = rows.setdefault(source, {"from / on": source})
-            row[names[each.target.key]] = f"{100 * each.accuracy:.1f} %"
+            row[names[each.target.key]] = _shown(each.accuracy, each.interval)["accuracy"]
         n = measurements[0].n
         print_rows([{**row, "n": n} for row in rows.values()], title=label)
 
@@ -245,7 +266,7 @@ def print_tables(
     output: Path | None = None,
     force: bool = False,
 ) -> None:
-    """Print tables, in colour on a terminal, or write them to a file; several in JSON are a list.
+    """Print tables, in colour on a terminal, or write them to a file.
 
     Args:
         tables: which.
@@ -256,7 +277,7 @@ def print_tables(
     """
     from rich.console import Console
 
-    from robustbench_pcl.report.render import render
+    from robustbench_pcl.report.render import render, tables_json
     from robustbench_pcl.report.text import terminal_text
 
     form = read_form(form, output)
@@ -265,14 +286,15 @@ def print_tables(
         for table in tables:
             terminal.print(terminal_text(table, interval=interval), soft_wrap=True)
         return
+    if form is Format.json:
+        write(tables_json(tables), output, force=force)
+        return
     written = [render(table, form.value, interval=interval) for table in tables]
     if output is not None and output.suffix in PICTURES:
         from robustbench_pcl.report.plots import drawn_text
 
         write(drawn_text("\n".join(written)).file(output.suffix), output, force=force)
         return
-    if form is Format.json and len(written) > 1:
-        written = ["[" + ",".join(written) + "]\n"]
     write("\n".join(written), output, force=force)
 
 

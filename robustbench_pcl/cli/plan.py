@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from robustbench_pcl.cli.choices import Format
-from robustbench_pcl.cli.output import print_plan, print_rows, say
+from robustbench_pcl.cli.output import print_document, print_plan, say
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,17 +111,15 @@ def show_plan(tasks: "Sequence[AnyTask]", workspace: "Workspace", form: Format) 
     for task, is_stored in survey(tasks, workspace):
         seconds = 0.0 if is_stored else estimator.seconds(task)
         size = 0.0 if is_stored else estimator.bytes(task)
-        state = "unknown" if seconds is None else f"about {spoken(max(seconds, 0.1))}"
-        if is_stored:
-            state = "done"
-        else:
+        if not is_stored:
             lacking.append(task)
-        row = {"task": task.title, "state": state, "seconds": seconds, "bytes": round(size)}
-        rows.append({**row, "kind": task.kind, "dataset": task.dataset})
+        about = {"task": task.title, "kind": task.kind, "dataset": task.dataset}
+        state = "done" if is_stored else "missing"
+        rows.append({**about, "state": state, "seconds": seconds, "bytes": round(size)})
     if form is Format.text:
         print_plan(rows)
     else:
-        print_rows(rows, form)
+        print_document("plan", rows, form)
     known = [row["seconds"] for row in rows if isinstance(row["seconds"], float)]
     unknown = len(rows) - len(known)
     rest = f" and {unknown} of unknown length" if unknown else ""

@@ -1,5 +1,6 @@
 """``pclbench report``: the paper's tables and figures, measured beside published."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from robustbench_pcl.cli.choices import Format, Scale, dataset_names, offered, r
 from robustbench_pcl.cli.files import PAGES, ForceOption, OutputOption, read_form
 from robustbench_pcl.cli.options import FormatOption, Home
 from robustbench_pcl.cli.output import (
-    print_rows,
+    print_document,
     print_tables,
     say,
     say_left_out,
@@ -117,12 +118,23 @@ class Report(Home):
     ] = None
 
     strict: StrictOption = False
+    schema: Annotated[
+        bool,
+        typer.Option(
+            "--schema", help="Print the JSON schema of what --format json prints: docs/json.md."
+        ),
+    ] = False
 
     def __call__(self) -> int:
         """Print or write what is asked for; the exit code."""
         from robustbench_pcl.paper.tables import published_numbers
         from robustbench_pcl.report.described import TITLES, described_table
 
+        if self.schema:
+            from robustbench_pcl.report.schema import json_schema
+
+            write(json.dumps(json_schema(), indent=2) + "\n", self.output, force=self.force)
+            return 0
         if self.bundle is not None or self.with_weights or self.with_sets:
             return self._code(self._write_bundle())
         if self.figure is not None and (self.table is not None or self.page):
@@ -227,7 +239,7 @@ class Report(Home):
             if self.form is Format.text:
                 write(overview_text(lines))
             else:
-                print_rows(lines, self.form)
+                print_document("overview", lines, self.form)
         return left_out
 
     def _write_bundle(self) -> Sequence[UserError]:

@@ -127,7 +127,8 @@ class Run(_Reproduction):
             return
         if self.form is not Format.text:
             measures = [task for task in done.of(tasks) if isinstance(task, Measure)]
-            print_measurements([workspace.make(task) for task in measures], self.form)
+            found = [workspace.make(task) for task in measures]
+            print_measurements(found, self.form, workspace.paths)
             done.settle()
             return
         for part, asked in parts:
@@ -136,11 +137,12 @@ class Run(_Reproduction):
                 write(f"{part.title}\n\n")
             measures = [task for task in known if isinstance(task, Measure)]
             if measures:
-                print_measurements([workspace.make(task) for task in measures], self.form)
+                found = [workspace.make(task) for task in measures]
+                print_measurements(found, self.form, workspace.paths)
             for task in known:
                 if isinstance(task, Diagnose):
-                    found = workspace.make(task)
-                    words = f"{task.target.name}: {found.code} {found.verdict}. {found.sentence}"
+                    said = workspace.make(task)
+                    words = f"{task.target.name}: {said.code} {said.verdict}. {said.sentence}"
                     write(fill(words, 80, subsequent_indent="  ") + "\n")
         done.settle()
 
@@ -251,7 +253,8 @@ class Ablate(_Reproduction):
         if done is None:
             return
         if self.asked_for:
-            print_measurements([workspace.make(task) for task in done.of(tasks)], self.form)
+            found = [workspace.make(task) for task in done.of(tasks)]
+            print_measurements(found, self.form, workspace.paths)
         else:
             self.show_tables({ABLATION: (self.dataset,)}, workspace, scale)
         done.settle()

@@ -1,6 +1,5 @@
 """``pclbench store``: what a workspace holds, what of it is needed, and how it travels."""
 
-import json
 import sys
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ import typer
 
 from robustbench_pcl.cli.choices import Format, Readers, Scale, dataset_names, offered, read_scale
 from robustbench_pcl.cli.options import FormatOption, Home
-from robustbench_pcl.cli.output import Rows, print_rows, say, write
+from robustbench_pcl.cli.output import Rows, print_document, print_rows, say, write
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 WIDTH, LONGEST, MOST_SHOWN = 79, 60, 6
 """Of what people are shown: characters of a line and of a value, and artefacts that are named."""
 LISTS = ("made_from", "not_here", "made_of_it", "needed_by")
-WHOLE = (*LISTS, "file", "damage", "sha256", "made_again_by")
+WHOLE = (*LISTS, "file", "damage", "sha256", "command")
 AS_ELSEWHERE = ("path", "others", "format", "id", "created", "n")
 """What is never shortened, and what an artefact says of itself and a row has already."""
 Kind = StrEnum(
@@ -77,7 +76,7 @@ class ListStore(_Store):
         kinds = [each.value for each in self.kind or Kind]
         found = [row_of(item, inventory) for item in inventory.items if item.kind in kinds]
         if self.form is not Format.text:
-            print_rows(found, self.form)
+            print_document("inventory", found, self.form)
             return
         for kind, group in groupby(found, key=itemgetter("kind")):
             rows = list(group)
@@ -94,16 +93,16 @@ def _for_people(rows: Rows) -> Rows:
     from robustbench_pcl.evidence.findings import printable
     from robustbench_pcl.report.formatting import show_bytes
 
-    shown = [
-        {
-            **row,
-            "model": printable(" on ".join(filter(None, (row["model"], row["dataset"])))),
+    shown = []
+    for row in rows:
+        words = filter(None, (row["target"] or row["source"], row["dataset"]))
+        own = {
+            "model": printable(" on ".join(words)),
             "size": show_bytes(row["bytes"]).replace(" ", ""),  # one word is never broken
             "made": row["created"][:10],
             "damage": row["damage"] and "damaged: see pclbench store show",
         }
-        for row in rows
-    ]
+        shown.append({**row, **own})
     columns = ("id", "weights", "model", "attack", "n", "size", "made", "damage")
     used = [name for name in columns if any(row[name] not in (None, "") for row in shown)]
     return [{name: row[name] for name in used} for row in shown]
@@ -134,15 +133,15 @@ class ShowStored(_Store):
         said = {
             **row_of(item, inventory),
             "sha256": None if item.damage or item.path.is_dir() else record_of(item.path).sha256,
-            "says": TypeAdapter(type(item.about)).dump_python(item.about, mode="json"),
+            "record": TypeAdapter(type(item.about)).dump_python(item.about, mode="json"),
             "made_from": [each.name for each in inventory.with_all_above([item]) if each != item],
             "not_here": inventory.absent(item),
             "made_of_it": [each.name for each in inventory.below(item)],
             "needed_by": [str(use) for use in uses],
-            "made_again_by": command_for(item, inventory, uses),
+            "command": command_for(item, inventory, uses),
         }
         if self.form is Readers.json:
-            write(json.dumps(said, indent=2) + "\n")
+            print_document("artefact", [said], Format.json)
             return
         said["needed_by"] = said["needed_by"] or ["no table or figure of the paper"]
         write("".join(f"{line}\n" for name, value in said.items() for line in _lines(name, value)))
@@ -193,19 +192,20 @@ class PruneStore(_Store):
         given = {"": True, "--sets": self.sets, "--partial": self.partial}
         going = [item for each in reasons if given[each.option] for item in each.items]
         rows: list[dict[str, object]] = []
-        for why, option, items in reasons:
-            goes = given[option]
+        for reason, option, items in reasons:
+            about = {"reason": reason, "goes": (goes := given[option])}
             if self.form is Readers.json:
-                about = {"why": why, "goes": goes}
                 rows += [{"file": each.name, "bytes": each.size, **about} for each in items]
             elif items:
                 total = show_bytes(sum(item.size for item in items))
                 then = "yes" if goes else f"with {option}"
-                rows.append({"what": why, "files": len(items), "size": total, "goes": then})
-        if rows or self.form is Readers.json:
-            print_rows(rows, Format(self.form.value))
-        size = sum(item.size for item in going)
-        what = f"{len(going):,} file{'' if len(going) == 1 else 's'}, {size:,} bytes"
+                rows.append({"what": reason, "files": len(items), "size": total, "goes": then})
+        if self.form is Readers.json:
+            print_document("unneeded", rows, Format.json)
+        elif rows:
+            print_rows(rows)
+        count, size = len(going), sum(item.size for item in going)
+        what = f"{count:,} file{'' if count == 1 else 's'}, {size:,} bytes"
         if self.yes:
             remove_all(going)
             say(f"Removed: {what}.")
@@ -375,7 +375,7 @@ def _lines(name: str, value: Any) -> Iterable[str]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if key not in AS_ELSEWHERE:
-                yield from _lines(f"{name}.{key}" if name != "says" else key, inner)
+                yield from _lines(f"{name}.{key}" if name != "record" else key, inner)
         return
     values = value if name in LISTS else [value]
     shown = [_shown(name, each) for each in values[:MOST_SHOWN] if each not in (None, "", [])]

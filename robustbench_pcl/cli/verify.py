@@ -1,19 +1,18 @@
 """``pclbench verify``: whether what a bundle or a workspace says follows from what lies in it."""
 
-import json
 import re
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_pcl.cli.choices import Readers
+from robustbench_pcl.cli.choices import Format, Readers
 from robustbench_pcl.cli.options import Place
-from robustbench_pcl.cli.output import write
+from robustbench_pcl.cli.output import print_document, write
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,24 +93,26 @@ class Verify(Place):
             found = verifier.workspace(self.home)
         else:
             found = verifier.bundle(self.folder, digest)
-        return self._show(found, found.content(), _lines(found))
+        return self._show(found, _lines(found))
 
     def _repaired(self, verifier: "Verifier") -> int:
         """Repair, and print what was done, and what holds then; the exit code."""
         from robustbench_pcl.evidence.repair import repair
 
         done = repair(verifier, self.home)
-        content = {
-            **done.found.content(),
-            "set_aside": done.aside,
-            "made_again": done.made,
-            "not_made_again": done.left,
-        }
-        return self._show(done.found, content, chain(_done(done), _lines(done.found)))
+        lines = chain(_done(done), _lines(done.found))
+        moved = {"set_aside": done.aside, "made_again": done.made, "not_made_again": done.left}
+        return self._show(done.found, lines, moved)
 
-    def _show(self, found: "Verification", content: dict[str, Any], lines: Iterable[str]) -> int:
+    def _show(
+        self, found: "Verification", lines: Iterable[str], moved: Mapping[str, object] | None = None
+    ) -> int:
+        """Print what was found, and what a repair moved; the exit code."""
         if self.form is Readers.json:
-            write(json.dumps(content, indent=2) + "\n")
+            unmoved = dict.fromkeys(("set_aside", "made_again", "not_made_again"))
+            members = {**found.content(), **unmoved, **(moved or {})}
+            rows = [finding._asdict() for finding in found.findings]
+            print_document("verification", rows, Format.json, members=members)
         else:
             write("".join(f"{line}\n" for line in lines))
         return 0 if found.holds else DOES_NOT_HOLD

@@ -94,14 +94,13 @@ class Verification:
             self.unchecked.append(sentence)
 
     def content(self) -> dict[str, Any]:
-        """All of it as plain JSON types."""
+        """What was looked at, beside the findings, as plain JSON types."""
         return {
             "folder": str(self.folder),
-            "digest": self.digest,
+            "sha256": self.digest or None,
             "holds": self.holds,
             "checked": dict(self.checked),
             "unchecked": self.unchecked,
-            "findings": [finding._asdict() for finding in self.findings],
         }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from robustbench_pcl.attacks.base import attack_label
+from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
@@ -40,7 +40,9 @@ from robustbench_pcl.store.records import Measurement, ModelRecord, TrainingReco
 
 def row_of(item: Item, inventory: Inventory) -> dict[str, Any]:
     """What there is to know of an item, as a row; all items have the same columns."""
+    made_on = item.kind == "set"
     model = item.models[0] if item.models else None
+    source = item.models[0] if made_on and item.models else getattr(item.about, "source", None)
     created, environment = item.created, item.environment
     for training in inventory.known("training", *item.names) if item.kind == "checkpoint" else ():
         created, environment = training.created, training.environment
@@ -48,16 +50,20 @@ def row_of(item: Item, inventory: Inventory) -> dict[str, Any]:
         "kind": item.kind,
         "id": item.id,
         "weights": item.names[1],
-        "model": model and model.recipe.name,
-        "scale": model and model.recipe.scale,
         "dataset": item.dataset,
+        "target": model.recipe.name if model and not made_on else None,
+        "source": source and source.recipe.name,
+        "scale": model and model.recipe.scale,
+        "seed": model and model.recipe.seed,
         "attack": attack_label(item.attack) if item.attack else None,
+        "eps": item.attack.get("eps") if item.attack else None,
+        "norm": norm_of(item.attack) if item.attack else None,
         "n": item.images,
         "bytes": item.size,
         "created": created,
         "pclbench": environment and environment.pclbench,
         "file": item.name,
-        "damage": item.damage,
+        "damage": item.damage or None,
     }
 
 

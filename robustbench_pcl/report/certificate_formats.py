@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import pandas as pd
-
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.certified import Band, TwoSided
-from robustbench_pcl.report.diagnosis_formats import text_table
-from robustbench_pcl.report.formatting import csv_text, show_budget, show_interval, show_measured
+from robustbench_pcl.report.diagnosis_formats import model_fields, text_table
+from robustbench_pcl.report.formatting import show_budget, show_interval, show_measured
 from robustbench_pcl.report.render import FORMATS, fill
+from robustbench_pcl.report.schema import csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
 
 HEADS = ("eps", "Certified", "95 % interval", "Not known", "Withstood", "95 % interval")
@@ -21,7 +19,7 @@ Line = tuple[str, ...]
 
 
 def render_certificates(found: Sequence[TwoSided], form: str) -> str:
-    """Two-sided numbers in a format, ending in a newline; one in JSON is an object, several a list.
+    """Two-sided numbers in a format, ending in a newline.
 
     Args:
         found: at least one.
@@ -34,12 +32,9 @@ def render_certificates(found: Sequence[TwoSided], form: str) -> str:
         case "text":
             return "\n".join(map(_text, found))
         case "csv":
-            rows = [{**_which(each), **_numbers(band)} for each in found for band in each.ladder]
-            return csv_text(pd.DataFrame(rows, dtype=object))
+            return csv_rows("certificates", _rows(found))
         case "json":
-            content = [_content(each) for each in found]
-            shown = content if len(content) > 1 else content[0]
-            return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+            return json_text("certificates", _rows(found), certificates=list(map(_fields, found)))
         case "md" | "latex" | "html":
             return "\n".join(fill(form, "certificate", **_parts(each)) for each in found)
     raise unknown_name("format", form, FORMATS)
@@ -108,16 +103,15 @@ def _text(found: TwoSided) -> str:
     return "\n\n".join([said, table, "\n".join(listed)]) + "\n"
 
 
-def _which(found: TwoSided) -> dict[str, Any]:
-    """What a certificate is about, as plain JSON types."""
-    target, data = found.certificate.target, found.certificate.data
-    return {
-        "model": target.recipe.name,
-        "weights": target.weights,
-        "dataset": data.dataset,
-        "scale": target.recipe.scale,
-        "seed": target.recipe.seed,
-    }
+def _rows(found: Sequence[TwoSided]) -> list[dict[str, Any]]:
+    """The fields of each budget of each certificate."""
+    return [{**_fields(each), **_numbers(band)} for each in found for band in _bands(each)]
+
+
+def _bands(found: TwoSided) -> list[Band]:
+    """The ladder's budgets and those that were asked for, rising."""
+    known = {band.eps: band for band in (*map(found.at, found.budgets), *found.ladder)}
+    return [known[eps] for eps in sorted(known)]
 
 
 def _numbers(band: Band) -> dict[str, Any]:
@@ -136,17 +130,14 @@ def _numbers(band: Band) -> dict[str, Any]:
     }
 
 
-def _content(found: TwoSided) -> dict[str, Any]:
-    """All of it as JSON has it, the radii of each image among it."""
-    certificate = found.certificate
-    own, said = certificate.content(), [*found.sentences, *found.why]
+def _fields(found: TwoSided) -> dict[str, Any]:
+    """The fields of a certificate, the radii of each image among them."""
+    certificate, said = found.certificate, [*found.sentences, *found.why]
     return {
-        **_which(found),
+        **dict(certificate),
+        **model_fields(certificate.target, certificate.data),
+        "certificate": certificate.id,
         "sentences": [words.replace("\N{NO-BREAK SPACE}", " ") for words in said],
-        "budgets": [_numbers(found.at(eps)) for eps in found.budgets],
-        "ladder": [_numbers(band) for band in found.ladder],
-        **{name: own[name] for name in ("id", "method", "largest_eps", "n", "found_by", "reason")},
-        "seconds": certificate.seconds,
-        "certified": own["certified"],
-        "fooling": own["fooling"],
+        "certified_radii": certificate.certified,
+        "fooling_radii": certificate.fooling,
     }

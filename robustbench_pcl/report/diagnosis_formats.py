@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-
-import pandas as pd
+from typing import Any
 
 from robustbench_pcl.configuration import Dump
 from robustbench_pcl.data.datasets import DATASETS
@@ -17,7 +15,6 @@ from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.recipes.load import load_attack
 from robustbench_pcl.report.formatting import (
     MISSING,
-    csv_text,
     per_cent,
     show_budget,
     show_interval,
@@ -25,8 +22,10 @@ from robustbench_pcl.report.formatting import (
 )
 from robustbench_pcl.report.model_section import NORMS
 from robustbench_pcl.report.render import FORMATS, fill
+from robustbench_pcl.report.schema import csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import Diagnosis
+from robustbench_pcl.store.records import DataRecord, ModelRecord
 from robustbench_pcl.store.rules import wilson
 
 NUMBERS = ("", "Accuracy", "95 % interval", "n")
@@ -45,7 +44,7 @@ Line = tuple[str, ...]
 
 
 def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
-    """Diagnoses in a format, ending in a newline; one in JSON is an object, several are a list.
+    """Diagnoses in a format, ending in a newline.
 
     Args:
         diagnoses: at least one.
@@ -58,11 +57,10 @@ def render_diagnoses(diagnoses: Sequence[Diagnosis], form: str) -> str:
         case "text":
             return "\n".join(map(_text, diagnoses))
         case "csv":
-            return csv_text(check_frame(diagnoses))
+            return csv_rows("diagnoses", check_rows(diagnoses))
         case "json":
-            content = [each.content() for each in diagnoses]
-            shown = content if len(content) > 1 else content[0]
-            return json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+            found = list(map(diagnosis_fields, diagnoses))
+            return json_text("diagnoses", check_rows(diagnoses), diagnoses=found)
         case "md" | "latex" | "html":
             return "\n".join(fill(form, "diagnosis", **_parts(each)) for each in diagnoses)
     raise unknown_name("format", form, FORMATS)
@@ -130,27 +128,80 @@ def competence_lines(diagnosis: Diagnosis) -> Iterator[Line]:
         yield each.label, *_share(each.found, each.n, each.interval), str(each.n)
 
 
-def check_frame(diagnoses: Sequence[Diagnosis]) -> pd.DataFrame:
-    """One row per check, with the diagnosis that it is of."""
-    rows = [
-        {
-            "model": each.target.recipe.name,
-            "weights": each.target.weights,
-            "dataset": each.data.dataset,
-            "scale": each.target.recipe.scale,
-            "attack": each.label,
-            "norm": each.norm,
-            "eps": each.eps,
-            "verdict": each.code,
-            "accuracy": per_cent(each.correct / each.n),
-            "withstood": per_cent(each.withstood / each.n),
-            **check.content(),
-            "measured": json.dumps(check.measured),
-        }
-        for each in diagnoses
-        for check in each.checks
+def check_rows(diagnoses: Sequence[Diagnosis]) -> list[dict[str, Any]]:
+    """The fields of each check, with those of the diagnosis that it is of."""
+    return [
+        {**fields, **check}
+        for fields in map(diagnosis_fields, diagnoses)
+        for check in fields["checks"]
     ]
-    return pd.DataFrame(rows, dtype=object)
+
+
+def diagnosis_fields(diagnosis: Diagnosis) -> dict[str, Any]:
+    """A diagnosis as programs read it: shares in per cent, names as in a measurement's row."""
+    n = diagnosis.n
+    return {
+        **model_fields(diagnosis.target, diagnosis.data),
+        "diagnosis": diagnosis.id,
+        "attack": diagnosis.label,
+        "parameters": diagnosis.attack,
+        "eps": diagnosis.eps,
+        "norm": diagnosis.norm,
+        "n": n,
+        "attack_seed": diagnosis.seed,
+        "sources": [source.recipe.name for source in diagnosis.sources],
+        "verdict": diagnosis.code,
+        "verdict_name": diagnosis.verdict,
+        "sentence": diagnosis.sentence,
+        "clean": per_cent(diagnosis.clean / n),
+        **_ends("accuracy", diagnosis.correct, n, ("low", "high")),
+        **_ends("withstood", diagnosis.withstood, n),
+        "checks": [
+            {
+                "check": check.code,
+                "check_name": check.name,
+                "passed": check.passed,
+                "points_to": check.points_to,
+                "figures": check.measured,
+                "check_n": check.n,
+                "threshold": check.threshold,
+                "sentence": check.sentence,
+            }
+            for check in diagnosis.checks
+        ],
+        "competence": [
+            {
+                "attack": each.label,
+                "parameters": each.attack,
+                "n": each.n,
+                **_ends("competent", each.found, each.n),
+            }
+            for each in diagnosis.competence
+        ],
+        "seconds": diagnosis.seconds,
+        "created": diagnosis.created,
+    }
+
+
+def model_fields(model: ModelRecord, data: DataRecord) -> dict[str, Any]:
+    """A model and its clean images, as in a measurement's row."""
+    return {
+        "target": model.recipe.name,
+        "dataset": data.dataset,
+        "scale": model.recipe.scale,
+        "seed": model.recipe.seed,
+        "checkpoint": model.checkpoint,
+        "weights": model.weights,
+        "model": model.key,
+        "data_digest": data.digest,
+    }
+
+
+def _ends(name: str, count: int, n: int, ends: Sequence[str] = ()) -> dict[str, float]:
+    """A share in per cent, with its Wilson interval."""
+    low, high = ends or (f"{name}_low", f"{name}_high")
+    lowest, highest = map(per_cent, wilson(count, n))
+    return {name: per_cent(count / n), low: lowest, high: highest}
 
 
 def _share(count: int, n: int, interval: tuple[float, float]) -> tuple[str, str]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
+from robustbench_pcl.attacks.base import attack_label, norm_of
+from robustbench_pcl.configuration import Scale
 from robustbench_pcl.evaluation.statistics import Verdicts, interval_of_mean, significantly_best
 from robustbench_pcl.paper.tables import Cell, Heading, Quantity
 from robustbench_pcl.report.formatting import DIGITS
-from robustbench_pcl.report.results import Record
-from robustbench_pcl.report.worst_case import ENSEMBLES, WORST_CASE
+from robustbench_pcl.report.results import CLEAN, Record
+from robustbench_pcl.report.worst_case import ENSEMBLES, TITLES, WORST_CASE, WorstCase
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Entry:
         best: significantly better than each other recipe here, on the same images.
         verdicts: which images were classified right, for each seed.
         early_stop: images left at their first fooling, which is harder to withstand.
-        evidence: ids of what stands behind the measured number, for each seed.
+        records: what answers it, one row of a frame for each seed.
     """
 
     column: Heading
@@ -53,7 +55,7 @@ class Entry:
     best: bool = False
     verdicts: tuple[Verdicts, ...] = ()
     early_stop: bool = False
-    evidence: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -61,6 +63,11 @@ class Entry:
         if self.measured is None or self.published is None:
             return None
         return round(self.measured - self.published, DIGITS)
+
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """The ids of what stands behind the measured number, one for each seed."""
+        return tuple(map(number_id, self.records))
 
     @property
     def is_summary(self) -> bool:
@@ -91,7 +98,7 @@ def answered(entry: Entry, records: Sequence[Record]) -> Entry:
         "measured": round(fmean(values), DIGITS),
         "spread": stdev(values) if len(values) > 1 else None,
         "seeds": len(values),
-        "evidence": tuple(map(number_id, records)),
+        "records": tuple(records),
     }
     if quantity == "accuracy":
         low, high = records[0].low, records[0].high
@@ -99,7 +106,9 @@ def answered(entry: Entry, records: Sequence[Record]) -> Entry:
             low, high = interval_of_mean(values)
         found["interval"] = max(0.0, low), min(100.0, high)
         found["n"] = min(record.n for record in records)
-        found["verdicts"] = tuple(Verdicts(each.data, each.n, each.verdicts) for each in records)
+        found["verdicts"] = tuple(
+            Verdicts(each.data_digest, each.n, each.correct_per_image) for each in records
+        )
         codes = dict.fromkeys(record.verdict for record in records if record.verdict)
         found["verdict"] = ", ".join(codes)  # several only where seeds differ
         found["early_stop"] = any(record.mode == "early-stop" for record in records)
@@ -112,6 +121,70 @@ def number_id(record: Record) -> str:
     That of a measurement or of a worst case, or of a training the name of its record.
     """
     return str(record.id if hasattr(record, "id") else f"{record.checkpoint}-{record.weights}")
+
+
+def entry_fields(entry: Entry, scale: Scale | None) -> dict[str, Any]:
+    """What of an entry is a field of a table's rows (``schema.toml``).
+
+    Args:
+        entry: answered or not.
+        scale: of the section, whose attack is named where nothing answers.
+    """
+    records, (low, high) = entry.records, entry.interval or (None, None)
+    return {
+        "group": entry.column.group,
+        "column": entry.column.label,
+        "quantity": entry.cell.quantity,
+        "target": entry.cell.target,
+        "source": entry.cell.source,
+        **_attack_fields(entry, scale),
+        "measured": entry.measured,
+        "spread": entry.spread,
+        "low": low,
+        "high": high,
+        "n": entry.n,
+        "seeds": [record.seed for record in records],
+        "best": entry.best,
+        "words": entry.words,
+        "published": entry.published,
+        "difference": entry.difference,
+        "remark": entry.remark,
+        "verdict": entry.verdict or None,
+        "checkpoints": [record.checkpoint for record in records],
+        "measurements": [identity for record in records for identity in _measurements(record)],
+        "adversarial_sets": [
+            record.adversarial_set for record in records if getattr(record, "adversarial_set", None)
+        ],
+    }
+
+
+def _attack_fields(entry: Entry, scale: Scale | None) -> dict[str, Any]:
+    """The attack that answers an entry; else the one that it asks for."""
+    asked = entry.cell.attack
+    if asked is None:
+        clean = CLEAN if entry.cell.quantity == "accuracy" else None
+        mode = entry.records[0].mode if entry.records and clean else None
+        return {**dict.fromkeys(("eps", "norm", "c", "parameters")), "attack": clean, "mode": mode}
+    parameters, label = None, TITLES.get(asked.name, asked.name)
+    if asked.name != WORST_CASE and (entry.records or scale):
+        own = entry.records[0].parameters if entry.records else None
+        parameters = own or asked.complete(entry.cell.dataset, scale or "paper").dump()
+        label = attack_label(parameters)
+    return {
+        "attack": label,
+        "eps": asked.eps,
+        "norm": norm_of(parameters) if parameters else None,
+        "c": asked.c,
+        "parameters": parameters,
+        "mode": entry.records[0].mode if entry.records else None,
+    }
+
+
+def _measurements(record: Record) -> Sequence[str]:
+    """The ids of what a record says: its own, or those that a worst case is over."""
+    if isinstance(record, WorstCase):
+        return record.measurements
+    return [record.id] if hasattr(record, "id") else []
 
 
 def with_best(compared: Sequence[Entry]) -> list[Entry]:

@@ -135,7 +135,7 @@ def model_figure(budgets: Sequence[Budget]) -> PageFigure:
     groups: dict[tuple[object, ...], list[Budget]] = defaultdict(list)
     for each in budgets:
         if each.eps is not None:
-            groups[each.model.model, each.model.data, each.model.n, each.norm].append(each)
+            groups[each.model.model, each.model.data_digest, each.model.n, each.norm].append(each)
     names = listed(dict.fromkeys(each.model.target for each in budgets))
     if not groups:
         name = budgets[0].model.target

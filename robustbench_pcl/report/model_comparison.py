@@ -62,7 +62,7 @@ def comparisons(budgets: Sequence[Budget]) -> Iterator[Comparison]:
 
 def _where(budget: Budget) -> tuple[object, ...]:
     """What has to be the same: images, by their digest and number, and budget."""
-    return budget.model.data, budget.model.n, budget.norm, budget.eps
+    return budget.model.data_digest, budget.model.n, budget.norm, budget.eps
 
 
 def _pairs(first: Budget, second: Budget) -> Iterator[Pair]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,24 +9,19 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any
 
-import pandas as pd
 from tabulate import tabulate
 
 from robustbench_pcl.errors import unknown_name
-from robustbench_pcl.report.diagnosis_formats import render_diagnoses
-from robustbench_pcl.report.formatting import (
-    csv_text,
-    listed,
-    short_code,
-    show_interval,
-    show_measured,
-)
+from robustbench_pcl.report.diagnosis_formats import diagnosis_fields, render_diagnoses
+from robustbench_pcl.report.formatting import listed, short_code, show_interval, show_measured
 from robustbench_pcl.report.model_comparison import Comparison, comparisons
 from robustbench_pcl.report.model_report import stored_bands
-from robustbench_pcl.report.model_section import AttackResult, Budget
+from robustbench_pcl.report.model_section import Budget
 from robustbench_pcl.report.render import FORMATS, Verbatim, escape_markdown, fill
+from robustbench_pcl.report.results import Record
+from robustbench_pcl.report.schema import DOCUMENTS, csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
-from robustbench_pcl.report.worst_case import worst_case_id
+from robustbench_pcl.report.worst_case import TITLES, WORST_CASE, worst_case_id
 from robustbench_pcl.store.diagnoses import Diagnosis
 
 HEADS = (
@@ -85,18 +79,18 @@ def render_models(
         case "text":
             return "\n".join([*[_text(budgets, compared)] * bool(budgets), *rendered])
         case "csv":
-            return csv_text(model_frame(budgets))
+            return csv_rows("models", model_rows(budgets))
         case "json":
-            content = {
-                "sections": [_section(each) for each in budgets],
-                "comparisons": [_compared(each) for each in compared],
-                "notes": list(notes(budgets)),
-            }
-            if diagnoses:
-                content["diagnoses"] = [each.content() for each in diagnoses]
-            text = json.dumps(content, indent=2, ensure_ascii=False)
+            text = json_text(
+                "models",
+                model_rows(budgets),
+                sections=[_section(each) for each in budgets],
+                comparisons=[row for each in compared for row in _compared(each)],
+                notes=list(notes(budgets)),
+                diagnoses=list(map(diagnosis_fields, diagnoses)),
+            )
             # One line for each image, not one for each attack that felled it.
-            return re.sub(r"\[[\d,\s]+\]", lambda list_: "".join(list_[0].split()), text) + "\n"
+            return re.sub(r"\[[\d,\s]+\]", lambda list_: "".join(list_[0].split()), text)
         case "md" | "latex" | "html":
             filled = fill(
                 form,
@@ -121,7 +115,7 @@ def render_models(
 
 def notes(budgets: Sequence[Budget]) -> Iterator[str]:
     """Where images and numbers come from, once for all sections."""
-    for name, images in dict.fromkeys((each.title, each.model.images) for each in budgets):
+    for name, images in dict.fromkeys((each.title, each.model.provenance) for each in budgets):
         yield f"Images of {name} from {images}."
     for band in stored_bands(budgets):
         yield from (f"{band.certificate.target.recipe.name}: {words}" for words in band.why)
@@ -252,85 +246,77 @@ def _markdown_grid(heads: Line, rows: Iterator[Line]) -> Verbatim:
     return Verbatim(grid)
 
 
-def model_frame(budgets: Sequence[Budget]) -> pd.DataFrame:
-    """One row per line of each section, with what decides it."""
-    return pd.DataFrame([row for each in budgets for row in _records(each)], dtype=object)
+def model_rows(budgets: Sequence[Budget]) -> list[dict[str, Any]]:
+    """The fields of each line of each section."""
+    return [row for each in budgets for row in _rows(each)]
 
 
-def _records(budget: Budget) -> Iterator[dict[str, Any]]:
-    shared = {**_which(budget), "n": int(budget.model.n)}
+def _rows(budget: Budget) -> Iterator[dict[str, Any]]:
+    empty = dict.fromkeys(column.name for column in DOCUMENTS["models"].columns)
+    shared = {**empty, **_which(budget)}
     if budget.clean is not None:
+        yield {**shared, **_measured(budget.clean)}
+    for each in budget.attacks:
         yield {
             **shared,
-            "attack": "Clean",
-            **_shares(budget.clean.accuracy, _interval(budget.clean)),
+            **_measured(each.record),
+            "felled_alone": each.felled_alone,
+            "optimality": each.optimality,
+            "felled_by_stage": each.stages or None,
+            "seconds": each.record.seconds,
+            "forward_passes_per_image": each.forward_passes,
+            "backward_passes_per_image": each.backward_passes,
         }
-    for each in budget.attacks:
-        yield {**shared, **_attack(each)}
     if budget.attacks:
-        verdict = _verdict(budget.verdict)
-        yield {**shared, "attack": "Worst case", **_shares(*budget.worst_case), **verdict}
+        accuracy, (low, high) = budget.worst_case
+        yield {
+            **shared,
+            "attack": TITLES[WORST_CASE],
+            "eps": budget.eps,
+            "norm": budget.norm,
+            "accuracy": accuracy,
+            "low": low,
+            "high": high,
+            "verdict": budget.verdict,
+        }
 
 
 def _which(budget: Budget) -> dict[str, Any]:
-    """What a section is about, as plain JSON types."""
-    model = budget.model
-    return {
-        "model": model.target,
-        "dataset": model.dataset,
-        "scale": model.scale,
-        "seed": int(model.seed),
-        "weights": model.weights,
-        "data": model.data,
-        "norm": budget.norm,
-        "eps": budget.eps,
-    }
+    """What a section is about."""
+    names = ("target", "dataset", "scale", "seed", "checkpoint", "weights", "model", "data_digest")
+    shared = {name: getattr(budget.model, name) for name in (*names, "n")}
+    return {**shared, "budget": budget.eps, "budget_norm": budget.norm}
 
 
-def _shares(accuracy: float, interval: tuple[float, float]) -> dict[str, float]:
-    return {"accuracy": accuracy, "interval_low": interval[0], "interval_high": interval[1]}
-
-
-def _verdict(code: str | None) -> dict[str, str]:
-    """Of a number that a diagnosis speaks of."""
-    return {"verdict": code} if code else {}
-
-
-def _attack(each: AttackResult) -> dict[str, Any]:
-    record = each.record
-    return {
-        "attack": each.label,
-        "source": record.source,
-        "mode": record.mode,
-        **_shares(record.accuracy, _interval(record)),
-        **_verdict(record.verdict),
-        "felled_alone": each.felled_alone,
-        "optimality": each.optimality,
-        "seconds": record.seconds,
-        "forward_passes_per_image": each.forward_passes,
-        "backward_passes_per_image": each.backward_passes,
-    }
+def _measured(record: Record) -> dict[str, Any]:
+    """What a section says of a measurement as it is stored."""
+    names = ("id", "attack", "source", "eps", "norm", "parameters", "mode")
+    return {name: getattr(record, name) for name in (*names, "accuracy", "low", "high", "verdict")}
 
 
 def _section(budget: Budget) -> dict[str, Any]:
-    """All of a section as JSON has it."""
-    clean = budget.clean
+    """What is known of a section beside its rows."""
     return {
         **_which(budget),
-        "n": int(budget.model.n),
-        "clean": None if clean is None else _shares(clean.accuracy, _interval(clean)),
-        "attacks": [{**_attack(each), "stages": each.stages} for each in budget.attacks],
-        "worst_case": _shares(*budget.worst_case) if budget.attacks else None,
+        "attacks": [each.label for each in budget.attacks],
+        "felled_by_attacks": budget.felled_by() if budget.attacks else None,
         "estimated_to_be_fellable": budget.missed,
-        "felled_by": budget.felled_by() if budget.attacks else None,
         "notes": list(budget.notes()),
     }
 
 
-def _compared(comparison: Comparison) -> dict[str, Any]:
-    """A comparison as JSON has it."""
-    return {
-        "first": _which(comparison.first),
-        "second": _which(comparison.second),
-        "pairs": [pair._asdict() for pair in comparison.pairs],
-    }
+def _compared(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """The fields of each pair of numbers."""
+    shared = _which(comparison.first)
+    for pair in comparison.pairs:
+        yield {
+            **shared,
+            "first": comparison.first.model.target,
+            "second": comparison.second.model.target,
+            "attack": pair.label,
+            "first_accuracy": pair.accuracies[0],
+            "second_accuracy": pair.accuracies[1],
+            "only_first": pair.only[0],
+            "only_second": pair.only[1],
+            "p": pair.p,
+        }

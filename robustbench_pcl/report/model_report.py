@@ -112,7 +112,9 @@ def _budgets_of(
         if target == name and (not datasets or dataset in datasets) and scale in (None, size)
     }
     for _, rows in sorted(groups.items(), key=_place):
-        measured = [row for row in rows if hasattr(row, "verdicts") and seed in (None, row.seed)]
+        measured = [
+            row for row in rows if hasattr(row, "correct_per_image") and seed in (None, row.seed)
+        ]
         yield from _budgets(measured, evidence)
 
 
@@ -143,7 +145,7 @@ def _budgets(rows: Sequence[Record], evidence: Evidence) -> Iterator[Budget]:
     """The sections of one name, data set and scale, by model, images, norm and rising budget."""
     by_images: dict[tuple[str, str, int], list[Record]] = defaultdict(list)
     for row in rows:
-        by_images[row.model, row.data, row.n].append(row)
+        by_images[row.model, row.data_digest, row.n].append(row)
     names = _distinct_names(rows)
     for (model, data, _), group in by_images.items():
         clean = next((row for row in reversed(group) if row.parameters is None), None)
@@ -172,7 +174,7 @@ def _certified(evidence: Evidence, budget: Budget) -> TwoSided | None:
     known = [
         each
         for each in evidence.certificates
-        if (each.target.key, each.data.digest) == (budget.model.model, budget.model.data)
+        if (each.target.key, each.data.digest) == (budget.model.model, budget.model.data_digest)
         and each.largest_eps >= eps
     ]
     return two_sided(known[-1], [eps]) if known else None

@@ -19,7 +19,7 @@ from robustbench_pcl.store.rules import wilson
 
 NORMS = {"linf": "L-infinity", "l2": "L2", "l0": "L0"}
 FIRST_STAGE = 2
-"""In ``felled_by``, what the first stage of a sequence is; 0 withstood, 1 was wrong when clean."""
+"""In ``felled_by_per_image``, the first stage of a sequence; 0 withstood, 1 wrong when clean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +53,9 @@ class AttackResult:
     @property
     def stages(self) -> dict[str, int]:
         """How many images each stage of a sequence felled; nothing of a single attack."""
-        if len(self.record.stages) < 2 or not self.record.felled_by:
+        if len(self.record.stages) < 2 or not self.record.felled_by_per_image:
             return {}
-        codes = Counter(bytes.fromhex(self.record.felled_by))
+        codes = Counter(bytes.fromhex(self.record.felled_by_per_image))
         return {stage: codes[FIRST_STAGE + place] for place, stage in enumerate(self.record.stages)}
 
 
@@ -188,5 +188,5 @@ class Budget:
 
 def unpacked(row: Record) -> Bools:
     """A measurement's verdicts, bool (N,)."""
-    packed = np.frombuffer(bytes.fromhex(row.verdicts), dtype=np.uint8)
+    packed = np.frombuffer(bytes.fromhex(row.correct_per_image), dtype=np.uint8)
     return np.unpackbits(packed, count=int(row.n)).astype(bool)

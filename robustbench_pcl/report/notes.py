@@ -126,7 +126,7 @@ def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterat
     for name, model in models.items():
         if name not in own:
             yield f"{names.get(name, name)} was not trained by pclbench: {model.source}."
-    for images in dict.fromkeys(record.images for record in records):
+    for images in dict.fromkeys(record.provenance for record in records):
         yield f"Images from {images}."
     yield from _decision_notes({names.get(name, name): recipe for name, recipe in own.items()})
 

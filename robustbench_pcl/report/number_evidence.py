@@ -237,7 +237,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         )
         if not pd.isna(record.correct_8bit):
             yield "correct after rounding to 8 bits", str(record.correct_8bit)
-    yield "images", f"{_which(record)}; {record.images}"
+    yield "images", f"{_which(record)}; {record.provenance}"
     if record.parameters:
         passes = f"{record.forward_passes:,} forward and {record.backward_passes:,} backward passes"
         yield "cost", f"{record.seconds:.4g} seconds, {passes}"
@@ -245,7 +245,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "measurement", record.id
     yield "adversarial set", record.adversarial_set or ""
     yield from _ids(record)
-    yield "digest of the clean images", record.data
+    yield "digest of the clean images", record.data_digest
     yield "diagnosis", record.diagnosis or ""
 
 
@@ -290,7 +290,7 @@ def _of_training(record: Record) -> NumberEvidence:
             "seconds per epoch": f"{record.seconds_per_epoch:.4g} (median)",
             "target": _recipe(record.recipe),
             "precision": record.precision,
-            "images": record.images,
+            "images": record.provenance,
             **dict(_made(record)),
             **dict(_ids(record)),
         },

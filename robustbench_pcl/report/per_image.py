@@ -16,7 +16,8 @@ from robustbench_pcl.data.dataset import Dataset
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.evaluation.checked import are_clean_images, checked_batches
 from robustbench_pcl.report.model_section import FIRST_STAGE
-from robustbench_pcl.report.results import CLEAN, Column
+from robustbench_pcl.report.results import CLEAN
+from robustbench_pcl.report.schema import DOCUMENTS
 from robustbench_pcl.store.adversarial_sets import (
     AdversarialSet,
     SetSpecification,
@@ -27,32 +28,11 @@ from robustbench_pcl.store.records import Measurement, ModelRecord
 
 Array = np.ndarray[Any, Any]
 
-IMAGE_COLUMNS = (
-    Column("index", "int64", "position of the clean image in the test split, from 0"),
-    Column("label", "int64", "true class"),
-    Column("clean_prediction", "Int64", "the target's class of the clean image; empty if unknown"),
-    Column("prediction", "Int64", "the target's class of this image; empty if unknown"),
-    Column("robust", "boolean", "whether the target classifies this image as its label"),
-    Column("felled_by", "object", f'"" if robust, "{CLEAN}" if wrong when clean, else the attack'),
-    Column("linf", "float64", "L-infinity perturbation, pixels of [0, 1]; empty if unknown"),
-    Column("l2", "float64", "L2 perturbation, pixels of [0, 1]; empty if unknown"),
-)
-"""What differs from image to image."""
-SHARED_COLUMNS = (
-    Column("attack", "object", f'as papers write it; "{CLEAN}" for clean images'),
-    Column("eps", "float64", "the attack's budget, pixels of [0, 1]; empty where there is none"),
-    Column("norm", "object", 'of the budget: "linf" or "l2"; empty for clean images'),
-    Column("dataset", "object", "name of the data set"),
-    Column("data", "object", "digest of the clean images and labels"),
-    Column("target", "object", "name of the model that answers; empty where none was asked"),
-    Column("model", "object", "its key: the same for models that classify alike"),
-    Column("source", "object", "name of the model the images were made on; empty if unknown"),
-    Column("adversarial_set", "object", "id of the stored images; empty for clean images"),
-    Column("measurement", "object", "id of the target's accuracy; empty where none was asked"),
-)
-"""What is the same for all images of a set and a target."""
-COLUMNS = (*IMAGE_COLUMNS, *SHARED_COLUMNS)
+COLUMNS = DOCUMENTS["images"].columns
 """Of CSV and JSON Lines, in this order."""
+OF_ONE_IMAGE = 8
+IMAGE_COLUMNS, SHARED_COLUMNS = COLUMNS[:OF_ONE_IMAGE], COLUMNS[OF_ONE_IMAGE:]
+"""What differs from image to image, and what is the same for all of a set and a target."""
 BATCH = 256
 """Images that are read at once."""
 
@@ -211,7 +191,7 @@ class Answered:
             "eps": about.attack.get("eps") if about.attack else None,
             "norm": norm_of(about.attack) if about.attack else None,
             "dataset": about.data.dataset,
-            "data": about.data.digest,
+            "data_digest": about.data.digest,
             "target": target and target.recipe.name,
             "model": target and target.key,
             "source": about.source and about.source.recipe.name,

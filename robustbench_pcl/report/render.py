@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from tabulate import tabulate
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.described import TITLES, DescribedTable, described_table
-from robustbench_pcl.report.entries import Entry, Row
+from robustbench_pcl.report.entries import Entry, Row, entry_fields
 from robustbench_pcl.report.formatting import (
     MINUS,
     csv_text,
@@ -30,15 +29,13 @@ from robustbench_pcl.report.formatting import (
     superscript,
 )
 from robustbench_pcl.report.results import HasPaths, load_evidence, paths_of
-from robustbench_pcl.report.table import Table, report_table
+from robustbench_pcl.report.schema import DOCUMENTS, csv_rows, json_text, typed_frame
+from robustbench_pcl.report.table import Section, Table, report_table
 from robustbench_pcl.report.text import legend, show_spread, significance, terminal_text
-from robustbench_pcl.report.worst_case import WorstCase
 from robustbench_pcl.store.reading import warn
 
 FORMATS = ("text", "md", "latex", "html", "csv", "json")
 UNITS = {"accuracy": " %", "seconds_per_epoch": " s", "epochs": " epochs"}
-NOT_IN_JSON = ("verdicts", "ensembles", "diagnosis")
-"""What a worst case has and JSON has elsewhere."""
 LONG = 40
 """LaTeX breaks entries of more characters into lines."""
 _LATEX = {
@@ -143,9 +140,9 @@ def render(table: Table | DescribedTable, form: str, *, interval: bool = False) 
             text = terminal_text(table, interval=interval).plain
             return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
         case "csv":
-            return csv_text(table_frame(table))
+            return _csv(table)
         case "json":
-            return json.dumps(_content(table), indent=2, ensure_ascii=False) + "\n"
+            return tables_json([table])
         case "md" | "latex" | "html":
             return filled_template(table, form, interval=interval)
     raise unknown_name("format", form, FORMATS)
@@ -155,75 +152,61 @@ def table_frame(table: Table | DescribedTable) -> pd.DataFrame:
     """The table's cells, one row each; the rows of a table of words are its own."""
     if isinstance(table, DescribedTable):
         return pd.DataFrame(list(table.rows), columns=list(table.columns), dtype=object)
-    return pd.DataFrame(list(_cells(table)), dtype=object)
+    return typed_frame(DOCUMENTS["table"].columns, list(_cells(table)))
+
+
+def _csv(table: Table | DescribedTable) -> str:
+    if isinstance(table, DescribedTable):
+        return csv_text(table_frame(table))
+    return csv_rows("table", list(_cells(table)))
+
+
+def tables_json(tables: Sequence[Table | DescribedTable]) -> str:
+    """Tables as one document; those of words are none of numbers."""
+    heads = [
+        {"footnotes": (), **vars(table), "table": table.number, "title": table.title}
+        for table in tables
+    ]
+    described = [table for table in tables if isinstance(table, DescribedTable)]
+    if described:
+        lines = [(table.columns, row) for table in described for row in table.rows]
+        rows = [dict(zip(columns, row, strict=True)) for columns, row in lines]
+        return json_text("description", rows, tables=heads)
+    numbers = [table for table in tables if isinstance(table, Table)]
+    return json_text(
+        "table",
+        [cell for table in numbers for cell in _cells(table)],
+        tables=heads,
+        sections=[_section(table, section) for table in numbers for section in table.sections],
+    )
 
 
 def _cells(table: Table) -> Iterator[dict[str, Any]]:
-    """Each cell as a flat record of plain JSON types, row by row."""
+    """The fields of each cell, row by row."""
     for section in table.sections:
+        shared = {"table": table.number, "dataset": section.dataset, "scale": section.scale}
         for row in section.rows:
             for entry in row.entries:
-                attack = entry.cell.attack
-                low, high = entry.interval or (None, None)
-                verdict = {"verdict": entry.verdict or None} if table.has_verdicts else {}
-                yield {
-                    "table": table.number,
-                    "dataset": section.dataset,
-                    "scale": section.scale,
-                    "row": row.heading.name,
-                    "group": entry.column.group,
-                    "column": entry.column.label,
-                    "quantity": entry.cell.quantity,
-                    "target": entry.cell.target,
-                    "source": entry.cell.source,
-                    "attack": attack and attack.name,
-                    "eps": attack and attack.eps,
-                    "c": attack and attack.c,
-                    "measured": entry.measured,
-                    "spread": entry.spread,
-                    "seeds": entry.seeds,
-                    "interval_low": low,
-                    "interval_high": high,
-                    "n": entry.n,
-                    "best": entry.best,
-                    "words": entry.words,
-                    "published": entry.published,
-                    "difference": entry.difference,
-                    "remark": entry.remark,
-                    **verdict,
-                }
+                yield {**shared, "row": row.heading.name, **entry_fields(entry, section.scale)}
 
 
-def _content(table: Table | DescribedTable) -> dict[str, Any]:
-    """All of a table as JSON has it."""
-    content: dict[str, Any] = {
+def _section(table: Table, section: Section) -> dict[str, Any]:
+    """The fields of a section."""
+    return {
+        **vars(section),
         "table": table.number,
-        "title": table.title,
-        "caption": table.caption,
+        "worst_cases": [
+            {
+                **vars(case),
+                "verdict": case.verdict,
+                "diagnosis": case.diagnosis and case.diagnosis.id,
+            }
+            for case in section.worst_cases
+        ],
+        "measured_count": section.measured,
+        "missing_count": section.missing,
+        "command": section.command,
     }
-    if isinstance(table, DescribedTable):
-        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        return {**content, "rows": rows, "footnotes": table.footnotes}
-    sections = [
-        {
-            "dataset": section.dataset,
-            "scale": section.scale,
-            "footnotes": section.footnotes,
-            "worst_cases": [_worst_case(case) for case in section.worst_cases],
-            "missing": section.missing,
-            "command": section.command,
-            "environments": [environment.content() for environment in section.environments],
-        }
-        for section in table.sections
-    ]
-    return {**content, "cells": list(_cells(table)), "sections": sections}
-
-
-def _worst_case(case: WorstCase) -> dict[str, Any]:
-    """A worst case as JSON has it; its ensembles are cells."""
-    own = vars(case)
-    content = {name: own[name] for name in own if name not in NOT_IN_JSON}
-    return content | ({"verdict": case.verdict} if case.verdict else {})
 
 
 class Verbatim(str):

@@ -32,8 +32,7 @@ from robustbench_pcl.report.selection import (
     find_eps,
     find_subject,
 )
-from robustbench_pcl.report.summaries import TITLES
-from robustbench_pcl.report.worst_case import ENSEMBLES, WORST_CASE, worst_case
+from robustbench_pcl.report.worst_case import ENSEMBLES, TITLES, WORST_CASE, worst_case
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import Diagnosis, Verdict
 from robustbench_pcl.store.rules import wilson
@@ -125,7 +124,7 @@ def answer(requirement: Requirement, evidence: Evidence, selection: Selection) -
 
 
 def doubts(answers: Sequence[Answer], evidence: Evidence) -> list[Diagnosis]:
-    """The newest diagnosis of each required model and budget, where its verdict is not "holds"."""
+    """What was diagnosed of each required model within the budget, where it is not "holds"."""
     asked = {(each.subject.model.key, each.eps): each.subject for each in answers if each.subject}
     found = (
         _diagnosis(evidence, subject, eps) for (_, eps), subject in asked.items() if eps is not None
@@ -151,7 +150,9 @@ def _number(
     rows = evidence.records.get(
         (subject.dataset, subject.model.recipe.name, subject.model.recipe.scale), []
     )
-    rows = [row for row in rows if hasattr(row, "verdicts") and row.model == subject.model.key]
+    rows = [
+        row for row in rows if hasattr(row, "correct_per_image") and row.model == subject.model.key
+    ]
     if quantity in (WORST_CASE, *ENSEMBLES):
         return _of_worst_case(evidence, rows, eps, quantity)
     cell = _cell(evidence, quantity, subject, eps)
@@ -223,15 +224,27 @@ def _certified(evidence: Evidence, subject: Subject, eps: float) -> Number | Non
 def _diagnosis(
     evidence: Evidence, subject: Subject, eps: float, quantity: str = ""
 ) -> Diagnosis | None:
-    """The newest one of a model within a budget, on an attack or on any."""
-    known = [
-        each
-        for each in evidence.diagnoses
-        if each.target.key == subject.model.key
-        and math.isclose(each.eps, eps)
-        and quantity in ("", each.attack["name"])
-    ]
-    return max(known, key=lambda each: each.created, default=None)
+    """The one whose code tables print beside a number within the budget; of any attack's if "".
+
+    None speaks of clean or certified accuracy. That an attack was too weak is said of its own
+    number, and where nothing else was diagnosed.
+
+    Raises:
+        UserError: the attack has no such loss, or there is no such source.
+    """
+    if quantity in (CLEAN, CERTIFIED):
+        return None
+    asked = read_attack(quantity) and _cell(evidence, quantity, subject, eps)
+    attack = asked.attack_for(subject.model.recipe.scale) if asked else None
+    known = [each for each in evidence.diagnoses if each.target.key == subject.model.key]
+    choices = [attack.dump() if attack else None]
+    choices += [] if quantity else [each.attack for each in reversed(known)]
+    found = (
+        evidence.diagnosed.of(subject.model.key, data, {attack.norm if attack else "linf": eps}, of)
+        for of in choices
+        for data in dict.fromkeys(each.data.digest for each in reversed(known))
+    )
+    return next(filter(None, found), None)
 
 
 def _judged(found: Diagnosis) -> Number:

@@ -11,8 +11,10 @@ from urllib.parse import quote
 from robustbench_pcl.configuration import digest
 from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.errors import unknown_name
+from robustbench_pcl.report.diagnosis_formats import diagnosis_fields
 from robustbench_pcl.report.formatting import show_interval, show_measured
 from robustbench_pcl.report.required import Answer, Number
+from robustbench_pcl.report.schema import json_text
 from robustbench_pcl.report.selection import Subject
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import CODES, Diagnosis
@@ -56,16 +58,15 @@ def render_answers(answers: Sequence[Answer], doubted: Sequence[Diagnosis], form
         case "text":
             return _text(answers, doubted)
         case "json":
-            content: dict[str, Any] = {
-                "holds": all(each.status == "holds" for each in answers),
-                "requirements": [_entry(each) for each in answers],
-                "doubts": [_doubt(each) for each in doubted],
-            }
+            return json_text(
+                "requirements",
+                [_fields(each) for each in answers],
+                holds=all(each.status == "holds" for each in answers),
+                doubts=[_doubt(each) for each in doubted],
+            )
         case "sarif":
-            content = _sarif(answers, doubted)
-        case _:
-            raise unknown_name("format", form, FORMATS)
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+            return json.dumps(_sarif(answers, doubted), indent=2, ensure_ascii=False) + "\n"
+    raise unknown_name("format", form, FORMATS)
 
 
 def said(answer: Answer) -> str:
@@ -115,15 +116,15 @@ def _block(head: str, *paragraphs: str) -> Iterator[str]:
         )
 
 
-def _entry(answer: Answer) -> dict[str, Any]:
-    """An answer as JSON has it."""
+def _fields(answer: Answer) -> dict[str, Any]:
+    """The fields of an answer."""
     requirement, subject, number = answer.requirement, answer.subject, answer.number
     return {
         "requirement": requirement.text,
         "status": answer.status,
-        "measured": answer.measured,
+        "value": answer.measured,
         "target": requirement.target,
-        "quantity": requirement.quantity,
+        "required": requirement.quantity,
         "part": requirement.part,
         "operator": requirement.sign,
         "wanted": requirement.wanted,
@@ -132,27 +133,20 @@ def _entry(answer: Answer) -> dict[str, Any]:
         "seed": subject and subject.model.recipe.seed,
         "weights": subject and subject.model.weights,
         "eps": answer.eps,
-        "label": number and number.label,
-        "share": number and number.share,
-        "interval_low": number and number.interval[0],
-        "interval_high": number and number.interval[1],
+        "attack": number and number.label,
+        "accuracy": number and number.share,
+        "low": number and number.interval[0],
+        "high": number and number.interval[1],
         "n": number and number.n,
+        "verdict": CODES[number.verdict] if number and number.verdict else None,
         "files": list(number.files) if number else [],
         "command": answer.command,
     }
 
 
 def _doubt(diagnosis: Diagnosis) -> dict[str, Any]:
-    """A diagnosis as JSON has it."""
-    return {
-        "code": diagnosis.code,
-        "verdict": diagnosis.verdict,
-        "target": diagnosis.target.recipe.name,
-        "dataset": diagnosis.data.dataset,
-        "eps": diagnosis.eps,
-        "sentence": diagnosis.sentence,
-        "file": _file(diagnosis),
-    }
+    """The fields of a diagnosis that says other than "holds"."""
+    return {**diagnosis_fields(diagnosis), "file": _file(diagnosis)}
 
 
 def _file(diagnosis: Diagnosis) -> str:

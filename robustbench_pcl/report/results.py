@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import pandas as pd
 
 from robustbench_pcl.attacks.base import attack_label, norm_of
@@ -16,6 +17,7 @@ from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.diagnosed import Diagnosed
 from robustbench_pcl.report.formatting import per_cent
+from robustbench_pcl.report.schema import DOCUMENTS, typed_frame
 from robustbench_pcl.store.certificates import Certificate
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.embeddings import Embedding, load_embeddings
@@ -30,6 +32,7 @@ from robustbench_pcl.store.records import (
     load_records,
     load_trainings,
 )
+from robustbench_pcl.store.rules import wilson
 
 Record = Any
 """One row of a frame, its columns as attributes."""
@@ -38,83 +41,12 @@ RANK: Mapping[Mode, int] = {"early-stop": 0, "fast": 1, "exact": 2}
 CLEAN = "Clean"
 
 
-class Column(NamedTuple):
-    """A column of a frame: its name, its type in pandas, and what it holds."""
-
-    name: str
-    dtype: str
-    meaning: str
-
-
-SHARED = (
-    Column("dataset", "object", "name of the data set"),
-    Column("target", "object", "name of the recipe of the model that is measured"),
-    Column("scale", "object", "of the target's recipe: paper, quick or demo"),
-    Column("seed", "uint64", "of the target's training"),
-    Column("checkpoint", "object", "id of the target's checkpoint: recipe and training images"),
-    Column("weights", "object", "digest of the target's weights"),
-    Column("model", "object", "the same for targets that classify alike"),
-    Column("images", "object", "where the images came from, and what must be known of them"),
-    Column("device", "object", "that computed, in words"),
-    Column("threads", "int64", "of the processor"),
-    Column("platform", "object", "operating system and kind of processor"),
-    Column("python", "object", "version"),
-    Column("torch", "object", "version"),
-    Column("pclbench", "object", "version"),
-    Column("created", "object", "time in ISO 8601, UTC"),
-    Column("recipe", "object", "the target's recipe, complete"),
-)
-"""What the frames of measurements and of trainings both have."""
-COLUMNS = (
-    Column("id", "object", "of the measurement"),
-    *SHARED,
-    Column(
-        "source", "object", "name of the recipe the images were made on; None if clean or unknown"
-    ),
-    Column("source_scale", "object", "of the source's recipe; None if clean or unknown"),
-    Column("source_model", "object", "the source's model; None if clean or unknown"),
-    Column("source_recipe", "object", "the source's recipe, complete; None if clean or unknown"),
-    Column("white_box", "bool", "whether the images were made on the model that is measured"),
-    Column("attack", "object", f'with what is not its default, as papers write it; "{CLEAN}"'),
-    Column("eps", "float64", "budget in pixels of [0, 1]; NaN where there is none"),
-    Column("norm", "object", "of the attack: linf or l2; None if clean"),
-    Column("parameters", "object", "the attack's name and every parameter; None if clean"),
-    Column("mode", "object", "how images were made: exact, fast or early-stop"),
-    Column("precision", "object", "of the attack's gradients; answers are always float32's"),
-    Column("attack_seed", "uint64", "of the attack's random start"),
-    Column("adversarial_set", "object", "id of the stored images; None if clean"),
-    Column("n", "int64", "images measured"),
-    Column("correct", "int64", "images classified as their label"),
-    Column("accuracy", "float64", "per cent"),
-    Column("low", "float64", "lower end of the accuracy's 95 % Wilson interval, per cent"),
-    Column("high", "float64", "upper end of the same interval, per cent"),
-    Column("correct_8bit", "Int64", "correct after rounding pixels to 8 bits; NA if unknown"),
-    Column("verdict", "object", "code of the diagnosis that speaks of it, such as PCL103; or None"),
-    Column("diagnosis", "object", "id of that diagnosis; None where none speaks of it"),
-    Column("margins", "object", "percentiles 5, 25, 50, 75, 95 of clean logit margins, or empty"),
-    Column("verdicts", "object", "one bit per image in order, 1 for correct, as hexadecimal"),
-    Column("largest_linf", "float64", "largest L-infinity perturbation, pixels of [0, 1]"),
-    Column("largest_l2", "float64", "largest L2 perturbation, pixels of [0, 1]; NaN if unknown"),
-    Column("mean_l2", "float64", "mean L2 perturbation, pixels of [0, 1]"),
-    Column("stages", "object", "titles of the attack's stages; empty if made on another model"),
-    Column(
-        "felled_by",
-        "object",
-        "two hexadecimal digits per image: 00 withstood, 01 wrong when clean, 02 + k felled by "
-        "stage k; empty if unknown",
-    ),
-    Column("seconds", "float64", "taken to make the adversarial images"),
-    Column("forward_passes", "int64", "images passed forward to make them"),
-    Column("backward_passes", "int64", "images passed backward to make them"),
-    Column("data", "object", "digest of the clean images and labels"),
-)
+COLUMNS = DOCUMENTS["measurements"].columns
 """The columns of :func:`results`, one row per measurement."""
-TRAINING_COLUMNS = (
-    *SHARED,
-    Column("epochs", "int64", "of the recipe's own training"),
-    Column("seconds_per_epoch", "float64", "median over the epochs"),
-    Column("precision", "object", "of convolutions and matrix products"),
-    Column("history", "object", "one mapping per epoch: losses, training accuracy, seconds"),
+MEASURED = ("n", "correct", "accuracy", "low", "high", "file")
+"""What is known of a checkpoint once it is measured."""
+TRAINING_COLUMNS = tuple(
+    column for column in DOCUMENTS["trainings"].columns if column.name not in MEASURED
 )
 """The columns of the frame of trainings, one row per checkpoint."""
 
@@ -125,6 +57,30 @@ class HasPaths(Protocol):
     @property
     def paths(self) -> Paths:
         """Where its artefacts live."""
+
+
+class SummarisedCase(Protocol):
+    """What a model withstands of several sets of images within a budget."""
+
+    @property
+    def target(self) -> ModelRecord:
+        """The model."""
+
+    @property
+    def norm(self) -> str:
+        """Of the budget."""
+
+    @property
+    def eps(self) -> float:
+        """The budget, in pixels of [0, 1]."""
+
+    @property
+    def label(self) -> str:
+        """What it is over."""
+
+    @property
+    def withstood(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Boolean (n,)."""
 
 
 class Answers(NamedTuple):
@@ -311,7 +267,14 @@ def paths_of(workspace: str | Path | HasPaths) -> Paths:
 def measurement_frame(
     measurements: Sequence[Measurement], diagnoses: Sequence[Diagnosis] = ()
 ) -> pd.DataFrame:
-    """The frame of :data:`COLUMNS`, one row per measurement.
+    """The frame of :data:`COLUMNS`; see :func:`measurement_rows`."""
+    return typed_frame(COLUMNS, measurement_rows(measurements, diagnoses))
+
+
+def measurement_rows(
+    measurements: Sequence[Measurement], diagnoses: Sequence[Diagnosis] = ()
+) -> list[dict[str, Any]]:
+    """The fields of :data:`COLUMNS`, one row per measurement.
 
     Args:
         measurements: oldest first.
@@ -337,58 +300,108 @@ def measurement_frame(
             "accuracy": per_cent(record.accuracy),
             "low": per_cent(record.interval[0]),
             "high": per_cent(record.interval[1]),
+            "correct_per_image": record.verdicts,
+            "felled_by_per_image": record.felled_by,
             "verdict": diagnosis and diagnosis.code,
             "diagnosis": diagnosis and diagnosis.id,
-            "data": record.data.digest,
         }
         rows.append(row)
-    return _frame(rows, COLUMNS)
+    return rows
+
+
+def summary_row(
+    case: SummarisedCase, measurements: Sequence[Measurement], diagnoses: Sequence[Diagnosis]
+) -> dict[str, Any]:
+    """The fields of :data:`COLUMNS` that a worst case over several measurements has.
+
+    Args:
+        case: what withstood all of them.
+        measurements: of the same model on the same images among others.
+        diagnoses: oldest first.
+    """
+    target, n, correct = case.target, len(case.withstood), int(case.withstood.sum())
+    data = next(each.data.digest for each in measurements if each.target.key == target.key)
+    diagnosis = Diagnosed(diagnoses).of(target.key, data, {case.norm: case.eps})
+    low, high = wilson(correct, n)
+    return {
+        **dict.fromkeys(column.name for column in COLUMNS),
+        **_model(target),
+        "dataset": target.recipe.dataset,
+        "attack": case.label,
+        "eps": case.eps,
+        "norm": case.norm,
+        "n": n,
+        "correct": correct,
+        "accuracy": per_cent(correct / n),
+        "low": per_cent(low),
+        "high": per_cent(high),
+        "verdict": diagnosis and diagnosis.code,
+        "diagnosis": diagnosis and diagnosis.id,
+        "correct_per_image": np.packbits(case.withstood).tobytes().hex(),
+        "data_digest": data,
+    }
 
 
 def training_frame(trainings: Sequence[TrainingRecord]) -> pd.DataFrame:
     """The frame of :data:`TRAINING_COLUMNS`, one row per training."""
-    rows = [
-        {
-            **_shared(
-                record,
-                ModelRecord(
-                    checkpoint=record.checkpoint, weights=record.weights, recipe=record.recipe
-                ),
-            ),
-            "epochs": record.recipe.schedule.epochs,
-            "seconds_per_epoch": record.seconds_per_epoch,
-            "precision": record.precision,
-            "history": record.history,
-        }
-        for record in trainings
-    ]
-    return _frame(rows, TRAINING_COLUMNS)
+    return typed_frame(TRAINING_COLUMNS, list(map(training_row, trainings)))
 
 
-def _frame(rows: Sequence[Mapping[str, object]], columns: Sequence[Column]) -> pd.DataFrame:
-    series = {
-        column.name: pd.Series([row[column.name] for row in rows], dtype=column.dtype)
-        for column in columns
+def training_row(record: TrainingRecord) -> dict[str, Any]:
+    """The fields of :data:`TRAINING_COLUMNS`."""
+    model = ModelRecord(checkpoint=record.checkpoint, weights=record.weights, recipe=record.recipe)
+    return {
+        **dict(record),
+        **_shared(record, model),
+        "epochs": record.recipe.schedule.epochs,
     }
-    return pd.DataFrame(series)
+
+
+def trained_row(training: TrainingRecord | None, clean: Measurement, file: str) -> dict[str, Any]:
+    """The fields of a training, with the clean accuracy of what came of it.
+
+    Args:
+        training: its record; None where only the checkpoint is stored.
+        clean: the accuracy.
+        file: the checkpoint's.
+    """
+    (measured,) = measurement_rows([clean])
+    unknown = dict.fromkeys(column.name for column in TRAINING_COLUMNS)
+    return {
+        **unknown,
+        "dataset": clean.data.dataset,
+        **_model(clean.target),
+        **(training_row(training) if training else {}),
+        **{name: measured.get(name) for name in MEASURED},
+        "file": file,
+    }
 
 
 def _shared(record: Measurement | TrainingRecord, model: ModelRecord) -> dict[str, object]:
     """What measurements and trainings say alike, about a model and the images it was given."""
-    recipe, data = model.recipe, record.data
+    data = record.data
     flaws = ["lossy copies of the published pixels"] * data.lossy
     flaws += ["a part of the published set"] * data.subset
     note = data.note or " and ".join(flaws)
     return {
         **record.environment.content(),
         "dataset": data.dataset,
+        **_model(model),
+        "provenance": f"{data.source}: {note}" if note else data.source,
+        "data_digest": data.digest,
+        "created": record.created,
+    }
+
+
+def _model(model: ModelRecord) -> dict[str, object]:
+    """What identifies a model."""
+    recipe = model.recipe
+    return {
         "target": recipe.name,
         "scale": recipe.scale,
         "seed": recipe.seed,
         "checkpoint": model.checkpoint,
         "weights": model.weights,
         "model": model.key,
-        "images": f"{data.source}: {note}" if note else data.source,
-        "created": record.created,
         "recipe": recipe,
     }

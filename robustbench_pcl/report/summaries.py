@@ -9,10 +9,14 @@ from robustbench_pcl.paper.tables import AttackRequest, Cell, Heading, PaperTabl
 from robustbench_pcl.report.entries import Entry, Row, answered, with_best
 from robustbench_pcl.report.formatting import grouped, listed, show_budget
 from robustbench_pcl.report.results import Record
-from robustbench_pcl.report.worst_case import ENSEMBLES, WORST_CASE, WorstCase, largest_eps
+from robustbench_pcl.report.worst_case import (
+    ENSEMBLES,
+    TITLES,
+    WORST_CASE,
+    WorstCase,
+    largest_eps,
+)
 
-TITLES = {WORST_CASE: "Worst case", "auto": "Auto", "strongest": "Strongest"}
-"""What the attacks are called, in order."""
 PGD_ONLY = "PGD only"
 """Stands where neither AutoAttack nor `strongest` was run."""
 SMALLER = "†"

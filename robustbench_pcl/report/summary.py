@@ -176,7 +176,7 @@ def _row(evidence: Evidence, records: Sequence[Record]) -> SummaryRow | None:
     shown = strongest or pgd or within[0]
     clean = [row for row in records if row.parameters is None]
     same = [row for row in clean if row.n == shown.n]
-    diagnosis = evidence.diagnosed.of(first.model, shown.data, {"linf": eps})
+    diagnosis = evidence.diagnosed.of(first.model, shown.data_digest, {"linf": eps})
     return SummaryRow(
         dataset=first.dataset,
         target=first.target,

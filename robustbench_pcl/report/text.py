@@ -268,8 +268,8 @@ def overview(
         seed: of the recipes' training; any by default.
 
     Returns:
-        Records with ``kind`` ("table" or "figure"), ``number``, ``title``, ``data_set`` (None for
-        what is printed from the code), ``scale``, ``measured``, ``missing`` and ``measure_with``.
+        The fields of the document "overview" (``schema.toml``); ``kind`` is "table" or "figure",
+        and ``dataset`` None for what is printed from the code.
 
     Raises:
         UserError: there is no such data set, or a file is damaged.
@@ -293,11 +293,12 @@ def overview_text(lines: Sequence[Mapping[str, Any]]) -> str:
     ):
         text.append(f"{kind.capitalize()} {number}. {title}")
         for line in parts:
-            if line["data_set"] is None:
+            if line["dataset"] is None:
                 text.append("  printed from the code")
                 continue
-            counts = f"{line['measured']} of {line['measured'] + line['missing']}"
-            text.append(f"  {line['data_set']:<10}{counts:<9} {line['measure_with']}".rstrip())
+            measured, name = line["measured_count"], dataset_spec(line["dataset"]).title
+            counts = f"{measured} of {measured + line['missing_count']}"
+            text.append(f"  {name:<10}{counts:<9} {line['command']}".rstrip())
     shown = "pclbench report --table 3, --figure 7 or --page"
     return "\n".join([*text, "", f"Show one with: {shown}"]) + "\n"
 
@@ -320,9 +321,9 @@ def _table_parts(
                 paper.title,
                 section.dataset,
                 scale=section.scale,
-                measured=section.measured,
-                missing=section.missing,
-                measure_with=section.command,
+                measured_count=section.measured,
+                missing_count=section.missing,
+                command=section.command,
             )
 
 
@@ -342,9 +343,9 @@ def _figure_parts(
                 figure.title,
                 section.dataset,
                 scale=section.scale,
-                measured=len(section.images),
-                missing=len(section.missing),
-                measure_with=section.command if section.missing else "",
+                measured_count=len(section.images),
+                missing_count=len(section.missing),
+                command=section.command if section.missing else "",
             )
 
 
@@ -353,10 +354,10 @@ def _part(kind: str, number: int, title: str, dataset: str | None, **counts: Any
         "kind": kind,
         "number": number,
         "title": title,
-        "data_set": dataset and dataset_spec(dataset).title,
+        "dataset": dataset,
         "scale": None,
-        "measured": 0,
-        "missing": 0,
-        "measure_with": "",
+        "measured_count": 0,
+        "missing_count": 0,
+        "command": "",
         **counts,
     }

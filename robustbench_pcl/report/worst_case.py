@@ -21,6 +21,8 @@ WORST_CASE = "worst-case"
 """The attack that stands for all stored ones, image by image."""
 ENSEMBLES = ("auto", "strongest")
 """Attacks that are sequences of others; the last is the strongest."""
+TITLES = {WORST_CASE: "Worst case", "auto": "Auto", "strongest": "Strongest"}
+"""What they are called, in order."""
 PGD_LIKE = frozenset({"fgsm", "bim", "mim", "dim", "pgd"})
 """Attacks that climb one loss by the gradient's sign from one start."""
 ROUNDING = 1e-5
@@ -34,13 +36,14 @@ class WorstCase:
     Attributes:
         target: recipe of the model.
         seed: of its training.
+        checkpoint: its id.
         eps: the largest L-infinity budget that it was attacked with, in pixels of [0, 1].
         accuracy: per cent.
         low: lower end of the 95 % interval, per cent.
         high: upper end of it, per cent.
         n: images.
-        data: digest of the clean images and labels.
-        verdicts: one bit per image in order, 1 for withstood, as hexadecimal.
+        data_digest: digest of the clean images and labels.
+        correct_per_image: one bit per image in order, 1 for withstood, as hexadecimal.
         attacks: what the model itself was attacked with; smaller budgets than asked for are named.
         elsewhere: source -> attacks whose images were made on it, not on the model.
         ensembles: :data:`ENSEMBLES` that it was attacked with, with all of the budget -> record.
@@ -53,13 +56,14 @@ class WorstCase:
 
     target: str
     seed: int
+    checkpoint: str
     eps: float
     accuracy: float
     low: float
     high: float
     n: int
-    data: str
-    verdicts: str
+    data_digest: str
+    correct_per_image: str
     attacks: tuple[str, ...]
     elsewhere: Mapping[str, tuple[str, ...]]
     ensembles: Mapping[str, Record]
@@ -131,17 +135,17 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
     by_images: dict[tuple[str, int], list[Record]] = defaultdict(list)
     for record in (record for rows in evidence.records.values() for record in rows):
         if (
-            hasattr(record, "verdicts")
+            hasattr(record, "correct_per_image")
             and record.model == model.model
             and record.largest_linf <= eps + ROUNDING
         ):
-            by_images[record.data, record.n].append(record)
+            by_images[record.data_digest, record.n].append(record)
     groups = [rows for rows in by_images.values() if any(map(_own, rows))]
     if not groups:
         return None
     records = max(groups, key=lambda rows: (len(_sets(filter(_own, rows))), rows[0].n))
-    n, length = records[0].n, len(records[0].verdicts)
-    withstood = reduce(and_, (int(record.verdicts, 16) for record in records))
+    n, length = records[0].n, len(records[0].correct_per_image)
+    withstood = reduce(and_, (int(record.correct_per_image, 16) for record in records))
     low, high = wilson(withstood.bit_count(), n)
     own = [record for record in records if _own(record)]
     elsewhere: dict[str, list[Record]] = defaultdict(list)
@@ -151,19 +155,20 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
     return WorstCase(
         target=model.target,
         seed=model.seed,
+        checkpoint=model.checkpoint,
         eps=max(_budget(record, eps) for record in own),
         accuracy=per_cent(withstood.bit_count() / n),
         low=per_cent(low),
         high=per_cent(high),
         n=n,
-        data=records[0].data,
-        verdicts=f"{withstood:0{length}x}",
+        data_digest=records[0].data_digest,
+        correct_per_image=f"{withstood:0{length}x}",
         attacks=_named(own, eps),
         elsewhere={source: _named(rows, eps) for source, rows in elsewhere.items()},
         ensembles=_ensembles(own, eps),
         pgd_only={record.parameters["name"] for record in own} <= PGD_LIKE,
         measurements=tuple(record.id for record in records),
-        diagnosis=evidence.diagnosed.of(model.model, records[0].data, {"linf": eps}),
+        diagnosis=evidence.diagnosed.of(model.model, records[0].data_digest, {"linf": eps}),
     )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from documents import read_document
 from fabricated import make_attack, make_certificate, make_diagnosis, make_measurement, make_model
 from typer.testing import CliRunner
 
@@ -83,13 +84,12 @@ def test_text_says_what_was_measured_within_80_columns(home):
 
 
 def test_json_has_every_number(home):
-    content = json.loads(
-        check(home, *required("ours.pgd.low >= 75"), "--format=json", code=1).stdout
-    )
-    (found,) = content["requirements"]
+    printed = check(home, *required("ours.pgd.low >= 75"), "--format=json", code=1).stdout
+    content = read_document(printed, "requirements")
+    (found,) = content["rows"]
     assert content["holds"] is False
-    assert (found["status"], found["share"], found["n"]) == ("does not hold", 80, 100)
-    assert found["measured"] == found["interval_low"] < 75 < found["interval_high"]
+    assert (found["status"], found["accuracy"], found["n"]) == ("does not hold", 80, 100)
+    assert found["value"] == found["low"] < 75 < found["high"]
     for file in (*found["files"], content["doubts"][0]["file"]):
         assert (home / file).is_file()
 

@@ -64,7 +64,7 @@ COMMANDS = (
     Command(
         "report",
         "--table --figure --model --dataset --format --interval --page --output --scale --seed "
-        "--bundle --with-weights --with-sets --strict --force --home",
+        "--bundle --with-weights --with-sets --strict --schema --force --home",
         " ",
     ),
     Command("certify", f"--dataset --eps --file --force {OWN} {WORK}"),
@@ -226,7 +226,7 @@ def test_rows_can_be_piped(command, tmp_path, monkeypatch):
     monkeypatch.setenv("PCLBENCH_HOME", str(tmp_path))
     invoke("data add digits")
     words = f"{command.words} {command.prints_rows}"
-    rows = json.loads(invoke(f"{words} --format json").stdout)
+    rows = json.loads(invoke(f"{words} --format json").stdout)["rows"]
     assert rows
     table = list(csv.DictReader(io.StringIO(invoke(f"{words} --format csv").stdout)))
     assert [list(row) for row in table] == [list(row) for row in rows]

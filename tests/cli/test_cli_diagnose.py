@@ -1,11 +1,11 @@
 """``diagnose`` from the model's name to terminal, file and page; ``explain`` for every code."""
 
-import json
 import subprocess
 import sys
 
 import pytest
 import torch
+from documents import read_document, read_rows
 from torch import nn
 from typer.testing import CliRunner
 
@@ -64,7 +64,11 @@ def diagnosis(home, model):
     """What was printed as JSON."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PCLBENCH_HOME", str(home))
-        return Diagnosis.model_validate_json(run(f"diagnose {model} {SIZES} --format json").stdout)
+        printed = read_document(run(f"diagnose {model} {SIZES} --format json").stdout, "diagnoses")
+        (fields,) = printed["diagnoses"]
+        assert {row["diagnosis"] for row in printed["rows"]} == {fields["diagnosis"]}
+        path = home / "results" / "diagnoses" / f"{fields['diagnosis']}.json"
+        return read_record(path, Diagnosis)
 
 
 @pytest.fixture
@@ -72,9 +76,7 @@ def nothing_is_made(diagnosis, monkeypatch):
     monkeypatch.setattr(Diagnose, "compute", None)
 
 
-def test_json_is_the_stored_diagnosis(home, diagnosis):
-    (file,) = (home / "results" / "diagnoses").glob(f"{diagnosis.id}.json")
-    assert read_record(file, Diagnosis) == diagnosis
+def test_the_stored_diagnosis_is_printed(diagnosis):
     assert (diagnosis.n, diagnosis.label, diagnosis.data.dataset) == (12, "PGD, eps 0.1", "digits")
 
 
@@ -96,18 +98,23 @@ def test_files_are_a_picture_and_a_page(model, tmp_path, nothing_is_made):
 
 
 def test_the_report_has_the_code_beside_the_number(model, diagnosis, nothing_is_made):
-    (clean, attacked) = json.loads(run(f"attack {model} {SIZES} --format json").stdout)
-    assert "verdict" not in clean
-    content = json.loads(run("report --model softmax --format json").stdout)
-    assert content["sections"][0]["attacks"][0]["accuracy"] == attacked["accuracy"]
-    assert content["sections"][0]["attacks"][0]["verdict"] == diagnosis.code
-    assert content["diagnoses"] == [diagnosis.content()]
+    (clean, attacked) = read_rows(
+        run(f"attack {model} {SIZES} --format json").stdout, "measurements"
+    )
+    assert clean["verdict"] is None
+    assert (attacked["verdict"], attacked["diagnosis"]) == (diagnosis.code, diagnosis.id)
+    content = read_document(run("report --model softmax --format json").stdout, "models")
+    (row,) = [row for row in content["rows"] if row["id"] == attacked["id"]]
+    assert all(row[name] in (attacked.get(name), None) for name in attacked if name in row)
+    assert [each["diagnosis"] for each in content["diagnoses"]] == [diagnosis.id]
     assert diagnosis.code in run("report --page -o -").stdout
 
 
 def test_each_budget_attack_and_seed_is_a_diagnosis_of_its_own(model, tmp_path):
     words = f"diagnose {model} {SIZES} --eps 0.1 --eps 0.2 --dry-run --format json"
-    tasks = [row["task"] for row in json.loads(run(words).stdout) if "train" not in row["task"]]
+    tasks = [
+        row["task"] for row in read_rows(run(words).stdout, "plan") if "train" not in row["task"]
+    ]
     assert tasks == [f"diagnosis of softmax under PGD, eps 0.{eps}, digits" for eps in (1, 2)]
     refused = CliRunner().invoke(app, f"{words} -o {tmp_path / 'a.svg'}".split())
     assert refused.exit_code == 2
@@ -127,8 +134,8 @@ def test_a_model_of_ones_own_is_inspected_and_diagnosed(tmp_path, monkeypatch):
     words = f"diagnose net.py:Net --weights net.pt --dataset digits --scale demo {SIZES}"
     result = run(f"{words} --format json")
     assert "net-net, before it is attacked:" in result.stderr
-    found = Diagnosis.model_validate_json(result.stdout)
-    assert (found.target.recipe.name, found.code) == ("net-net", "PCL105")
+    (found,) = read_document(result.stdout, "diagnoses")["diagnoses"]
+    assert (found["target"], found["verdict"]) == ("net-net", "PCL105")
     assert run("diagnose net-net --format json " + SIZES).stdout == result.stdout
 
 
@@ -169,12 +176,12 @@ def test_a_code_may_be_in_small_letters_or_a_verdicts_name():
 
 
 def test_an_explanation_is_a_row_for_programs():
-    (row,) = json.loads(run("explain PCL103 --format json").stdout)
+    (row,) = read_rows(run("explain PCL103 --format json").stdout, "explanation")
     assert row == explanations()["PCL103"].content()
 
 
 def test_without_a_code_all_are_listed():
-    assert [row["code"] for row in json.loads(run("explain --format json").stdout)] == [
+    assert [row["code"] for row in read_rows(run("explain --format json").stdout, "codes")] == [
         *explanations()
     ]
 

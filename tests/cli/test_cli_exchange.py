@@ -1,11 +1,11 @@
 """``attack --from`` and ``export``: what they print, what they write, what they refuse."""
 
-import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from documents import read_rows
 from typer.testing import CliRunner
 
 from robustbench_pcl import Workspace
@@ -49,16 +49,20 @@ def test_images_of_a_file_are_a_row_beside_the_clean_ones(home, softmax):
     assert "elsewhere" in found.stdout
     assert "imported, eps 0.1" in found.stdout
     assert max(map(len, found.stdout.splitlines())) <= 80
-    rows = json.loads(attack(softmax, "--from", home / "theirs.npz", "--format", "json").stdout)
+    rows = read_rows(
+        attack(softmax, "--from", home / "theirs.npz", "--format", "json").stdout, "measurements"
+    )
     assert [row["attack"] for row in rows] == ["Clean", "imported, eps 0.1, theirs.npz"]
     assert [row["n"] for row in rows] == [N, N]
     assert not any(row["white_box"] for row in rows)
 
 
 def test_other_images_stand_beside_no_clean_ones(home, softmax):
-    (row,) = json.loads(attack(softmax, "--from", home / "last.npz", "--format", "json").stdout)
+    (row,) = read_rows(
+        attack(softmax, "--from", home / "last.npz", "--format", "json").stdout, "measurements"
+    )
     assert row["n"] == N - 5
-    assert "10 chosen test images" in row["images"]
+    assert "10 chosen test images" in row["provenance"]
 
 
 WRONG = {
@@ -97,7 +101,7 @@ def test_strongest_ends_with_the_worst_case_over_all_that_is_stored(home, softma
     found = attack(softmax, *words)
     assert max(map(len, found.stdout.splitlines())) <= 80
     assert "all stored" in found.stdout
-    *rows, case = json.loads(attack(softmax, *words, "--format", "json").stdout)
+    *rows, case = read_rows(attack(softmax, *words, "--format", "json").stdout, "measurements")
     assert case["attack"] == "Worst case of 2 sets, eps 0.1"
     assert case["n"] == N
     assert case["accuracy"] <= min(row["accuracy"] for row in rows)

@@ -73,14 +73,14 @@ def complaint(words):
 
 def test_it_is_asked_attacked_and_then_known_by_name(folder):
     first = pclbench(f"attack code.py:Net {NORMALISED} --name my-net {DIGITS} --format json")
-    rows = json.loads(first.stdout)
+    rows = json.loads(first.stdout)["rows"]
     assert [row["target"] for row in rows] == ["my-net", "my-net"]
     said = first.stderr.splitlines()
     assert said[0] == "my-net, before it is attacked:"
     assert all(": ok" in line for line in said[1:8])
     assert all(len(line) <= 80 for line in said[:8])
     again = pclbench(f"attack my-net {DIGITS} --format json")
-    assert json.loads(again.stdout) == rows
+    assert json.loads(again.stdout)["rows"] == rows
     assert "before it is attacked" not in again.stderr
     assert "report --table 3 --dataset digits --scale demo --model my-net" in again.stderr
 
@@ -96,7 +96,7 @@ def test_its_data_set_and_scale_are_known_by_its_name(folder):
 def test_what_its_code_prints_is_not_among_the_rows(folder):
     (folder / "code.py").write_text(CODE + "print('made by me')\n")
     found = pclbench(f"attack code.py:Net {NORMALISED} {DIGITS} --format json")
-    assert len(json.loads(found.stdout)) == 2
+    assert len(json.loads(found.stdout)["rows"]) == 2
     assert "made by me" in found.stderr
 
 

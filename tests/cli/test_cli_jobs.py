@@ -1,6 +1,5 @@
 """``pclbench jobs``: runs and tasks as they are, logs, and how what runs is stopped."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 
 import pytest
+from documents import read_rows
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli import jobs
@@ -60,11 +60,12 @@ def typed(words, home, code=0):
 
 
 def test_status_says_what_each_task_is_doing(run, tmp_path):
-    rows = json.loads(typed(["status", "--format", "json"], tmp_path).stdout)
+    rows = read_rows(typed(["status", "--format", "json"], tmp_path).stdout, "tasks")
     assert [row["state"] for row in rows] == ["done", "failed", "sent", "running", "waiting"]
     assert [row["attempt"] for row in rows] == [0, 3, 1, 2, 0]
-    assert rows[0]["where"] == "node1, cuda 3"
-    assert rows[3]["where"] == f"{Process.own().host}, cpu"
+    assert (rows[0]["host"], rows[0]["device"]) == ("node1", "cuda 3")
+    assert (rows[3]["host"], rows[3]["device"]) == (Process.own().host, "cpu")
+    assert rows[4]["since"] is None or "T" in rows[4]["since"]
     assert rows[1]["cause"] == "it broke\x07"
 
 
@@ -89,7 +90,9 @@ def test_status_of_a_run_whose_process_is_not_here(process, words, run, tmp_path
 
 def test_status_of_nothing_of_the_past_and_of_what_cannot_be_read(run, tmp_path):
     assert "No run is kept" in typed(["status"], tmp_path / "empty").stderr
-    assert json.loads(typed(["status", "--format", "json"], tmp_path / "empty").stdout) == []
+    assert (
+        read_rows(typed(["status", "--format", "json"], tmp_path / "empty").stdout, "tasks") == []
+    )
     run.end()
     (run.folder.parent / "20200101-x").mkdir()
     (run.folder.parent / "20200101-x" / "run.json").write_text("{")

@@ -43,7 +43,7 @@ def run(words):
 
 
 def rows(words):
-    return json.loads(run(f"{words} --format json").stdout)
+    return json.loads(run(f"{words} --format json").stdout)["rows"]
 
 
 @pytest.fixture
@@ -84,10 +84,10 @@ def checkpoint(home, name):
 def test_train_finds_what_attack_trained(home, whitebox, nothing_trains):
     words = "train digits --scale demo --device cpu"
     (row,) = rows(words)
-    assert Path(row["checkpoint"]) == checkpoint(home, "softmax")
-    assert row["id"] in row["checkpoint"]
-    assert (row["recipe"], row["dataset"], row["scale"]) == ("softmax", "digits", "demo")
-    assert row["id"] in run(words).stdout
+    assert Path(row["file"]) == checkpoint(home, "softmax")
+    assert row["checkpoint"] in row["file"]
+    assert (row["target"], row["dataset"], row["scale"]) == ("softmax", "digits", "demo")
+    assert row["checkpoint"] in run(words).stdout
 
 
 def test_attack_measures_clean_and_robust_accuracy(home, whitebox):
@@ -273,7 +273,7 @@ def test_a_recipe_of_the_users_own_is_a_name_like_any_other(home, tmp_path):
 def test_train_sets_every_field(home):
     words = "train digits --scale demo --device cpu --set schedule.epochs=2 --set train_images=256"
     (row,) = rows(f"{words} --set schedule.momentum=0.5 --set width=0.2")
-    recipe = Workspace().open(row["checkpoint"])
+    recipe = Workspace().open(row["file"])
     assert (recipe.schedule.epochs, recipe.schedule.momentum) == (2, 0.5)
     assert (recipe.train_images, recipe.width) == (256, 0.2)
     assert recipe.name != "softmax"
@@ -357,11 +357,11 @@ def test_every_table_and_figure_of_the_paper_on_digits(tmp_path):
     run(f"run {' '.join(parts)} --dataset digits --scale demo --home {tmp_path}")
     listed = json.loads(
         run(f"report --dataset digits --scale demo --format json --home {tmp_path}").stdout
-    )
-    measured = {(row["kind"], row["number"]): row for row in listed if row["data_set"]}
+    )["rows"]
+    measured = {(row["kind"], row["number"]): row for row in listed if row["dataset"]}
     assert {number for kind, number in measured if kind == "table"} == set(published_numbers())
     assert {number for kind, number in measured if kind == "figure"} == set(FIGURES)
-    assert all(row["measured"] > 0 == row["missing"] for row in measured.values())
+    assert all(row["measured_count"] > 0 == row["missing_count"] for row in measured.values())
     run(f"report --page --dataset digits --scale demo --output {page} --home {tmp_path}")
     text = page.read_text(encoding="utf-8")
     for number in range(1, 14):

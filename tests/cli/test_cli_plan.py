@@ -8,6 +8,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from documents import read_rows
 from typer.testing import CliRunner
 
 from robustbench_pcl import FGSM, Workspace
@@ -75,7 +76,7 @@ def test_a_plan_says_how_much_of_what_how_long_and_how_much_room(suite, tmp_path
     assert all(len(line) <= 80 for line in result.stderr.splitlines())
     rows = json.loads(
         run(f"run --suite {suite('digits')} --dry-run --format json", tmp_path).stdout
-    )
+    )["rows"]
     assert {row["kind"] for row in rows} == {"train", "generate", "measure"}
     sizes = {row["kind"]: row["bytes"] for row in rows}
     assert sizes["generate"] == pytest.approx(0.6 * 20 * 64 * 4, abs=1)  # images of 8 x 8 floats
@@ -185,7 +186,7 @@ def test_what_does_not_need_a_task_that_failed_is_done_and_shown(files, one_fail
     stopped = run(words, tmp_path, code=2)
     assert stopped.stdout == ""
     result = run(f"{words} --keep-going", tmp_path, code=2)
-    (row,) = json.loads(result.stdout)
+    (row,) = read_rows(result.stdout, "measurements")
     assert row["source"] == "softmax"
     assert "failed: softmax under FGSM, eps 0.1 from ours" in said(result)
     assert "pclbench jobs status" in said(result)

@@ -1,11 +1,11 @@
 """``pclbench store``: what it prints, what it removes, what it refuses, for people and programs."""
 
-import json
 import shutil
 import subprocess
 import sys
 
 import pytest
+from documents import read_rows
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli.app import app
@@ -40,7 +40,7 @@ def files(home):
 
 
 def listed(home, *words):
-    return json.loads(run("list", "--home", home, "--format", "json", *words).stdout)
+    return read_rows(run("list", "--home", home, "--format", "json", *words).stdout, "inventory")
 
 
 def test_a_list_says_what_is_there_and_how_large(measured):
@@ -48,7 +48,14 @@ def test_a_list_says_what_is_there_and_how_large(measured):
     assert {row["file"] for row in rows} == files(measured)
     assert all(row["bytes"] == (measured / row["file"]).stat().st_size for row in rows)
     (images,) = listed(measured, "--kind", "set")
-    about = {"model": "softmax", "dataset": "digits", "n": 10, "kind": "set", "scale": "demo"}
+    about = {
+        "source": "softmax",
+        "target": None,
+        "dataset": "digits",
+        "n": 10,
+        "kind": "set",
+        "scale": "demo",
+    }
     assert about.items() <= images.items()
     assert images["attack"].startswith("FGSM")
     printed = run("list", "--home", measured)
@@ -72,11 +79,12 @@ def test_a_damaged_file_is_listed_as_damaged(home):
 def test_one_artefact_is_shown_with_what_it_rests_on_and_what_makes_it_again(measured):
     (number,) = listed(measured, "--kind", "measurement")
     (images,) = listed(measured, "--kind", "set")
-    said = json.loads(run("show", number["id"], "--home", measured, "--format", "json").stdout)
+    shown = run("show", number["id"], "--home", measured, "--format", "json").stdout
+    (said,) = read_rows(shown, "artefact")
     assert images["file"] in said["made_from"]
     assert said["not_here"] == []
-    assert said["made_again_by"].startswith("pclbench transfer --source ")
-    assert said["says"]["adversarial_set"] == images["id"]
+    assert said["command"].startswith("pclbench transfer --source ")
+    assert said["record"]["adversarial_set"] == images["id"]
     text = run("show", images["id"][:6], "--home", measured).stdout
     assert max(map(len, text.splitlines())) <= 120  # a file's name is never broken
     assert f"made of it: {number['file']}" in text
@@ -99,9 +107,9 @@ def test_prune_shows_before_it_removes(home):
 
 def test_a_model_goes_only_where_it_is_named(home):
     before = files(home)
-    model = next(row for row in listed(home, "--kind", "checkpoint") if row["model"] == "softmax")
+    model = next(row for row in listed(home, "--kind", "checkpoint") if row["target"] == "softmax")
     shown = run("prune", model["id"], "--home", home, "--format", "json")
-    named = {row["file"] for row in json.loads(shown.stdout)}
+    named = {row["file"] for row in read_rows(shown.stdout, "unneeded")}
     assert named == {model["file"], f"results/trainings/{model['id']}-{model['weights']}.json"}
     assert "What rests on it stays: " in shown.stderr
     run("prune", model["id"], "--home", home, "--yes")

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from documents import read_document
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli.app import app
@@ -54,16 +55,18 @@ def test_what_does_not_hold_is_exit_code_1_for_people_and_programs(bundle):
     path.write_text(json.dumps({**record, "correct": 3}))
     printed = run("verify", bundle, "--device", "cpu", code=1).stdout
     assert f"{path.name}: correct: 3; expected: {record['correct']}" in " ".join(printed.split())
-    found = json.loads(run("verify", bundle, "--format", "json", "--data", "50%", code=1).stdout)
+    found = read_document(
+        run("verify", bundle, "--format", "json", "--data", "50%", code=1).stdout, "verification"
+    )
     assert not found["holds"]
-    changed = [finding["what"] for finding in found["findings"]]
+    changed = [finding["what"] for finding in found["rows"]]
     assert changed == ["its SHA-256", "correct", "record_digest"]
 
 
 def test_without_a_folder_the_workspace_is_verified(home):
-    found = json.loads(run("verify", "--home", home, "--format", "json").stdout)
+    found = read_document(run("verify", "--home", home, "--format", "json").stdout, "verification")
     assert found["holds"]
-    assert found["digest"] == ""
+    assert found["sha256"] is None
     assert found["checked"]["measurements"] == 1
 
 
@@ -87,7 +90,7 @@ def test_a_workspace_is_repaired(home, tmp_path):
     assert "pclbench train digits --recipe ours-pgd --scale demo --seed 0" in said
     assert said.endswith("All that was checked holds.")
     assert json.loads(path.read_text())["verdicts"] == json.loads(record)["verdicts"]
-    again = json.loads(run(*words, "--format", "json").stdout)
+    again = read_document(run(*words, "--format", "json").stdout, "verification")
     assert again["holds"]
     assert (again["set_aside"], again["made_again"], again["not_made_again"]) == ({}, [], {})
 

@@ -23,14 +23,14 @@ def refusal(*arguments):
 
 
 def rows(*arguments):
-    return json.loads(run(*arguments, "--format", "json").stdout)
+    return json.loads(run(*arguments, "--format", "json").stdout)["rows"]
 
 
 def test_list_of_an_empty_cache():
     listed = rows("list")
-    assert [row["name"] for row in listed] == list(DATASETS)
-    assert {row["where"] for row in listed} == {"not here"}
-    assert listed[3]["train"] == 50_000
+    assert [row["dataset"] for row in listed] == list(DATASETS)
+    assert {row["provenance"] for row in listed} == {"not here"}
+    assert listed[3]["train_images"] == 50_000
     assert "pclbench data add" in run("list").stderr
 
 
@@ -38,11 +38,11 @@ def test_list_tells_where_images_come_from_and_what_is_wrong_with_them(toy, cach
     data_cache.write(CIFAR10, toy(CIFAR10))
     data_cache.write(dataset_spec("mnist"), toy(dataset_spec("mnist")))
     (cache / "mnist" / "info.json").write_text("{")
-    listed = {row["name"]: row for row in rows("list")}
-    assert listed["cifar10"]["where"] == "toy"
+    listed = {row["dataset"]: row for row in rows("list")}
+    assert listed["cifar10"]["provenance"] == "toy"
     assert listed["cifar10"]["note"] == "20 of 50,000 training and 10 of 10,000 test images"
-    assert (listed["cifar10"]["train"], listed["cifar10"]["test"]) == (20, 10)
-    assert listed["mnist"]["where"] == "broken"
+    assert (listed["cifar10"]["train_images"], listed["cifar10"]["test_images"]) == (20, 10)
+    assert listed["mnist"]["provenance"] == "broken"
     assert "CIFAR-10" in run("list").stdout
 
 

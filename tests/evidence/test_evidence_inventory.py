@@ -1,11 +1,11 @@
 """What lies in a workspace: kinds, lineage, who is meant, what needs it, what nothing needs."""
 
-import json
 import os
 import shutil
 import time
 
 import pytest
+from documents import read_rows
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli.app import app
@@ -178,7 +178,7 @@ def test_the_command_of_an_artefact_finds_that_it_is_there(stock):
             continue
         result = CliRunner().invoke(app, [*words, "--dry-run", "--format", "json"])
         assert result.exit_code == 0, result.output
-        states = {each["task"]: each["state"] for each in json.loads(result.stdout)}
+        states = {each["task"]: each["state"] for each in read_rows(result.stdout, "plan")}
         if item.kind == "set":  # its source is measured on it, too
             states = {title: state for title, state in states.items() if " under " not in title}
         if item.kind == "measurement" and item.attack is None:  # FGSM comes with it

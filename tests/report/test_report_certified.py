@@ -123,11 +123,16 @@ def test_text_begins_with_the_sentence_and_fits_80_columns():
 
 
 def test_json_has_the_radii_of_each_image():
-    one = json.loads(render_certificates([two_sided(CERTIFICATE)], "json"))
-    assert [tuple(pair) for pair in zip(one["certified"], one["fooling"], strict=True)] == [*RADII]
-    assert one["budgets"][0]["certified"] == 37.5
+    printed = json.loads(render_certificates([two_sided(CERTIFICATE)], "json"))
+    (one,) = printed["certificates"]
+    radii = zip(one["certified_radii"], one["fooling_radii"], strict=True)
+    assert list(map(tuple, radii)) == [*RADII]
+    assert {row["eps"]: row["certified"] for row in printed["rows"]}[0.03] == 37.5
     assert one["sentences"][0].startswith("At eps 0.03, between 37.5 and 50.0 %")
-    assert len(json.loads(render_certificates([two_sided(CERTIFICATE)] * 2, "json"))) == 2
+    assert (
+        len(json.loads(render_certificates([two_sided(CERTIFICATE)] * 2, "json"))["certificates"])
+        == 2
+    )
 
 
 def test_csv_has_a_row_for_each_step_of_the_ladder():

@@ -49,7 +49,7 @@ def test_options_reach_the_table(home):
     words = "--table 3 --dataset cifar10 --dataset svhn --format json --scale quick --seed 0"
     content = json.loads(report(home, words)[0])
     assert [section["dataset"] for section in content["sections"]] == ["cifar10", "svhn"]
-    assert content["cells"][11]["measured"] == 87.6
+    assert content["rows"][11]["measured"] == 87.6
 
 
 def test_seeds_and_models_reach_the_table_and_the_page(home, tmp_path):
@@ -58,10 +58,10 @@ def test_seeds_and_models_reach_the_table_and_the_page(home, tmp_path):
         save_measurement(paths, make_measurement(make_model(seed=seed), correct=correct, n=100))
     save_measurement(paths, make_measurement(make_model("mine"), correct=50, n=100))
     words = "--table 3 --seed 0 --seed 1 --model mine --format json"
-    cells = json.loads(report(tmp_path, words)[0])["cells"]
+    cells = json.loads(report(tmp_path, words)[0])["rows"]
     known = {cell["target"]: cell for cell in cells if cell["measured"] is not None}
-    assert (known["ours"]["measured"], known["ours"]["seeds"]) == (65, 2)
-    assert (known["mine"]["measured"], known["mine"]["seeds"]) == (50, 1)
+    assert (known["ours"]["measured"], known["ours"]["seeds"]) == (65, [0, 1])
+    assert (known["mine"]["measured"], known["mine"]["seeds"]) == (50, [0])
     assert ">mine<" in report(tmp_path, "--page -o - --table 3 --model mine")[0]
     assert ">mine<" not in report(tmp_path, "--page -o - --table 3")[0]
 
@@ -78,9 +78,9 @@ def test_the_page_has_what_is_measured_or_asked_for(home, tmp_path):
 def test_the_overview_lists_tables_and_commands(home):
     out, _ = report(home, "")
     assert "CIFAR-10  1 of 44   pclbench run --table 3 --dataset cifar10 --scale quick" in out
-    rows = json.loads(report(home, "--format json")[0])
+    rows = json.loads(report(home, "--format json")[0])["rows"]
     third = [row for row in rows if (row["kind"], row["number"]) == ("table", 3)]
-    assert [row["measured"] for row in third] == [0, 1, 0, 0, 0]
+    assert [row["measured_count"] for row in third] == [0, 1, 0, 0, 0]
 
 
 def test_a_folder_without_results_shows_the_paper(tmp_path):

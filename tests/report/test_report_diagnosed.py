@@ -151,8 +151,8 @@ def test_every_format_has_the_code(form):
             assert set(frame.loc[frame["verdict"].notna(), "target"]) == {"ours"}
         case "json":
             content = json.loads(text)
-            assert [each["verdict"] for each in content["cells"]].count("PCL103") == shown
-            (case,) = [each for each in content["sections"][0]["worst_cases"] if "verdict" in each]
+            assert [each["verdict"] for each in content["rows"]].count("PCL103") == shown
+            (case,) = [each for each in content["sections"][0]["worst_cases"] if each["verdict"]]
             assert (case["target"], case["verdict"]) == ("ours", "PCL103")
 
 
@@ -169,7 +169,8 @@ def test_a_note_says_what_the_code_means_and_where_there_is_more():
 def test_without_a_diagnosis_nothing_is_said_of_verdicts(form):
     text = rendered(3, form)
     assert "PCL1" not in text
-    assert "verdict" not in text.replace("verdict is float32", "")
+    if form not in ("csv", "json"):  # they have the same fields whatever is known
+        assert "verdict" not in text.replace("verdict is float32", "")
 
 
 def test_seeds_that_differ_have_both_codes():

@@ -26,7 +26,6 @@ from robustbench_pcl.report.model_formats import heads, lines, render_models
 from robustbench_pcl.report.model_report import newest_diagnoses, stored_budgets
 from robustbench_pcl.report.page import diagnosis_page, full_page
 from robustbench_pcl.report.render import FORMATS
-from robustbench_pcl.store.diagnoses import Diagnosis
 
 OURS, SOFTMAX = make_model("ours"), make_model("softmax")
 PGD, FGSM = make_attack("pgd"), make_attack("fgsm")
@@ -80,20 +79,26 @@ def test_a_terminal_of_80_columns_is_enough():
     assert judged.split() == ["PGD,", "eps", "0.03", "68.0", "61.2", "to", "74.1", "200"]
 
 
-def test_json_is_the_diagnosis_and_of_several_a_list():
-    assert Diagnosis.model_validate_json(render_diagnoses([DIAGNOSIS], "json")) == DIAGNOSIS
-    both = json.loads(render_diagnoses([DIAGNOSIS, DIAGNOSIS], "json"))
-    assert both == [json.loads(render_diagnoses([DIAGNOSIS], "json"))] * 2
+def test_json_has_the_shares_of_a_diagnosis_in_per_cent():
+    one, two = (json.loads(render_diagnoses([DIAGNOSIS] * count, "json")) for count in (1, 2))
+    assert two["diagnoses"] == one["diagnoses"] * 2
+    (found,) = one["diagnoses"]
+    assert found["diagnosis"] == DIAGNOSIS.id
+    assert (found["verdict"], found["verdict_name"]) == ("PCL103", "saturated")
+    assert found["accuracy"] == 100 * DIAGNOSIS.correct / DIAGNOSIS.n
+    assert found["withstood_low"] < found["withstood"] < found["withstood_high"]
+    assert [check["figures"] for check in found["checks"]] == [each.measured for each in CHECKS]
+    assert [row["check"] for row in one["rows"]] == [check.code for check in CHECKS]
 
 
 def test_csv_has_a_row_for_each_check():
     frame = pd.read_csv(StringIO(render_diagnoses([DIAGNOSIS], "csv")))
-    assert list(frame["code"]) == [check.code for check in CHECKS]
+    assert list(frame["check"]) == [check.code for check in CHECKS]
     assert frame["passed"].astype(object).where(frame["passed"].notna(), None).tolist() == [
         check.passed for check in CHECKS
     ]
     assert set(frame["verdict"]) == {"PCL103"}
-    assert json.loads(frame["measured"][1]) == CHECKS[1].measured
+    assert json.loads(frame["figures"][1]) == CHECKS[1].measured
 
 
 def test_html_closes_what_it_opens_and_escapes():
@@ -200,7 +205,7 @@ def test_a_models_report_has_the_code_beside_each_number():
 def test_without_a_diagnosis_a_models_report_has_no_verdicts():
     _, found = budgets()
     assert "Verdict" not in heads(found[0])
-    for form in FORMATS:
+    for form in set(FORMATS) - {"csv", "json"}:
         assert "verdict" not in render_models(found, form).lower()
 
 
@@ -214,8 +219,8 @@ def test_a_models_report_ends_with_its_diagnosis(form):
             assert frame["verdict"].value_counts().to_dict() == {"PCL103": 5}
         case "json":
             content = json.loads(text)
-            assert content["diagnoses"] == [DIAGNOSIS.content()]
-            assert [each["verdict"] for each in content["sections"][0]["attacks"]] == ["PCL103"] * 2
+            assert [each["diagnosis"] for each in content["diagnoses"]] == [DIAGNOSIS.id]
+            assert [row["verdict"] for row in content["rows"]].count("PCL103") == 5
         case "html":
             parsed(text)
             assert HEADING in unescape(text)
@@ -241,10 +246,11 @@ def test_a_model_that_was_only_diagnosed_is_shown_so(form):
     text = render_models(found, form, [DIAGNOSIS])
     match form:
         case "json":
-            assert json.loads(text)["sections"] == []
-            assert json.loads(text)["diagnoses"] == [DIAGNOSIS.content()]
+            content = json.loads(text)
+            assert content["rows"] == content["sections"] == []
+            assert [each["diagnosis"] for each in content["diagnoses"]] == [DIAGNOSIS.id]
         case "csv":
-            assert text.strip() == ""
+            assert text.splitlines()[1:] == []
         case _:
             assert text == render_diagnoses([DIAGNOSIS], form)
     with pytest.raises(UserError, match="Nothing is stored of a model called 'ours'"):

@@ -110,7 +110,7 @@ def _without_missing(numbers):
 def test_tidy_formats(number, form):
     table = filled(number, skip=(1, 5))
     text = render(table, form)
-    cells = json.loads(text)["cells"] if form == "json" else list(csv.DictReader(io.StringIO(text)))
+    cells = json.loads(text)["rows"] if form == "json" else list(csv.DictReader(io.StringIO(text)))
     rows = table.sections[0].rows
     entries = [(row, entry) for row in rows for entry in row.entries]
     assert len(cells) == len(entries)
@@ -133,17 +133,18 @@ def test_json_survives_a_round_trip_and_holds_what_a_program_needs():
     assert json.dumps(content, indent=2, ensure_ascii=False) + "\n" == text
     (section,) = content["sections"]
     assert section["command"] == "pclbench run --table 3 --dataset cifar10 --scale quick"
-    assert section["missing"] == 1
+    assert section["missing_count"] == 1
     assert section["environments"][0]["device"] == "CPU"
     cases = {case["target"]: case for case in section["worst_cases"]}
     assert set(cases) == {row.target for row in published(3).rows}
     assert cases["ours"]["attacks"] == ["BIM", "FGSM", "MIM", "PGD"]
     assert (cases["ours"]["eps"], cases["ours"]["seed"], cases["ours"]["n"]) == (0.03, 0, 10_000)
-    clean, bim, worst = content["cells"][0], content["cells"][2], content["cells"][6]
-    assert (clean["attack"], clean["eps"], clean["n"]) == (None, None, 10_000)
-    assert (bim["attack"], bim["eps"], bim["group"]) == ("bim", 0.03, "White-box")
-    assert (worst["attack"], worst["eps"], worst["column"]) == ("worst-case", 0.03, "Worst case")
-    assert clean["interval_low"] < clean["measured"] < clean["interval_high"]
+    clean, bim, worst = (content["rows"][place] for place in (0, 2, 6))
+    assert (clean["attack"], clean["eps"], clean["n"]) == ("Clean", None, 10_000)
+    assert (bim["attack"], bim["eps"], bim["group"]) == ("BIM, eps 0.03", 0.03, "White-box")
+    assert (bim["parameters"]["name"], bim["norm"], len(bim["measurements"])) == ("bim", "linf", 1)
+    assert (worst["attack"], worst["eps"], worst["column"]) == ("Worst case", 0.03, "Worst case")
+    assert clean["low"] < clean["measured"] < clean["high"]
     assert clean["difference"] == clean["measured"] - clean["published"]
 
 

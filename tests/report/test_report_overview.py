@@ -17,18 +17,21 @@ def test_the_overview_counts_every_part_of_the_paper_and_data_set(tmp_path):
     panel = make_embedding(tmp_path, FIGURES[5].panels[0])
     lines = overview(make_evidence([clean("cifar10"), clean("digits")], [panel]))
     counts = {
-        (line["kind"], line["number"], line["data_set"]): (line["measured"], line["missing"])
+        (line["kind"], line["number"], line["dataset"]): (
+            line["measured_count"],
+            line["missing_count"],
+        )
         for line in lines
     }
-    assert counts["table", 3, "CIFAR-10"] == (1, 43)
-    assert counts["table", 3, "Digits"] == (1, 43)
-    assert counts["table", 3, "MNIST"] == (0, 44)
-    assert counts["table", 11, "CIFAR-10"] == (1, 23)
-    assert ("table", 12, "Digits") not in counts
-    assert counts["figure", 5, "SVHN"] == (0, 4)
-    assert counts["figure", 5, "Digits"] == (1, 3)
-    assert counts["figure", 7, "CIFAR-10"] == (1, 30)
-    assert ("figure", 4, "Digits") not in counts
+    assert counts["table", 3, "cifar10"] == (1, 43)
+    assert counts["table", 3, "digits"] == (1, 43)
+    assert counts["table", 3, "mnist"] == (0, 44)
+    assert counts["table", 11, "cifar10"] == (1, 23)
+    assert ("table", 12, "digits") not in counts
+    assert counts["figure", 5, "svhn"] == (0, 4)
+    assert counts["figure", 5, "digits"] == (1, 3)
+    assert counts["figure", 7, "cifar10"] == (1, 30)
+    assert ("figure", 4, "digits") not in counts
     tables = dict.fromkeys(line["number"] for line in lines if line["kind"] == "table")
     assert list(tables) == list(range(1, 14))
 
@@ -43,5 +46,5 @@ def test_the_overview_names_the_commands_in_eighty_columns():
 
 def test_the_overview_of_one_data_set_has_it_in_every_part():
     lines = overview(make_evidence([clean("cifar10")]), ["svhn"])
-    assert {line["data_set"] for line in lines} == {None, "SVHN"}
+    assert {line["dataset"] for line in lines} == {None, "svhn"}
     assert sum(line["kind"] == "figure" for line in lines) == len(FIGURES)

@@ -189,14 +189,22 @@ def test_certified_is_the_share_that_no_perturbation_fools():
     )
 
 
-def test_a_verdict_is_that_of_the_newest_diagnosis_of_the_same_budget():
+def test_a_verdict_is_the_one_that_tables_print_beside_the_number():
     old = make_diagnosis(OURS, PGD, "holds")
     new = make_diagnosis(OURS, PGD, "saturated", created="2026-01-01T00:00:00+00:00")
     stored = evidence(old, new)
     assert asked("ours.verdict == saturated", stored).status == "holds"
     assert asked("ours.pgd.verdict == holds", stored).status == "does not hold"
-    assert asked("ours.fgsm.verdict == holds", stored).status == "nothing measured"
+    assert asked("ours.fgsm.verdict == saturated", stored).status == "holds"
+    assert asked("ours.verdict == saturated", stored, eps=0.01).status == "holds"
     assert asked("ours.verdict == holds", stored, eps=0.1).status == "nothing measured"
+    weak = make_diagnosis(OURS, PGD, "attack too weak", created="2027-01-01T00:00:00+00:00")
+    stored = evidence(weak, old)
+    assert asked("ours.pgd.verdict == attack too weak", stored).status == "holds"
+    assert (
+        asked("ours.fgsm.verdict == attack too weak", evidence(weak)).status == "nothing measured"
+    )
+    assert asked("ours.verdict == attack too weak", evidence(weak)).status == "holds"
 
 
 def test_a_model_whose_number_does_not_hold_is_named():

@@ -79,12 +79,12 @@ def test_columns_and_types_are_the_documented_ones(records):
 
 
 def test_images_are_described_with_what_is_wrong_with_them(folder):
-    assert results(folder)["images"].tolist()[:2] == [
+    assert results(folder)["provenance"].tolist()[:2] == [
         "torchvision: lossy copies of the published pixels and a part of the published set",
         "torchvision",
     ]
     noted = make_measurement(data=make_data(lossy=True, note="JPEG copy, 8,000 images"))
-    assert measurement_frame([noted])["images"][0] == "torchvision: JPEG copy, 8,000 images"
+    assert measurement_frame([noted])["provenance"][0] == "torchvision: JPEG copy, 8,000 images"
 
 
 def test_clean_accuracy_has_one_word_and_attacks_that_differ_have_different_labels():

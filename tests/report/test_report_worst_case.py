@@ -110,8 +110,8 @@ def test_a_worst_case_is_of_the_budget_that_was_really_attacked():
     assert (smaller.cell.attack.eps, smaller.mark) == (0.01, SMALLER)
     assert case_of(table, "softmax").eps == 0.01
     assert f"{SMALLER} Not attacked beyond eps = 0.01: Softmax." in notes(table)
-    cells = json.loads(render(table, "json"))["cells"]
-    eps = {cell["target"]: cell["eps"] for cell in cells if cell["attack"] == "worst-case"}
+    cells = json.loads(render(table, "json"))["rows"]
+    eps = {cell["target"]: cell["eps"] for cell in cells if cell["attack"] == "Worst case"}
     assert (eps["ours"], eps["softmax"]) == (0.04, 0.01)
     for form, sign in (("text", "30.0†"), ("md", "30.0†"), ("latex", r"30.0\dag{}")):
         assert sign in render(table, form)

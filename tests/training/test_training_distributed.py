@@ -116,10 +116,10 @@ def test_the_command_trains_on_two_devices_what_it_trains_on_one(tmp_path):
         options = ["--devices", str(devices), "--home", str(home)]
         line = [sys.executable, *words, *options]
         done = subprocess.run(line, capture_output=True, text=True, check=True)
-        (row,) = json.loads(done.stdout)
+        (row,) = json.loads(done.stdout)["rows"]
         record = json.loads(next((home / "results/trainings").iterdir()).read_bytes())
         assert record["devices"] == devices
-        rows.append((row["id"], [entry["loss"] for entry in record["history"]]))
+        rows.append((row["checkpoint"], [entry["loss"] for entry in record["history"]]))
     one, two, by_torchrun = rows
     assert two == (one[0], pytest.approx(one[1], rel=1e-4))
     assert by_torchrun == two
