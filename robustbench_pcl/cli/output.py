@@ -291,7 +291,7 @@ def print_tables(
         return
     written = [render(table, form.value, interval=interval) for table in tables]
     if output is not None and output.suffix in PICTURES:
-        from robustbench_pcl.report.plots import drawn_text
+        from robustbench_pcl.report.drawing import drawn_text
 
         write(drawn_text("\n".join(written)).file(output.suffix), output, force=force)
         return

@@ -53,8 +53,9 @@ class Report(Home):
         str | None,
         typer.Option(
             metavar="NUMBER|eps|steps|certified",
-            help="A figure in the paper, the models' accuracy over eps or over training steps, or "
-            "what is certified of them; SVG, or PNG by --output's name.",
+            help="A figure in the paper (Figure 7 of any --model), the models' accuracy over eps "
+            "or over training steps, or what is certified of them; SVG, or PNG or PDF by "
+            "--output's name.",
             show_default=False,
         ),
     ] = None
@@ -151,8 +152,7 @@ class Report(Home):
             cure = f"Name a model: pclbench report --figure {self.figure} --model ours."
             raise UserError(f"The figure {self.figure} is of one model or some.", cure)
         if self.figure not in (None, *OF_MODELS) and self.model:
-            cure = f"Leave --model out, or write --figure {' or --figure '.join(OF_MODELS)}."
-            raise UserError(f"Figure {self.figure} of the paper has models of its own.", cure)
+            check_takes_models(read_figure(self.figure))
         if self.table in TITLES and not self.page:
             if self.dataset or self.scale or self.seed or self.interval or self.model:
                 raise UserError(
@@ -221,14 +221,14 @@ class Report(Home):
                 output=self.output,
                 force=self.force,
             )
-        elif self.model:
-            self._show_models(evidence, self.model)
-        elif self.figure is not None:
+        elif self.figure is not None and self.figure not in OF_MODELS:
             from robustbench_pcl.report.figures import report_figure
 
             number = read_figure(self.figure)
-            drawn = report_figure(number, evidence, names, scale=scale, seed=seed)
+            drawn = report_figure(number, evidence, names, models=models, scale=scale, seed=seed)
             write_figure(drawn, self.output, force=self.force)
+        elif self.model:
+            self._show_models(evidence, self.model)
         elif self.output is not None:
             cure = "Name one with --table 3, or ask for --page."
             raise UserError("There is no table to write.", cure)
@@ -319,6 +319,20 @@ class Report(Home):
         names = self.dataset or []
         drawn = trajectory_figure(evidence, models, names, scale, seed)
         write_figure(drawn, self.output, force=self.force)
+
+
+def check_takes_models(number: int) -> None:
+    """Refuse --model for a figure of the paper that is not one of accuracy over the budget.
+
+    Raises:
+        UserError: it is not, or there is no such figure.
+    """
+    from robustbench_pcl.paper.figures import SweepFigure, paper_figure
+
+    if not isinstance(paper_figure(number), SweepFigure):
+        others = " or --figure ".join(("7", *OF_MODELS))
+        cure = f"Leave --model out, or write --figure {others}."
+        raise UserError(f"Figure {number} of the paper has models of its own.", cure)
 
 
 def read_figure(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustbench_pcl.cli.choices import Ensemble, Format
+from robustbench_pcl.cli.files import PICTURES
 from robustbench_pcl.cli.options import (
     Attacks,
     DatasetArgument,
@@ -17,7 +18,7 @@ from robustbench_pcl.cli.options import (
     Home,
     Seeds,
 )
-from robustbench_pcl.cli.output import print_measurements, print_tables, say, write, write_figure
+from robustbench_pcl.cli.output import print_measurements, print_tables, say, write
 from robustbench_pcl.cli.work import Shortcuts, Work, carry_out
 from robustbench_pcl.errors import UserError
 
@@ -80,6 +81,14 @@ class Run(_Reproduction):
         list[int] | None,
         typer.Option(help="A figure of the paper; may be repeated.", show_default=False),
     ] = None
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            help="In Figure 7: a recipe or a model of your own instead of ours; may be repeated.",
+            show_default=False,
+        ),
+    ] = None
     suite: Annotated[
         Path | None,
         typer.Option(help="A suite of your own: docs/suites.md.", show_default=False),
@@ -103,10 +112,21 @@ class Run(_Reproduction):
             )
         if self.ensembles and not self.table:
             raise UserError("Only tables are measured --with another attack.", "Write --table 3.")
+        if self.model:
+            self._check_models()
         if self.suite is not None:
             self._run_suite(self.suite)
         else:
             self._run_paper()
+
+    def _check_models(self) -> None:
+        """Refuse --model where no figure, or one that has models of its own, is asked for."""
+        from robustbench_pcl.cli.report import check_takes_models
+
+        if not self.figure:
+            raise UserError("--model is for Figure 7.", "Write --figure 7, or leave --model out.")
+        for number in self.figure:
+            check_takes_models(number)
 
     def _run_suite(self, path: Path) -> None:
         """Do what a suite asks for, and print it."""
@@ -150,24 +170,40 @@ class Run(_Reproduction):
         """Do what tables and figures need; print the tables, draw the figures beside results."""
         from robustbench_pcl.paper.figures import paper_figure
         from robustbench_pcl.paper.tables import published
+        from robustbench_pcl.pipeline.models import find_model
         from robustbench_pcl.pipeline.planner import figure_tasks, table_tasks
 
+        workspace = self.workspace()
         scale, wanted = self.size, tuple(dict.fromkeys(self.dataset or ()))
         tables = {number: wanted or published(number).datasets for number in self.table or ()}
         figures = {number: wanted or paper_figure(number).datasets for number in self.figure or ()}
         tasks = [
             task
-            for parts, tasks_of in ((tables, table_tasks), (figures, figure_tasks))
-            for number, datasets in parts.items()
+            for number, datasets in tables.items()
             for name in datasets
             for seed in self.seeds
-            for task in tasks_of(number, name, scale, seed, images=self.images, mode=self.mode)
+            for task in table_tasks(number, name, scale, seed, images=self.images, mode=self.mode)
         ]
+        for number, datasets in figures.items():
+            for name in datasets:
+                for seed in self.seeds:
+                    models = [
+                        find_model(workspace, model, name, scale, seed)
+                        for model in self.model or ()
+                    ]
+                    tasks += figure_tasks(
+                        number,
+                        name,
+                        scale,
+                        seed,
+                        models=models,
+                        images=self.images,
+                        mode=self.mode,
+                    )
         if self.asked_for:
             tasks += self._further_attacks(tasks)
         if self.ensembles:
             tasks += self._ensembles(tables, scale)
-        workspace = self.workspace()
         done = carry_out(tasks, workspace, self)
         if done is None:
             return
@@ -216,10 +252,20 @@ class Run(_Reproduction):
         from robustbench_pcl.report.results import load_evidence
 
         evidence = load_evidence(workspace.paths, workspace.pass_over)
+        models, seed = self.model or (), self.seeds[0]
         for number, datasets in numbers.items():
-            figure = report_figure(number, evidence, datasets, scale=scale, seed=self.seeds[0])
-            path = workspace.paths.results / f"figure{number:02}.svg"
-            write_figure(figure, path, force=True)
+            try:
+                figure = report_figure(
+                    number, evidence, datasets, models=models, scale=scale, seed=seed
+                )
+            except UserError as error:  # a figure that compares, of which a part failed
+                say(str(error))
+                continue
+            name = "-".join((f"figure{number:02}", *models))
+            for suffix in PICTURES:
+                path = workspace.paths.results / f"{name}{suffix}"
+                write(figure.drawing.file(suffix), path, force=True)
+            say(f"{figure.title}. {figure.caption}")
 
 
 @dataclass(frozen=True, kw_only=True)

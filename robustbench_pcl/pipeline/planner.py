@@ -15,6 +15,7 @@ from robustbench_pcl.pipeline.certifying import Certify
 from robustbench_pcl.pipeline.diagnosing import Diagnose
 from robustbench_pcl.pipeline.sharding import Craft
 from robustbench_pcl.pipeline.tasks import Embed, Generate, Measure, Train
+from robustbench_pcl.recipe import AnyModel
 from robustbench_pcl.recipes.load import load_recipe
 
 KINDS: dict[str, type[AnyTask]] = {
@@ -169,6 +170,7 @@ def figure_tasks(
     scale: Scale,
     seed: int = 0,
     *,
+    models: Sequence[AnyModel] = (),
     images: int | None = None,
     mode: Mode = "fast",
 ) -> list[AnyTask]:
@@ -179,6 +181,7 @@ def figure_tasks(
         dataset: name of the data set.
         scale: of the recipes.
         seed: of recipes and attacks.
+        models: instead of the figure's own, where it is one of accuracy over the budget.
         images: how many test images; the scale's own number if None.
         mode: how adversarial sets are made.
 
@@ -194,9 +197,9 @@ def figure_tasks(
             for panel in figure.panels
             for recipe in (recipes[panel.recipe],)
         ]
-    target = load_recipe(figure.recipe, dataset, scale, seed)
     return [
         Measure(target, target, cell.attack_for(scale), images, seed, mode)
+        for target in models or (load_recipe(figure.recipe, dataset, scale, seed),)
         for attack in figure.attacks
         for _, cell in figure.cells(dataset, attack)
     ]

@@ -10,17 +10,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from robustbench_pcl.report.certified import TwoSided
+from robustbench_pcl.report.drawing import (
+    BLUE,
+    INK,
+    RED,
+    WIDTH,
+    Drawing,
+    above_legend,
+    grid,
+    ink,
+    legend,
+    legend_height,
+    mark,
+)
 from robustbench_pcl.report.figures import PageFigure
-from robustbench_pcl.report.formatting import listed, show_budget
-from robustbench_pcl.report.plots import COLOURS, INK, Drawing, ink, mark
+from robustbench_pcl.report.formatting import listed, percent, show_budget
+from robustbench_pcl.report.plots import INTERVAL, reach
 
-BLUE, RED = COLOURS[0], COLOURS[5]
 POINTS = 400
 """Budgets at which the curves are drawn."""
-BESIDE = 3
+BESIDE = 2
 """Models side by side."""
-ROOM = 14.0
-"""Points of height that words in the band need."""
+LEGEND = ("certified", "not known", "withstood the attacks")
+BARS = f"Error bars: {percent('95')} Wilson intervals."
 
 
 def certificate_figure(found: Sequence[TwoSided]) -> PageFigure:
@@ -32,30 +44,29 @@ def certificate_figure(found: Sequence[TwoSided]) -> PageFigure:
     names = listed(dict.fromkeys(each.certificate.target.recipe.name for each in found))
     columns = min(len(found), BESIDE)
     rows = -(-len(found) // columns)
+    height = 2.6 * rows
 
     def paint(figure: Figure) -> None:
-        plots = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        above, below = above_legend(figure, height, LEGEND)
+        plots = above.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axes, each in zip(plots, found, strict=False):
             _paint(axes, each)
         for axes in plots[len(found) :]:
             axes.set_axis_off()
         for axes in plots[::columns]:
             axes.set_ylabel("images (%)")
-        handles, labels = plots[0].get_legend_handles_labels()
-        figure.legend(
-            handles,
-            labels,
-            ncols=3,
-            loc="outside lower center",
-            frameon=False,
-            labelcolor=INK,
-        )
+        legend(below, *plots[0].get_legend_handles_labels())
 
-    return PageFigure(
-        title=f"{names}: what withstands every perturbation, and what is not known",
-        drawing=Drawing(paint, (2.6 + 2.6 * columns, 0.7 + 2.9 * rows)),
-        caption=" ".join(words for each in found for words in _said(each, len(found))),
-    )
+    title = f"{names}: what withstands every perturbation, and what is not known"
+    caption = " ".join(words for each in found for words in _said(each, len(found)))
+    size = (WIDTH, height + legend_height(LEGEND))
+    note = f"{'; '.join(dict.fromkeys(map(_conditions, found)))}. {BARS}"
+    return PageFigure(title, Drawing(paint, size, title, caption, note), f"{caption} {BARS}")
+
+
+def _conditions(found: TwoSided) -> str:
+    """The data set, the scale and n."""
+    return f"{found.name.partition(' on ')[2]}, n = {found.certificate.n} images"
 
 
 def _said(found: TwoSided, models: int) -> list[str]:
@@ -71,33 +82,26 @@ def _paint(axes: Axes, found: TwoSided) -> None:
     bands = [found.at(float(each)) for each in eps]
     lower = np.array([band.lower for band in bands])
     upper = np.array([band.upper for band in bands])
-    axes.plot(eps, lower, color=BLUE, label="certified")
-    axes.fill_between(eps, lower, upper, color=INK, alpha=0.18, linewidth=0, label="not known")
-    axes.plot(eps, upper, color=RED, linestyle="--", label="withstood the attacks")
+    axes.plot(eps, lower, color=BLUE, label=LEGEND[0])
+    axes.fill_between(eps, lower, upper, color=INK, alpha=0.18, linewidth=0, label=LEGEND[1])
+    axes.plot(eps, upper, color=RED, linestyle="--", label=LEGEND[2])
+    _paint_intervals(axes, found)
     axes.xaxis.set_major_locator(MaxNLocator(4, prune="upper"))
-    axes.set_ylim(0, 102)
-    axes.set_xlim(0, certificate.largest_eps)
+    axes.set_ylim(-2, 102)
+    axes.set_xlim(-0.02 * certificate.largest_eps, 1.02 * certificate.largest_eps)
     axes.set_xlabel("eps, in pixels of [0, 1]")
-    name, _, scale = found.name.rpartition(", ")
-    axes.set_title(f"{name}\n{scale}, n = {certificate.n}", fontsize=10)
-    axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
-    _name_the_band(axes, eps, lower, upper)
+    axes.set_title(found.certificate.target.recipe.name, fontsize=10, pad=16)
+    grid(axes)
     for budget in found.budgets:
         mark(axes, budget, show_budget(budget, None))
     ink(axes)
 
 
-def _name_the_band(
-    axes: Axes,
-    eps: np.ndarray[tuple[int], np.dtype[np.float64]],
-    lower: np.ndarray[tuple[int], np.dtype[np.float64]],
-    upper: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> None:
-    """Write what the band is where it is highest, if there is room; the legend says it anyway."""
-    height = upper - lower
-    inner = slice(len(eps) // 6, -(len(eps) // 6))  # words at an edge would leave the plot
-    place = inner.start + int(np.argmax(height[inner]))
-    if height[place] < ROOM:
-        return
-    middle = (lower[place] + upper[place]) / 2
-    axes.text(eps[place], middle, "not known", ha="center", va="center", color=INK, fontsize=9)
+def _paint_intervals(axes: Axes, found: TwoSided) -> None:
+    """The intervals of both shares, where the table prints them."""
+    ladder = found.ladder
+    eps = [band.eps for band in ladder]
+    for side, colour, marker in ((0, BLUE, "o"), (1, RED, "D")):
+        shares = [(band.lower, band.upper)[side] for band in ladder]
+        yerr = reach(shares, [band.intervals[side] for band in ladder])
+        axes.errorbar(eps, shares, yerr=yerr, color=colour, fmt=marker, markersize=3.5, **INTERVAL)

@@ -9,9 +9,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustbench_pcl.report.diagnosis_formats import ANSWERS, heading
+from robustbench_pcl.report.drawing import (
+    BLUE,
+    COLOURS,
+    INK,
+    RED,
+    SMALL,
+    WIDTH,
+    Drawing,
+    above_legend,
+    ink,
+    legend,
+    legend_height,
+)
 from robustbench_pcl.report.figures import PageFigure
-from robustbench_pcl.report.formatting import per_cent, show_measured
-from robustbench_pcl.report.plots import COLOURS, INK, Drawing, ink
+from robustbench_pcl.report.formatting import listed, per_cent, percent, show_measured
+from robustbench_pcl.report.plots import INTERVAL, reach
 from robustbench_pcl.store.diagnoses import Check, Diagnosis
 from robustbench_pcl.store.rules import wilson
 
@@ -24,11 +37,13 @@ LEAVING = frozenset(
 """Checks whose figures are what attempts leave, in per cent."""
 OVER_EPS, MARGINS = "PCL204", "PCL212"
 EPS, PERCENTILE = re.compile(r"eps ([\d.e-]+)"), re.compile(r"margin, percentile (\d+)")
-BLUE, RED = COLOURS[0], COLOURS[5]
-SMALLEST, ROW, TOP = 15.0, 0.24, 2.7
-"""Below so large a logit margin float32 rounds nothing away; inches of a check, and of the rest."""
-INSIDE = 12
-"""A bar of so many per cent has its number in it."""
+SMALLEST = 15.0
+"""Below so large a logit margin float32 rounds nothing away."""
+WORDS, BAR, TOP = 0.17, 0.13, (2.1, 1.2)
+"""Inches of a check's words, of its bar, and of the two plots above."""
+RUNGS, TOGETHER = "the judged attack at other eps", "all attacks together"
+RIGHT = 113.0
+"""Where the bars' numbers end: beyond the longest bar and its interval."""
 LOST = 87.3
 """From so large a margin on, the probability of another class is subnormal in float32."""
 
@@ -39,25 +54,32 @@ def diagnosis_figure(diagnosis: Diagnosis) -> PageFigure:
     Args:
         diagnosis: what is drawn.
     """
-    rows = 0.8 + ROW * len(diagnosis.checks)
+    labels = (RUNGS, diagnosis.label, TOGETHER)
+    rows = 0.7 + sum(WORDS + BAR * _has_bar(check) for check in diagnosis.checks)
+    heights = TOP[0] + legend_height(labels), TOP[1], rows
 
     def paint(figure: Figure) -> None:
-        above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[TOP, rows])[:, 0]
-        over_eps, margins = above.subplots(1, 2)
-        checks = below.subplots()
-        _paint_over_eps(over_eps, diagnosis)
-        _paint_margins(margins, diagnosis)
-        _paint_checks(checks, diagnosis)
-        for axes in (over_eps, margins, checks):
+        parts = figure.subfigures(3, 1, squeeze=False, height_ratios=heights)[:, 0]
+        above, below = above_legend(parts[0], TOP[0], labels)
+        painters = (_paint_over_eps, _paint_margins, _paint_checks)
+        for part, painter in zip((above, *parts[1:]), painters, strict=True):
+            axes = part.subplots()
+            painter(axes, diagnosis)
             ink(axes)
+        legend(below, *above.axes[0].get_legend_handles_labels())
 
+    bars = f"Error bars: {percent('95')} Wilson intervals."
+    title = heading(diagnosis)
+    failed = [f"{check.code} {check.name}" for check in diagnosis.checks if check.passed is False]
+    said = f"Checks that fail: {listed(failed)}." if failed else "No check fails."
+    note = f"{title.partition(' on ')[2]} images. {bars}"
     return PageFigure(
-        title=heading(diagnosis),
-        drawing=Drawing(paint, (7.4, TOP + rows)),
-        caption=f"{diagnosis.sentence} A bar is the least that an attempt of a check leaves, "
-        "orange where the check fails; the line is what the judged attack leaves. Logit margins: "
-        "of the label over the next class, from the 5th to the 95th percentile of the images that "
-        "are right when clean.",
+        title=title,
+        drawing=Drawing(paint, (WIDTH, sum(heights)), title, f"{diagnosis.sentence} {said}", note),
+        caption=f"{diagnosis.sentence} A bar is the lowest accuracy that an attempt of a check "
+        "leaves, hatched and orange where the check fails; the dashed line is what the judged "
+        f"attack leaves. {bars} Logit margins: of the label over the next class, from the 5th to "
+        "the 95th percentile of the images that are classified right when clean.",
     )
 
 
@@ -66,22 +88,26 @@ def _paint_over_eps(axes: Axes, diagnosis: Diagnosis) -> None:
     measured = _measured(diagnosis, OVER_EPS)
     rungs = {float(found[1]): left for name, left in measured.items() if (found := EPS.match(name))}
     rungs = {0.0: per_cent(diagnosis.clean / diagnosis.n), **rungs}
-    axes.plot(list(rungs), list(rungs.values()), color=BLUE, marker="o", markersize=3.5)
-    n, judged = diagnosis.n, wilson(diagnosis.correct, diagnosis.n)
-    for label, count, interval, colour, marker in (
-        (diagnosis.label, diagnosis.correct, judged, BLUE, "s"),
-        ("all attacks together", diagnosis.withstood, diagnosis.interval, RED, "D"),
+    n = diagnosis.n
+    places, values = list(rungs), list(rungs.values())
+    yerr = reach(values, [_interval(value, n) for value in values])
+    axes.errorbar(
+        places, values, yerr=yerr, color=BLUE, marker="o", markersize=3.5, label=RUNGS, **INTERVAL
+    )
+    for label, count, colour, marker in (
+        (diagnosis.label, diagnosis.correct, COLOURS[2], "s"),
+        (TOGETHER, diagnosis.withstood, RED, "D"),
     ):
         share = per_cent(count / n)
-        reach = [[share - per_cent(interval[0])], [per_cent(interval[1]) - share]]
+        yerr = reach([share], [_interval(share, n)])
         axes.errorbar(
-            [diagnosis.eps], [share], yerr=reach, color=colour, marker=marker, label=label
+            [diagnosis.eps], [share], yerr=yerr, color=colour, fmt=marker, label=label, **INTERVAL
         )
-    axes.set_ylim(0, 102)
-    axes.set_xlim(0, max(*rungs, diagnosis.eps) * 1.08)
+    axes.set_ylim(-3, 102)
+    largest = max(*rungs, diagnosis.eps)
+    axes.set_xlim(-0.02 * largest, largest * 1.08)
     axes.set_xlabel("eps, in pixels of [0, 1]")
     axes.set_ylabel("accuracy (%)")
-    axes.legend(frameon=False, labelcolor=INK, fontsize=8.5, loc="upper right")
 
 
 def _paint_margins(axes: Axes, diagnosis: Diagnosis) -> None:
@@ -90,71 +116,87 @@ def _paint_margins(axes: Axes, diagnosis: Diagnosis) -> None:
     levels = [value for name, value in measured.items() if PERCENTILE.match(name)]
     axes.set_yticks([])
     axes.set_ylim(-1, 1)
-    axes.set_xlabel("logit margin of clean images")
     if not levels:
+        axes.set_xticks([])
+        axes.set_xlabel("logit margin of clean images")
         axes.text(0.5, 0.5, "not measured", ha="center", color=INK, transform=axes.transAxes)
         return
+    shown = f"{levels[0]:.3g} to {levels[-1]:.3g}, median {levels[len(levels) // 2]:.3g}"
+    axes.set_xlabel(f"logit margin of clean images: {shown}")
     axes.plot([levels[0], levels[-1]], [0, 0], color=BLUE, linewidth=5, solid_capstyle="butt")
-    last = len(levels) - 1
-    for number, level in enumerate(levels):
-        side = "right" if number == 0 else "left" if number == last else "center"
-        axes.plot([level], [0], color=INK, marker="|", markersize=16)
-        axes.annotate(
-            f"{level:.3g}",
-            (level, 0),
-            xytext=(0, -20 if side in ("left", "right") else 12),
-            textcoords="offset points",
-            ha=side,
-            color=INK,
-            fontsize=8.5,
-        )
+    axes.plot(levels, [0] * len(levels), color=INK, linestyle="none", marker="|", markersize=14)
     axes.set_xscale("symlog", linthresh=10)
-    axes.set_xlim(min(0.0, levels[0]), max(200.0, 1.5 * levels[-1]))
+    axes.set_xlim(min(0.0, levels[0]), max(1000.0, 1.5 * levels[-1]))
     axes.axvspan(LOST, axes.get_xlim()[1], color=RED, alpha=0.15, linewidth=0)
     axes.axvspan(SMALLEST, LOST, color=COLOURS[1], alpha=0.15, linewidth=0)
     for place, words in ((SMALLEST, "rounding"), (LOST, "gradient lost")):
         axes.annotate(
             words,
-            (place, -1),
-            xytext=(3, 4),
+            (place, 1),
+            xytext=(2, 2),
             textcoords="offset points",
+            va="bottom",
             color=INK,
-            fontsize=8.5,
-            rotation=90,
+            fontsize=SMALL,
         )
 
 
 def _paint_checks(axes: Axes, diagnosis: Diagnosis) -> None:
-    """A row for each check: its answer, and the least that an attempt of it leaves."""
-    rows = range(len(diagnosis.checks))
-    for row, check in zip(rows, diagnosis.checks, strict=True):
-        if check.code in LEAVING and check.measured:
-            reference, *others = check.measured.values()
-            left = min(others, default=reference)
-            axes.barh(row, left, 0.66, color=RED if check.passed is False else BLUE)
-            place: dict[str, Any] = {"x": left + 0.8, "color": INK}
-            if left > INSIDE:
-                place = {"x": left - 0.8, "color": "white", "ha": "right"}
-            axes.text(y=row, s=show_measured(left), va="center_baseline", fontsize=8.5, **place)
-    labels = [_label(check) for check in diagnosis.checks]
-    axes.set_yticks(rows, labels, fontsize=8.5)
-    for tick, check in zip(axes.get_yticklabels(), diagnosis.checks, strict=True):
-        tick.set_fontweight("bold" if check.passed is False else "normal")
-    axes.set_ylim(len(diagnosis.checks) - 0.4, -0.6)
-    axes.set_xlim(0, 108)
-    judged = per_cent(diagnosis.correct / diagnosis.n)
-    axes.axvline(judged, color=INK, linewidth=1, linestyle="--")
-    axes.annotate(
-        "judged",
-        (judged, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        ha="center",
-        color=INK,
-        fontsize=8.5,
+    """A row for each check: its question, its answer, and the least that an attempt leaves."""
+    place, judged = 0.0, per_cent(diagnosis.correct / diagnosis.n)
+    for check in diagnosis.checks:
+        weight = "bold" if check.passed is False else "normal"
+        words: dict[str, Any] = {"va": "center", "color": INK, "fontsize": SMALL}
+        axes.text(0, place + WORDS / 2, _label(check), fontweight=weight, **words)
+        place += WORDS
+        if _has_bar(check):
+            _paint_left(axes, place + BAR / 2, check, diagnosis.n)
+            axes.plot([judged] * 2, [place, place + BAR], color=INK, linewidth=1, linestyle="--")
+            place += BAR
+    axes.set_yticks([])
+    axes.set_ylim(place + 0.05, -0.05)
+    axes.set_xlim(0, RIGHT)
+    axes.set_xticks(range(0, 101, 20))
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel("accuracy that is left (%); dashed: by the judged attack")
+
+
+def _has_bar(check: Check) -> bool:
+    """Whether its figures are what attempts leave."""
+    return check.code in LEAVING and bool(check.measured)
+
+
+def _paint_left(axes: Axes, place: float, check: Check, n: int) -> None:
+    """The least that an attempt of a check leaves, with its interval and its number."""
+    reference, *others = check.measured.values()
+    left = min(others, default=reference)
+    failed = check.passed is False
+    axes.barh(
+        place,
+        left,
+        0.8 * BAR,
+        color=RED if failed else BLUE,
+        hatch="////" if failed else "",
+        edgecolor="white",
+        linewidth=0,
     )
-    axes.set_xlabel("left, of all images (%)")
+    interval = _interval(left, n)
+    axes.errorbar(left, place, xerr=reach([left], [interval]), fmt="none", ecolor=INK, **INTERVAL)
+    axes.text(
+        RIGHT,
+        place,
+        show_measured(left),
+        ha="right",
+        va="center",
+        color=INK,
+        fontsize=SMALL,
+    )
+
+
+def _interval(share: float, n: int) -> tuple[float, float]:
+    """The 95 % Wilson interval of a share of n images; all in per cent."""
+    low, high = wilson(round(share * n / 100), n)
+    return per_cent(low), per_cent(high)
 
 
 def _label(check: Check) -> str:

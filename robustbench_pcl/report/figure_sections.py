@@ -18,10 +18,12 @@ from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.paper.figures import FeatureFigure, Panel, SweepFigure, paper_figure
 from robustbench_pcl.recipe import ExternalModel
 from robustbench_pcl.recipes.load import load_recipe
-from robustbench_pcl.report.formatting import MISSING, listed, percent, span
+from robustbench_pcl.report.formatting import MISSING, grouped, listed, percent, span
 from robustbench_pcl.report.notes import DIGEST
-from robustbench_pcl.report.results import Answers, Evidence
+from robustbench_pcl.report.results import Evidence
+from robustbench_pcl.report.sweeps import Missing, Sweeps, sweep_answer
 from robustbench_pcl.store.embeddings import Array, Embedding, Layout
+from robustbench_pcl.store.rules import wilson
 
 
 class Plot(NamedTuple):
@@ -47,51 +49,16 @@ class Block(NamedTuple):
         classes: numbers of the classes that are shown, in the order of their colours.
         names: what they are called.
         plots: from left to right, then from top to bottom.
-        command: makes what is missing; "" if nothing is.
     """
 
     title: str
     classes: tuple[int, ...]
     names: tuple[str, ...]
     plots: tuple[Plot, ...]
-    command: str = ""
 
-
-class Point(NamedTuple):
-    """Accuracy under one budget.
-
-    Attributes:
-        eps: in pixels of [0, 1].
-        accuracy: per cent.
-        interval: 95 % interval in per cent.
-    """
-
-    eps: float
-    accuracy: float
-    interval: tuple[float, float]
-
-
-class Curve(NamedTuple):
-    """One attack under rising budgets; what is not measured is left out."""
-
-    label: str
-    points: tuple[Point, ...]
-
-
-class Sweep(NamedTuple):
-    """The curves of one data set.
-
-    Attributes:
-        title: over the plot.
-        standard: the data set's standard budget, in pixels of [0, 1]; None to show none.
-        curves: the first of a paper's figure is the single-step attack.
-        command: measures what is missing; "" if nothing is.
-    """
-
-    title: str
-    standard: float | None
-    curves: tuple[Curve, ...]
-    command: str = ""
+    def sentences(self) -> Iterator[str]:
+        """The panels' titles, which have the accuracies in them."""
+        yield f"{self.title}: {'; '.join(plot.title for plot in self.plots)}."
 
 
 @dataclass(frozen=True)
@@ -104,34 +71,65 @@ class FigureSection:
         part: what is drawn.
         command: makes all of it; what is stored is not made again.
         images: how many images each of its panels or points shows.
-        missing: what is not stored yet, in a few words each.
+        missing: what is not stored yet.
+        devices: that computed what is shown.
         notes: sentences on what is seen.
     """
 
     dataset: str
     scale: Scale | None
-    part: Block | Sweep
+    part: Block | Sweeps
     command: str
     images: tuple[int, ...]
-    missing: tuple[str, ...]
+    missing: tuple[Missing, ...]
+    devices: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def conditions(self) -> str:
+        """Data set, scale and n, and where it was computed if not all on one device; or ""."""
+        if not self.images:
+            return ""
+        title = dataset_spec(self.dataset).title
+        where = f", computed on {listed(self.devices)}" if len(self.devices) > 1 else ""
+        return f"{title}, {self.scale} scale, n = {span(self.images)} images{where}."
+
+    @property
+    def wanting(self) -> str:
+        """What is missing, in words; "" if nothing is."""
+        if not self.missing:
+            return ""
+        if not self.images:
+            return "nothing is stored yet"
+        parts = grouped((each.what, f"{each.eps:g}" if each.eps else "") for each in self.missing)
+        names = [
+            f"{what} at eps = {listed(budgets)}" if any(budgets) else what
+            for what, budgets in parts.items()
+        ]
+        return f"not stored yet: {'; '.join(names)}"
 
     def sentences(self) -> Iterator[str]:
         """For the caption: how it was made, what is seen, what is missing."""
-        title = dataset_spec(self.dataset).title
-        if self.images:
-            yield f"{title}, {self.scale} scale, n = {span(self.images)} images."
+        yield from filter(None, [self.conditions])
         yield from self.notes
         if self.missing:
-            what = f"{listed(self.missing)} not" if self.images else "nothing"
-            yield f"{title}: {what} stored yet. Make it with: {self.command}."
+            title = dataset_spec(self.dataset).title
+            yield f"{title}: {self.wanting}. Make it with: {self.command}."
 
 
-def run_command(number: int, dataset: str, scale: Scale | None, seed: int | None) -> str:
+def run_command(
+    number: int,
+    dataset: str,
+    scale: Scale | None,
+    seed: int | None,
+    models: Sequence[str] = (),
+) -> str:
     """The command that makes a figure for a data set."""
-    options = f" --scale {scale}" if scale else ""
+    options = "".join(f" --model {name}" for name in models)
+    options += f" --dataset {dataset}"
+    options += f" --scale {scale}" if scale else ""
     options += f" --seed {seed}" if seed is not None else ""
-    return f"pclbench run --figure {number} --dataset {dataset}{options}"
+    return f"pclbench run --figure {number}{options}"
 
 
 def figure_sections(
@@ -139,6 +137,7 @@ def figure_sections(
     evidence: Evidence,
     datasets: Sequence[str] = (),
     *,
+    models: Sequence[str] = (),
     scale: Scale | None = None,
     seed: int | None = None,
 ) -> list[FigureSection]:
@@ -148,6 +147,7 @@ def figure_sections(
         number: the paper's.
         evidence: all records there are.
         datasets: to show; by default all with anything stored, or the paper's if there is nothing.
+        models: by name, instead of the figure's own, where it is one of accuracy over the budget.
         scale: of the recipes; by default for each data set the most faithful one stored.
         seed: of the recipes' training; any by default.
 
@@ -155,11 +155,15 @@ def figure_sections(
         UserError: there is no such figure or data set, or a file is damaged.
     """
     figure = paper_figure(number)
+    known = {target for _, target, _ in evidence.records}
+    for name in models:
+        if name not in known:
+            load_recipe(name, next(iter(datasets), figure.datasets[0]))  # or it is a mistake
     others = [name for name in DATASETS if name not in figure.datasets]
     sections = [
         _feature_section(figure, evidence.embeddings, name, scale, seed)
         if isinstance(figure, FeatureFigure)
-        else _sweep_section(figure, evidence, name, scale, seed)
+        else _sweep_section(figure, evidence, name, models, scale=scale, seed=seed)
         for name in datasets or (*figure.datasets, *others)
     ]
     if datasets:
@@ -183,7 +187,7 @@ def _feature_section(
         for panel, layout in zip(figure.panels, layouts, strict=True)
     ]
     missing = [
-        title.removesuffix(f": {MISSING}")
+        Missing(title.removesuffix(f": {MISSING}"), None)
         for title, layout in zip(titles, layouts, strict=True)
         if layout is None
     ]
@@ -198,11 +202,11 @@ def _feature_section(
             classes=classes,
             names=tuple(spec.classes[number].replace("_", " ") for number in classes),
             plots=tuple(map(Plot, titles, layouts, _together(figure, layouts, classes))),
-            command=command if missing else "",
         ),
         command=command,
         images=tuple(len(layout.points) for layout in layouts if layout),
         missing=tuple(missing),
+        devices=tuple(dict.fromkeys(each.record.environment.device for each in answers if each)),
         notes=(
             *(f"{len(classes)} of the {len(spec.classes)} classes, drawn at random.",) * some,
             *_other_models(embeddings, filter(None, answers)),
@@ -288,8 +292,16 @@ def _fits(embedding: Embedding, panel: Panel) -> bool:
 def _title(panel: Panel, layout: Layout | None, dataset: str, scale: Scale) -> str:
     return panel.label.format(
         epochs=panel.view(load_recipe(panel.recipe, dataset, scale)).epoch,
-        accuracy=percent(100 * layout.accuracy) if layout else MISSING,
+        accuracy=_accuracy(layout) if layout else MISSING,
     )
+
+
+def _accuracy(layout: Layout) -> str:
+    """The share of the images that are classified as their label, with its interval."""
+    n = len(layout.labels)
+    low, high = wilson(int((layout.predictions == layout.labels).sum()), n)
+    ends = f"{100 * low:.1f}\N{EN DASH}{100 * high:.1f}"
+    return f"{percent(100 * layout.accuracy)} [{ends}]"
 
 
 def _together(
@@ -307,75 +319,24 @@ def _together(
 
 
 def _sweep_section(
-    figure: SweepFigure, evidence: Evidence, dataset: str, scale: Scale | None, seed: int | None
+    figure: SweepFigure,
+    evidence: Evidence,
+    dataset: str,
+    models: Sequence[str],
+    *,
+    scale: Scale | None,
+    seed: int | None,
 ) -> FigureSection:
-    """A figure's curves, all of one model."""
-    asked = [
-        (attack.label, eps, cell)
-        for attack in figure.attacks
-        for eps, cell in figure.cells(dataset, attack)
-    ]
-    answers = evidence.answers([cell for _, _, cell in asked], scale, seed)
-    points: dict[str, list[Point]] = {label: [] for label, _, _ in asked}
-    # The clean accuracy is asked for once per attack, but is one point of the figure.
-    images: dict[str, int] = {}
-    missing: dict[str, None] = {}
-    for (label, eps, _), record in zip(asked, answers.records, strict=True):
-        name = f"{label} with eps = {eps:g}" if eps else "clean accuracy"
-        if record is None:
-            missing[name] = None
-        else:
-            images[name] = int(record.n)
-            points[label].append(Point(eps, record.accuracy, (record.low, record.high)))
-    curves = tuple(Curve(label, tuple(found)) for label, found in points.items())
-    shown = answers.scale
-    spec, command = dataset_spec(dataset), run_command(figure.number, dataset, shown, seed)
+    """A figure's curves, those of a recipe all of one model."""
+    asked = list(dict.fromkeys(models)) or [figure.recipe]
+    answer = sweep_answer(figure, evidence, dataset, asked, scale=scale, seed=seed)
     return FigureSection(
         dataset=dataset,
-        scale=shown,
-        part=Sweep(spec.title, spec.eps, curves, command if missing else ""),
-        command=command,
-        images=tuple(images.values()),
-        missing=tuple(missing),
-        notes=(*_sweep_notes(curves, complete=not missing), *_early_stop_note(answers)),
+        scale=answer.scale,
+        part=answer.part,
+        command=run_command(figure.number, dataset, answer.scale, seed, models),
+        images=answer.images,
+        missing=answer.missing,
+        devices=answer.devices,
+        notes=answer.notes,
     )
-
-
-def _sweep_notes(curves: Sequence[Curve], *, complete: bool) -> Iterator[str]:
-    """Whether some iterative attack is weaker than it should be."""
-    single = curves[0].label
-    weaker = [f"{label} at eps = {eps:g}" for label, eps in weaker_than_one_step(curves)]
-    if weaker:
-        yield (
-            f"Weaker than {single} beyond both intervals: {listed(weaker)}. An iterative attack "
-            "that leaves more than a single step is a sign of masked gradients (Section 6.6)."
-        )
-    elif complete:
-        yield f"No iterative attack is weaker than {single} beyond both intervals."
-
-
-def _early_stop_note(answers: Answers) -> Iterator[str]:
-    """Which attacks left an image at the first step that fooled the model."""
-    labels = [record.attack for record in answers.records if record and record.mode == "early-stop"]
-    if labels:
-        yield (
-            "Early stop, each image left at the first step that fooled the model, so that the "
-            f"accuracy is at most that after all steps: {listed(dict.fromkeys(labels))}."
-        )
-
-
-def weaker_than_one_step(curves: Sequence[Curve]) -> Iterator[tuple[str, float]]:
-    """Where an iterative attack leaves more than the single-step one, beyond their intervals.
-
-    Args:
-        curves: the first is the single-step attack's.
-
-    Yields:
-        The attack's label and the budget.
-    """
-    single, *iterative = curves
-    highest = {point.eps: point.interval[1] for point in single.points}
-    for curve in iterative:
-        for point in curve.points:
-            if point.interval[0] > highest.get(point.eps, 100.0):
-                yield curve.label, point.eps

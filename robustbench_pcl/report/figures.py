@@ -1,4 +1,4 @@
-"""Figures from stored records: the paper's, and those that only the page has."""
+"""Figures from stored records: the paper's, and a model's accuracy over the budget."""
 
 from __future__ import annotations
 
@@ -10,35 +10,21 @@ from typing import NamedTuple
 from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.paper.figures import FIGURES, paper_figure
-from robustbench_pcl.paper.tables import published
+from robustbench_pcl.paper.figures import FIGURES, FeatureFigure, paper_figure
+from robustbench_pcl.report.drawing import Drawing
 from robustbench_pcl.report.figure_sections import (
     Block,
-    Curve,
     FigureSection,
-    Point,
-    Sweep,
     figure_sections,
 )
 from robustbench_pcl.report.formatting import listed, percent
 from robustbench_pcl.report.model_section import Budget
-from robustbench_pcl.report.plots import (
-    Bar,
-    Drawing,
-    Square,
-    bars,
-    heat_map,
-    sweep,
-    training_curves,
-)
+from robustbench_pcl.report.plots import Words, sweep
 from robustbench_pcl.report.results import Evidence
 from robustbench_pcl.report.scatter import scatter
-from robustbench_pcl.report.table import Section, Table
+from robustbench_pcl.report.sweeps import Curve, Point, Sweep, Sweeps
 
-MAIN_TABLES = (3, 9)
-"""Whose recipes' training is shown where not all can be."""
-MOST_CURVES = 8
-"""Of one figure; the names of more take more room than the curves."""
+INTERVALS = f"Error bars: {percent('95')} Wilson intervals."
 
 
 @dataclass(frozen=True)
@@ -78,6 +64,7 @@ def report_figure(
     evidence: Evidence,
     datasets: Sequence[str] = (),
     *,
+    models: Sequence[str] = (),
     scale: Scale | None = None,
     seed: int | None = None,
 ) -> ReportFigure:
@@ -87,24 +74,53 @@ def report_figure(
         number: the paper's.
         evidence: all records there are.
         datasets: to show; by default all with anything stored, or the paper's if there is nothing.
+        models: by name, instead of the figure's own, where it is one of accuracy over the budget.
         scale: of the recipes; by default for each data set the most faithful one stored.
         seed: of the recipes' training; any by default.
 
     Raises:
-        UserError: there is no such figure or data set, or a file is damaged.
+        UserError: there is no such figure or data set, a file is damaged, or the figure compares
+            its panels and one is missing.
     """
-    sections = figure_sections(number, evidence, datasets, scale=scale, seed=seed)
     figure = paper_figure(number)
+    sections = figure_sections(number, evidence, datasets, models=models, scale=scale, seed=seed)
+    if isinstance(figure, FeatureFigure) and figure.compares:
+        sections = _complete(number, sections)
     budgets = dict.fromkeys(f"{dataset_spec(section.dataset).eps:g}" for section in sections)
     sentences = [words for section in sections for words in section.sentences()]
     blocks = [section.part for section in sections if isinstance(section.part, Block)]
-    sweeps = [section.part for section in sections if isinstance(section.part, Sweep)]
+    sweeps = [section.part for section in sections if isinstance(section.part, Sweeps)]
+    title = f"Figure {number}. {figure.title}"
+    conditions = list(filter(None, (section.conditions for section in sections)))
+    missing = [f"Not complete: {each.command}" for each in sections if each.missing]
+    words = Words(
+        f"{title}: {listed(dataset_spec(section.dataset).title for section in sections)}",
+        " ".join(said for section in sections for said in section.part.sentences()),
+        " ".join([*conditions, *[INTERVALS] * bool(sweeps and conditions), *missing]),
+    )
     return ReportFigure(
-        title=f"Figure {number}. {figure.title}",
-        drawing=scatter(blocks) if blocks else sweep(sweeps),
+        title=title,
+        drawing=scatter(blocks, words) if blocks else sweep(sweeps, words),
         sections=tuple(sections),
         caption=" ".join([figure.caption.format(eps=listed(budgets)), *sentences]),
     )
+
+
+def _complete(number: int, sections: Sequence[FigureSection]) -> list[FigureSection]:
+    """The sections of a figure that compares its panels: those with all of them.
+
+    Raises:
+        UserError: there is none.
+    """
+    complete = [section for section in sections if not section.missing]
+    if not complete:
+        title = dataset_spec(sections[0].dataset).title
+        raise UserError(
+            f"Figure {number} compares its panels, and {title} has not all of them: "
+            f"{sections[0].wanting}.",
+            f"Make it with: {sections[0].command}",
+        )
+    return complete
 
 
 class PageFigure(NamedTuple):
@@ -143,15 +159,19 @@ def model_figure(budgets: Sequence[Budget]) -> PageFigure:
             f"No attack with a budget is stored of {names}.",
             f"Measure some: pclbench attack {name} --eps 2/255 --eps 4/255 --eps 8/255",
         )
+    title = f"{names}: accuracy against the attack's budget"
+    parts = [model_sweep(group) for group in groups.values()]
+    description = " ".join(said for part in parts for said in part.sentences())
+    note = f"White-box attacks. {INTERVALS}"
     return PageFigure(
-        title=f"{names}: accuracy against the attack's budget",
-        drawing=sweep([model_sweep(group) for group in groups.values()]),
-        caption=f"White-box attacks; bands: {percent('95')} intervals. Worst case: an image counts "
-        "only if it withstands every stored attack within the budget.",
+        title=title,
+        drawing=sweep(parts, Words(title, description, note)),
+        caption=f"White-box attacks; error bars are {percent('95')} Wilson intervals. In the worst "
+        "case an image counts only if it withstands every stored attack within the budget.",
     )
 
 
-def model_sweep(budgets: Sequence[Budget]) -> Sweep:
+def model_sweep(budgets: Sequence[Budget]) -> Sweeps:
     """The curves of one model on the same images, from the clean accuracy on.
 
     Args:
@@ -177,10 +197,10 @@ def model_sweep(budgets: Sequence[Budget]) -> Sweep:
         curves.append(Curve("Worst case", tuple(worst)))
     known = first.norm == "linf" and first.model.dataset in DATASETS
     standard = DATASETS[first.model.dataset].eps if known else None
-    return Sweep(
-        f"{first.name} on {first.title}, {first.threat}, n = {first.model.n}",
-        standard,
-        tuple(curves),
+    size = f"{first.model.scale} scale, n = {first.model.n}"
+    return Sweeps(
+        f"{first.name} on {first.title}",
+        (Sweep(f"{first.threat}, {size}", standard, tuple(curves)),),
     )
 
 
@@ -193,7 +213,8 @@ def paper_figures(
 ) -> Iterator[PageFigure]:
     """The paper's figures, one per data set, if more than half of it is stored.
 
-    What other figures and tables have made for themselves is not yet a figure.
+    What other figures and tables have made for themselves is not yet a figure, and a figure that
+    compares its panels is none without one of them.
 
     Args:
         evidence: all that is stored.
@@ -204,104 +225,13 @@ def paper_figures(
     Raises:
         UserError: there is no such data set, or a file is damaged.
     """
-    for number in FIGURES:
+    for number, paper in FIGURES.items():
+        compares = isinstance(paper, FeatureFigure) and paper.compares
         for name in datasets or DATASETS:
-            figure = report_figure(number, evidence, [name], scale=scale, seed=seed)
-            if figure.stored > figure.missing:
+            (section,) = figure_sections(number, evidence, [name], scale=scale, seed=seed)
+            most = 0 if compares else len(section.images) - 1
+            if section.images and len(section.missing) <= most:
+                figure = report_figure(number, evidence, [name], scale=scale, seed=seed)
                 title = f"{figure.title}: {dataset_spec(name).title}"
                 commands = tuple(section.command for section in figure.sections)
                 yield PageFigure(title, figure.drawing, figure.caption, commands)
-
-
-def table_figures(tables: Sequence[Table]) -> Iterator[PageFigure]:
-    """Bars for Table 3 and a heat map for a transfer matrix, where anything is measured."""
-    for table in tables:
-        for section in table.sections:
-            if section.scale and table.number == 3:
-                yield PageFigure(
-                    f"White-box attacks on {section.title}",
-                    _attack_bars(section),
-                    f"Accuracy with {percent('95')} intervals, {section.heading}.",
-                )
-            if section.scale and table.is_matrix:
-                yield PageFigure(
-                    f"Transfer on {section.title}",
-                    _transfer_map(section),
-                    f"Accuracy on PGD images, {section.heading}{_widest(section)}. "
-                    "Framed: white-box.",
-                )
-
-
-def _widest(section: Section) -> str:
-    """How far a number may be off, for a figure that has no room for intervals."""
-    halves = [(e.interval[1] - e.interval[0]) / 2 for e in section.entries if e.interval]
-    return f", the widest {percent('95')} interval ±{max(halves):.1f} points" if halves else ""
-
-
-def _attack_bars(section: Section) -> Drawing:
-    """Accuracy without attack, under each white-box attack and in the worst case, as far as known.
-
-    AutoAttack and `strongest` have bars where some recipe was attacked by them.
-    """
-    shown = [
-        at
-        for at, entry in enumerate(section.rows[0].entries)
-        if entry.cell.attack is None
-        or (entry.cell.white_box and not entry.is_summary)
-        or any(row.entries[at].is_summary and row.entries[at].seeds for row in section.rows)
-    ]
-    rows = {row.heading.label: [row.entries[at] for at in shown] for row in section.rows}
-    groups = [entry.column.label for entry in next(iter(rows.values()))]
-    return bars(
-        groups,
-        {
-            label: [Bar(entry.measured, entry.interval, entry.published) for entry in entries]
-            for label, entries in rows.items()
-        },
-    )
-
-
-def _transfer_map(section: Section) -> Drawing:
-    """Accuracy of each target on images made on each source; white-box attacks are framed."""
-    rows = [row for row in section.rows if not row.entries[0].is_summary]
-    return heat_map(
-        [row.heading.label for row in rows],
-        [entry.column.label for entry in rows[0].entries],
-        [[Square(entry.measured, entry.cell.white_box) for entry in row.entries] for row in rows],
-    )
-
-
-def training_figures(
-    tables: Sequence[Table], evidence: Evidence, seed: int | None = None
-) -> Iterator[PageFigure]:
-    """The newest training of each recipe, for each data set and scale that a table shows.
-
-    Args:
-        tables: on the page.
-        evidence: all that is stored.
-        seed: of the trainings; any if None.
-    """
-    shown = {
-        (section.dataset, section.scale): section.title
-        for table in tables
-        for section in table.sections
-    }
-    for (dataset, scale), title in shown.items():
-        runs = {
-            row["target"]: row["history"]
-            for row in evidence.trainings.to_dict("records")
-            if (row["dataset"], row["scale"]) == (dataset, scale)
-            and seed in (None, row["seed"])
-            and row["history"]
-        }
-        caption = f"Cross-entropy and accuracy on the training images, {scale} scale."
-        if len(runs) > MOST_CURVES:
-            main = {
-                position.cell.target
-                for number in MAIN_TABLES
-                for position in published(number).positions(dataset)
-            }
-            runs = {name: history for name, history in runs.items() if name in main}
-            caption += f" Only the recipes of Tables {listed(map(str, MAIN_TABLES))}."
-        if runs:
-            yield PageFigure(f"Training on {title}", training_curves(runs), caption)

@@ -26,8 +26,6 @@ from robustbench_pcl.report.figures import (
     PageFigure,
     model_figure,
     paper_figures,
-    table_figures,
-    training_figures,
 )
 from robustbench_pcl.report.formatting import (
     listed,
@@ -56,6 +54,7 @@ from robustbench_pcl.report.summary import (
     with_seeds,
 )
 from robustbench_pcl.report.table import Section, Table, report_table
+from robustbench_pcl.report.table_figures import table_figures, training_figures
 from robustbench_pcl.store.diagnoses import Diagnosis
 
 PAPER = "Deeply Supervised Discriminative Learning for Adversarial Defense (Mustafa et al.)"
@@ -300,7 +299,7 @@ def _drawn(figures: Sequence[PageFigure]) -> Iterator[dict[str, str]]:
         yield {
             "title": figure.title,
             "anchor": anchor if taken[anchor] == 1 else f"{anchor}-{taken[anchor]}",
-            "svg": _with_own_ids(figure.drawing.svg(), f"f{place}-"),
+            "svg": figure.drawing.svg(f"f{place}-"),
             "caption": figure.caption,
         }
 
@@ -334,11 +333,6 @@ def _summary(rows: Sequence[SummaryRow]) -> dict[str, Any]:
             for row in rows
         ],
     }
-
-
-def _with_own_ids(svg: str, prefix: str) -> str:
-    """The drawing with ids, and references to them, that no other drawing on the page has."""
-    return re.sub(r'(\bid="|\bhref="#|url\(#)', rf"\g<1>{prefix}", svg)
 
 
 def _facts(sections: Sequence[Section]) -> dict[str, str]:

@@ -1,152 +1,55 @@
-"""Plots of numbers: bars, a heat map, training curves, accuracy against the attack's budget.
-
-What all drawings share is here too: colours, and one picture as SVG, PNG and PDF. A drawing is
-repeatable to the byte: the same numbers give the same file.
-"""
+"""Plots of numbers: bars, a heat map, training curves, accuracy against the attack's budget."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from robustbench_pcl.report.figure_sections import Curve, Sweep
-from robustbench_pcl.report.formatting import MISSING, show_measured
-
-# Okabe and Ito's palette: told apart with any colour vision, on white and on black.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
-LINES = ("-", "--", "-.", ":")
-# The page's text colour, but for the last digit: matplotlib writes colours as numbers, and in SVG
-# this one is replaced by the colour of the text around it.
-INK = "#1f2329"
-STYLE = (
-    "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}"
-    "text{font-family:system-ui,sans-serif}</style>"
+from robustbench_pcl.report.drawing import (
+    COLOURS,
+    HATCHES,
+    INK,
+    LINES,
+    MARKERS,
+    SMALL,
+    WIDTH,
+    Drawing,
+    above_legend,
+    grid,
+    ink,
+    legend,
+    legend_height,
+    mark,
+    readable_on,
 )
-DPI = 150
-TEXT_SIZE, LETTER_WIDTH, LINE_HEIGHT, MARGIN = 9.0, 0.0765, 0.15, 0.15
-"""Of text as a picture: points, then inches."""
-SETTINGS: dict[Any, Any] = {
-    "svg.hashsalt": "pclbench",
-    "svg.fonttype": "none",
-    "path.simplify": False,
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-}
+from robustbench_pcl.report.formatting import MISSING, show_interval, show_measured
+from robustbench_pcl.report.sweeps import Curve, Sweep, Sweeps
 
-
-class Drawing(NamedTuple):
-    """A picture that is not written yet.
-
-    Attributes:
-        paint: draws on an empty figure.
-        size: width and height in inches.
-    """
-
-    paint: Callable[[Figure], None]
-    size: tuple[float, float]
-
-    def svg(self) -> str:
-        """One ``<svg>`` element that takes the page's text colour; the same bytes every time."""
-        out = io.StringIO()
-        with self._painted() as figure:
-            FigureCanvasSVG(figure)
-            figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-        drawing = out.getvalue()
-        drawing = drawing[drawing.index("<svg") :].replace(INK, "currentColor")
-        drawing = re.sub(r'(?<= d=")[^"]*', lambda match: _short(match[0]), drawing)
-        head, body = drawing.split(">", 1)
-        return f"{head}>{STYLE}{body}"
-
-    def png(self) -> bytes:
-        """A PNG file's bytes, on white."""
-        out = io.BytesIO()
-        with self._painted() as figure:
-            FigureCanvasAgg(figure)
-            figure.savefig(out, format="png", dpi=DPI, facecolor="white")
-        return out.getvalue()
-
-    def pdf(self) -> bytes:
-        """A PDF file's bytes, on white; the same every time."""
-        out = io.BytesIO()
-        with self._painted() as figure:
-            FigureCanvasPdf(figure)
-            known = {"CreationDate": None}
-            figure.savefig(out, format="pdf", facecolor="white", metadata=known)
-        return out.getvalue()
-
-    def file(self, suffix: str) -> bytes:
-        """The content of a file that ends in ".svg", ".png" or ".pdf"."""
-        match suffix:
-            case ".png":
-                return self.png()
-            case ".pdf":
-                return self.pdf()
-        return self.svg().encode()
-
-    @contextmanager
-    def _painted(self) -> Iterator[Figure]:
-        """The painted figure, with the settings in force under which it has to be written."""
-        with mpl.rc_context(SETTINGS):
-            figure = Figure(figsize=self.size, layout="constrained")
-            self.paint(figure)
-            yield figure
-
-
-def drawn_text(text: str) -> Drawing:
-    """Lines of text as a picture, each letter as wide as the next."""
-    lines = text.rstrip("\n").split("\n")
-    width = max(map(len, lines)) * LETTER_WIDTH + 2 * MARGIN
-    height = len(lines) * LINE_HEIGHT + 2 * MARGIN
-
-    def paint(figure: Figure) -> None:
-        figure.set_layout_engine("none")
-        place = MARGIN / width, 1 - MARGIN / height
-        words: dict[str, Any] = {"family": "monospace", "size": TEXT_SIZE, "linespacing": 1.2}
-        figure.text(*place, "\n".join(lines), va="top", parse_math=False, color=INK, **words)
-
-    return Drawing(paint, (width, height))
-
-
-def ink(axes: Axes) -> None:
-    """Draw everything that is not data in the page's text colour."""
-    axes.tick_params(colors=INK)
-    for words in (axes.title, axes.xaxis.label, axes.yaxis.label):
-        words.set_color(INK)
-    for spine in axes.spines.values():
-        spine.set_color(INK)
-
-
-def _short(path: str) -> str:
-    """The same SVG path to a hundredth of a point; dots to a tenth, as short as they can be."""
-    path = re.sub(r"(\.\d\d)\d+", r"\1", path.strip())
-    path = re.sub(r"\s*([A-Za-z])\s*", r"\1", path)
-    return re.sub(r"M([-\d]+\.\d)(\d*) ([-\d]+\.\d)(\d*)L\1\2 \3\4(?=M|$)", r"M\1 \3h0", path)
-
-
-MARKERS = "osD^vP"
-SWEEP_SIZE = (7.2, 3.6)
+BAR = 0.13
+"""Inches that a bar takes."""
+PLOT_HEIGHT = 1.9
+"""Inches of one of two plots beside one another, with its title and the words below it."""
+INTERVAL: Mapping[str, Any] = {"elinewidth": 0.9, "capsize": 1.8}
+"""How an interval looks."""
+TITLE = 50
+"""Letters of a line of a title."""
+LABEL = 13
+"""Letters of a line below a column of a heat map."""
 
 
 class Bar(NamedTuple):
     """One bar, in per cent.
 
     Attributes:
-        measured: its height; None for no bar.
+        measured: its length; None for no bar.
         interval: 95 % interval.
         published: the paper's number.
     """
@@ -157,77 +60,136 @@ class Bar(NamedTuple):
 
 
 class Square(NamedTuple):
-    """One square of a heat map: its value in per cent, and whether it has a frame."""
+    """One square of a heat map.
+
+    Attributes:
+        value: per cent.
+        framed: whether it has a frame.
+        interval: 95 % interval in per cent.
+    """
 
     value: float | None
     framed: bool = False
+    interval: tuple[float, float] | None = None
 
 
-def bars(groups: Sequence[str], series: Mapping[str, Sequence[Bar]]) -> Drawing:
-    """Groups of bars beside one another; the paper's number is a line across its bar.
+class Words(NamedTuple):
+    """What stands with a drawing: see :class:`Drawing`."""
+
+    title: str
+    description: str = ""
+    note: str = ""
+
+
+def bars(groups: Sequence[str], series: Mapping[str, Sequence[Bar]], words: Words) -> Drawing:
+    """Groups of bars below one another; the paper's number is a line across its bar.
 
     Args:
-        groups: what stands below each group.
-        series: label -> one bar per group, in its own colour.
+        groups: what stands beside each group.
+        series: label -> one bar per group, in its own colour and hatch.
+        words: what stands with it.
     """
+    width = 0.8 / len(series)
+    has_published = any(bar.published is not None for each in series.values() for bar in each)
+    labels = [*series, *("the paper's numbers",) * has_published]
 
-    def paint(axes: Axes) -> None:
-        width = 0.8 / len(series)
+    height = len(groups) * (0.1 + max(BAR * len(series), 0.16)) * 1.1 + 0.65
+
+    def paint(figure: Figure) -> None:
+        above, below = above_legend(figure, height, labels)
+        axes = above.subplots()
         for number, (label, each) in enumerate(series.items()):
             places = [place - 0.4 + (number + 0.5) * width for place in range(len(each))]
             _paint_series(axes, number, label, dict(zip(places, each, strict=True)), width)
-        if any(bar.published is not None for each in series.values() for bar in each):
+        if has_published:
             axes.plot([], [], color=INK, linewidth=1.8, label="the paper's numbers")
-        axes.set_xticks(range(len(groups)), groups)
-        axes.set_ylim(0, 100)
-        axes.set_ylabel("accuracy (%)")
-        axes.legend(
-            ncols=3,
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1.0),
-            frameon=False,
-            labelcolor=INK,
-        )
-        _grid(axes)
+        axes.set_yticks(range(len(groups)), groups)
+        axes.tick_params(axis="y", length=0)
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.set_xlim(0, 102)
+        axes.set_xlabel("accuracy (%)")
+        grid(axes, "x")
+        ink(axes)
+        named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        legend(below, [named[label] for label in labels], labels)
 
-    return _one_plot(paint, (7.2, 3.4))
+    return Drawing(paint, (WIDTH, height + legend_height(labels)), *words)
 
 
 def _paint_series(
     axes: Axes, number: int, label: str, placed: Mapping[float, Bar], width: float
 ) -> None:
     """The bars of one colour, with what belongs to each."""
-    axes.bar(
+    axes.barh(
         list(placed),
         [bar.measured or 0 for bar in placed.values()],
         width * 0.9,
-        yerr=_errors(list(placed.values())),
         color=COLOURS[number % len(COLOURS)],
-        ecolor=INK,
-        error_kw={"elinewidth": 0.8},
+        hatch=HATCHES[number % len(HATCHES)],
+        edgecolor="white",
+        linewidth=0,
         label=label,
     )
     for place, bar in placed.items():
         if bar.measured is None:
-            axes.text(place, 1, MISSING, ha="center", color=INK)
+            axes.text(1, place, MISSING, va="center_baseline", color=INK, fontsize=SMALL)
+        if bar.interval and bar.measured is not None:
+            ends = reach([bar.measured], [bar.interval])
+            axes.errorbar([bar.measured], [place], xerr=ends, fmt="none", ecolor=INK, **INTERVAL)
         if bar.published is not None:
-            reach = [place - width * 0.45, place + width * 0.45]
-            axes.plot(reach, [bar.published] * 2, color=INK, linewidth=1.8)
+            reach_up = [place - width * 0.45, place + width * 0.45]
+            axes.plot([bar.published] * 2, reach_up, color=INK, linewidth=1.8)
 
 
-def _errors(each: Sequence[Bar]) -> list[list[float]]:
-    """Distances from the measured values down and up to their 95 % intervals."""
-    pairs = [
-        (bar.measured - bar.interval[0], bar.interval[1] - bar.measured)
-        if bar.interval and bar.measured is not None
-        else (0.0, 0.0)
-        for bar in each
+def reach(values: Sequence[float], intervals: Iterable[tuple[float, float]]) -> list[list[float]]:
+    """Distances from values down and up to the ends of their intervals."""
+    pairs = list(zip(values, intervals, strict=True))
+    return [
+        [max(value - low, 0) for value, (low, _) in pairs],
+        [max(high - value, 0) for value, (_, high) in pairs],
     ]
-    return [[max(low, 0) for low, _ in pairs], [max(high, 0) for _, high in pairs]]
+
+
+def points(
+    axes: Axes,
+    places: Sequence[float],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    *,
+    number: int,
+    label: str = "",
+    line: str | None = None,
+) -> None:
+    """Measured accuracies with their intervals, and a line through them.
+
+    Args:
+        axes: where.
+        places: of the points, from left to right.
+        values: per cent.
+        intervals: 95 % intervals in per cent.
+        number: decides colour, marker and dash.
+        label: in the legend.
+        line: another dash, "none" for no line.
+    """
+    axes.errorbar(
+        places,
+        values,
+        yerr=reach(values, intervals),
+        **INTERVAL,
+        color=COLOURS[number % len(COLOURS)],
+        linestyle=line or LINES[number % len(LINES)],
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=4,
+        linewidth=1.3,
+        label=label,
+    )
 
 
 def heat_map(
-    rows: Sequence[str], columns: Sequence[str], squares: Sequence[Sequence[Square]]
+    rows: Sequence[str],
+    columns: Sequence[str],
+    squares: Sequence[Sequence[Square]],
+    words: Words,
 ) -> Drawing:
     """Accuracy of each target on images made on each source.
 
@@ -235,137 +197,182 @@ def heat_map(
         rows: the sources, from top to bottom.
         columns: the targets, from left to right.
         squares: one sequence per row.
+        words: what stands with it.
     """
-    shade = colormaps["cividis"]
 
-    def paint(axes: Axes) -> None:
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
         for y, line in enumerate(squares):
-            for x, (value, framed) in enumerate(line):
-                colour = INK
-                if value is not None:
-                    colour = "#000000" if value > 50 else "#ffffff"
-                    corner = (x - 0.5, y - 0.5)
-                    axes.add_patch(Rectangle(corner, 1, 1, facecolor=shade(value / 100)))
-                axes.text(x, y, show_measured(value), ha="center", va="center", color=colour)
-                if framed:
-                    corner, side = (x - 0.46, y - 0.46), 0.92
-                    axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour))
+            for x, square in enumerate(line):
+                _paint_square(axes, x, y, square)
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xticks(range(len(columns)), columns)
-        axes.set_yticks(range(len(rows)), rows)
+        axes.set_xticks(range(len(columns)), [_broken(name) for name in columns], fontsize=SMALL)
+        axes.set_yticks(range(len(rows)), [_broken(name) for name in rows], fontsize=SMALL)
         axes.set_xlabel("target")
         axes.set_ylabel("source")
+        ink(axes)
 
-    return _one_plot(paint, (2.6 + 1.1 * len(columns), 1.4 + 0.62 * len(rows)))
+    width = max(WIDTH, 1.3 + 0.95 * len(columns))
+    lines = max(_broken(name).count("\n") for name in columns)
+    return Drawing(paint, (width, 0.75 + 0.14 * lines + 0.55 * len(rows)), *words)
 
 
-def training_curves(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Drawing:
+def _paint_square(axes: Axes, x: int, y: int, square: Square) -> None:
+    """A square in the colour of its value, with the value and its interval."""
+    colour = INK
+    if square.value is not None:
+        shade = to_hex(colormaps["cividis"](square.value / 100))
+        colour = readable_on(shade)
+        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=shade))
+    up = 0.15 if square.interval else 0
+    axes.text(
+        x, y - up, show_measured(square.value), ha="center", va="center", color=colour, fontsize=10
+    )
+    if square.interval:
+        ends = show_interval(square.interval).replace(" to ", "\N{EN DASH}")
+        place = x, y + 0.22
+        axes.text(*place, ends, ha="center", va="center", color=colour, fontsize=SMALL)
+    if square.framed:
+        corner, side = (x - 0.46, y - 0.46), 0.92
+        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour))
+
+
+def _broken(name: str) -> str:
+    """A name in lines that fit below a column."""
+    return "\n".join(textwrap.wrap(name, LABEL, break_on_hyphens=True))
+
+
+def training_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], words: Words) -> Drawing:
     """Cross-entropy and training accuracy over the epochs, one line per run.
 
     Args:
         runs: label -> one mapping per epoch with ``epoch``, ``cross_entropy`` and
             ``training_accuracy`` (a fraction); what an epoch lacks is left out.
+        words: what stands with it.
     """
+    height = 2.4
 
     def paint(figure: Figure) -> None:
-        left, right = figure.subplots(1, 2)
+        above, below = above_legend(figure, height, list(runs))
+        left, right = above.subplots(1, 2)
         for number, (label, history) in enumerate(runs.items()):
             colour = COLOURS[number % len(COLOURS)]
-            line = LINES[number // len(COLOURS) % len(LINES)]
+            line = LINES[(number + number // len(COLOURS)) % len(LINES)]
             epochs, values = _curve(history, "cross_entropy")
             left.plot(epochs, values, color=colour, linestyle=line, label=label)
             epochs, values = _curve(history, "training_accuracy")
             right.plot(epochs, [100 * value for value in values], color=colour, linestyle=line)
-        left.set_ylabel("cross-entropy")
-        right.set_ylabel("training accuracy (%)")
+        left.set_title("cross-entropy", fontsize=10)
+        right.set_title("training accuracy (%)", fontsize=10)
         for axes in (left, right):
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            _grid(axes)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            grid(axes)
             ink(axes)
-        figure.legend(
-            ncols=min(len(runs), 4), loc="outside upper center", frameon=False, labelcolor=INK
-        )
+        legend(below, *left.get_legend_handles_labels())
 
-    return Drawing(paint, (7.2, 3.0))
+    return Drawing(paint, (WIDTH, height + legend_height(list(runs))), *words)
 
 
 def _curve(history: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
-    points = [(entry["epoch"], entry[name]) for entry in history if name in entry]
-    return [epoch for epoch, _ in points], [value for _, value in points]
+    found = [(entry["epoch"], entry[name]) for entry in history if name in entry]
+    return [epoch for epoch, _ in found], [value for _, value in found]
 
 
-def sweep(sweeps: Sequence[Sweep]) -> Drawing:
-    """Accuracy against the attack's budget, one plot per data set, one below the other."""
+def sweep(parts: Sequence[Sweeps], words: Words) -> Drawing:
+    """Accuracy against the attack's budget: the plots of each part, and a legend below them.
+
+    Args:
+        parts: one below the other.
+        words: what stands with it.
+    """
+    heights = [_sweeps_height(part) + legend_height(_labels(part)) for part in parts]
 
     def paint(figure: Figure) -> None:
-        plots = figure.subplots(len(sweeps), 1, squeeze=False)[:, 0]
-        for axes, each in zip(plots, sweeps, strict=True):
-            _paint_sweep(axes, each)
+        places = figure.subfigures(len(parts), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for place, part in zip(places, parts, strict=True):
+            _paint_sweeps(place, part)
 
-    return Drawing(paint, (SWEEP_SIZE[0], SWEEP_SIZE[1] * len(sweeps)))
+    return Drawing(paint, (WIDTH, sum(heights)), *words)
 
 
-def _paint_sweep(axes: Axes, each: Sweep) -> None:
-    for number, curve in enumerate(each.curves):
-        _paint_curve(axes, number, curve)
-    if each.standard is not None:
-        mark(axes, each.standard, "standard")
-    axes.set_ylim(0, 102)
+def _labels(part: Sweeps) -> list[str]:
+    """What the legend names: curves with points, each once."""
+    return list(
+        dict.fromkeys(curve.label for plot in part.plots for curve in plot.curves if curve.points)
+    )
+
+
+def _sweeps_height(part: Sweeps) -> float:
+    """Inches that a part takes without its legend."""
+    rows = -(-len(part.plots) // 2)
+    return 0.55 + (PLOT_HEIGHT + 0.7 * (len(part.plots) == 1)) * rows
+
+
+def _paint_sweeps(place: SubFigure, part: Sweeps) -> None:
+    columns = min(2, len(part.plots))
+    rows = -(-len(part.plots) // columns)
+    labels, below = _labels(part), None
+    if labels:
+        place, below = above_legend(place, _sweeps_height(part), labels)
+    axes = place.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    colours = list(
+        dict.fromkeys(
+            curve.label for plot in part.plots for curve in plot.curves if not curve.published
+        )
+    )
+    handles: dict[str, Any] = {}
+    for each, plot in zip(axes, part.plots, strict=False):
+        _paint_sweep(each, plot, colours)
+        found, names = each.get_legend_handles_labels()
+        handles.update(zip(names, found, strict=True))
+    for each in axes[len(part.plots) :]:
+        each.remove()
+    title = "\n".join(textwrap.wrap(part.title, TITLE))
+    place.suptitle(title, color=INK, fontweight="bold", fontsize=10)
+    place.supxlabel("eps, in pixels of [0, 1]", color=INK, fontsize=10)
+    place.supylabel("accuracy (%)", color=INK, fontsize=10)
+    if below:
+        legend(below, [handles[label] for label in labels], labels)
+
+
+def _paint_sweep(axes: Axes, plot: Sweep, colours: Sequence[str]) -> None:
+    """A plot's curves, those of one name in one colour."""
+    number = 0
+    for curve in plot.curves:
+        if curve.published:
+            _paint_published(axes, number, curve)
+            continue
+        number = colours.index(curve.label)
+        if curve.points:
+            intervals = [point.interval or (point.accuracy,) * 2 for point in curve.points]
+            eps, values = zip(*((point.eps, point.accuracy) for point in curve.points), strict=True)
+            points(axes, eps, values, intervals, number=number, label=curve.label)
+    if plot.standard is not None:
+        mark(axes, plot.standard, "standard")
+    axes.set_ylim(-2, 102)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"eps, in pixels of [0, 1]\n{each.command}".rstrip())
-    axes.set_ylabel("accuracy (%)")
-    axes.set_title(each.title, fontweight="bold")
-    _grid(axes)
-    if any(curve.points for curve in each.curves):
-        axes.legend(frameon=False, labelcolor=INK, loc="upper left", bbox_to_anchor=(1, 1))
-    else:
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.tick_params(labelleft=True)
+    axes.set_title(plot.title, fontsize=10, pad=16 if plot.standard is not None else 6)
+    grid(axes)
+    if not any(curve.points for curve in plot.curves):
         words = "not measured yet"
-        axes.text(0.5, 0.55, words, ha="center", color=INK, transform=axes.transAxes)
+        axes.text(0.5, 0.5, words, ha="center", color=INK, transform=axes.transAxes)
     ink(axes)
 
 
-def mark(axes: Axes, eps: float, words: str) -> None:
-    """A dotted line at a budget, with words beside it."""
-    axes.axvline(eps, color=INK, alpha=0.5, linewidth=0.8, linestyle=(0, (1, 3)))
-    axes.annotate(
-        words,
-        (eps, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(3, -2),
-        textcoords="offset points",
-        va="top",
-        color=INK,
-        fontsize=8.5,
-    )
-
-
-def _paint_curve(axes: Axes, number: int, curve: Curve) -> None:
-    colour = COLOURS[number % len(COLOURS)]
-    eps = [point.eps for point in curve.points]
-    low, high = ([point.interval[end] for point in curve.points] for end in (0, 1))
-    axes.fill_between(eps, low, high, color=colour, alpha=0.18, linewidth=0)
+def _paint_published(axes: Axes, number: int, curve: Curve) -> None:
+    """The paper's numbers: hollow markers on a dotted line."""
     axes.plot(
-        eps,
+        [point.eps for point in curve.points],
         [point.accuracy for point in curve.points],
-        color=colour,
-        linestyle=LINES[number % len(LINES)],
+        color=COLOURS[number % len(COLOURS)],
+        linestyle=":",
         marker=MARKERS[number % len(MARKERS)],
-        markersize=4.5,
+        markersize=5,
+        markerfacecolor="none",
+        linewidth=1.0,
         label=curve.label,
     )
-
-
-def _one_plot(paint: Callable[[Axes], None], size: tuple[float, float]) -> Drawing:
-    def whole(figure: Figure) -> None:
-        axes = figure.subplots()
-        paint(axes)
-        ink(axes)
-
-    return Drawing(whole, size)
-
-
-def _grid(axes: Axes) -> None:
-    """Faint lines at the heights that are named."""
-    axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)

@@ -12,8 +12,19 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 
+from robustbench_pcl.report.drawing import (
+    INK,
+    SMALL,
+    WIDTH,
+    Drawing,
+    above_legend,
+    ink,
+    legend,
+    legend_height,
+    readable_on,
+)
 from robustbench_pcl.report.figure_sections import Block, Plot
-from robustbench_pcl.report.plots import INK, Drawing, ink
+from robustbench_pcl.report.plots import Words
 from robustbench_pcl.store.embeddings import Array, Layout
 
 REACH = 0.042
@@ -24,19 +35,21 @@ RADII = (0.0, 0.05, 0.065, 0.08, 0.1, 0.13, 0.17, 0.22, 0.28, 0.35)
 
 ANGLES = 24
 
-# Petroff's ten colours (2021), which were chosen for the same by a search over all of them.
+# Petroff's ten colours (2021), darker: each has a contrast of 3:1 to white and to its own shade.
 CLASS_COLOURS = (
-    "#3f90da",
-    "#ffa90e",
+    "#2f78bd",
+    "#a86a00",
     "#bd1f01",
-    "#94a4a2",
+    "#6d7c7a",
     "#832db6",
-    "#a96b59",
-    "#e76300",
-    "#b9ac70",
-    "#717581",
-    "#92dadd",
+    "#93563f",
+    "#c75300",
+    "#85793c",
+    "#3d4150",
+    "#1f8a8e",
 )
+RING = "#0b0d10"
+"""Of points that are given another class: panels are white in the dark, too."""
 
 Allowed = Callable[[int, Array], bool]
 
@@ -156,69 +169,57 @@ def _cost(place: Array, start: Array, obstacles: Array) -> float:
     return float(hidden + FAR * np.linalg.norm(place - start))
 
 
-WIDTH = 5.4
-"""Inches of two panels side by side: words of 10 points are still read on a phone."""
+COLUMNS = 2
+"""Of panels: with more, their words would be too small on a phone."""
 ROUNDS = 4
 """In which points are drawn, so that no class lies on top of another everywhere."""
 
 
-def scatter(blocks: Sequence[Block]) -> Drawing:
-    """One data set's plots two in a row; those of several data sets in a row each.
+def scatter(blocks: Sequence[Block], words: Words) -> Drawing:
+    """The data sets' plots below one another, two in a row.
 
     Args:
         blocks: from top to bottom.
+        words: what stands with them.
     """
-    columns = 2 if len(blocks) == 1 else max(len(block.plots) for block in blocks)
-    heights = [_height(block, columns) for block in blocks]
+    heights = [_height(block) + legend_height(_legend_labels(block)) for block in blocks]
 
     def paint(figure: Figure) -> None:
         parts = figure.subfigures(len(blocks), 1, height_ratios=heights, squeeze=False)[:, 0]
         for part, block in zip(parts, blocks, strict=True):
-            _paint_block(part, block, columns)
+            _paint_block(part, block)
 
-    return Drawing(paint, (WIDTH * columns / 2, sum(heights)))
-
-
-def _height(block: Block, columns: int) -> float:
-    """Inches that a block takes."""
-    rows = -(-len(block.plots) // columns)
-    return rows * (WIDTH / 2 + 0.2) + 0.3 * (1 + bool(block.command)) + 0.45 * _needs_legend(block)
+    return Drawing(paint, (WIDTH, sum(heights)), *words)
 
 
-def _needs_legend(block: Block) -> bool:
-    """Whether the classes' numbers do not say what they are."""
-    return block.names != tuple(map(str, range(len(block.names))))
+def _height(block: Block) -> float:
+    """Inches that a block takes without its legend."""
+    rows = -(-len(block.plots) // COLUMNS)
+    return rows * (WIDTH / COLUMNS + 0.32) + 0.3
 
 
-def _paint_block(part: SubFigure, block: Block, columns: int) -> None:
-    rows = -(-len(block.plots) // columns)
-    grid = part.subplots(rows, columns, squeeze=False).ravel()
+def _legend_labels(block: Block) -> list[str]:
+    """The classes' numbers and names; none where the numbers say what they are."""
+    if block.names == tuple(map(str, range(len(block.names)))):
+        return []
+    return [f"{number} {name}" for number, name in enumerate(block.names)]
+
+
+def _paint_block(part: SubFigure, block: Block) -> None:
+    rows = -(-len(block.plots) // COLUMNS)
+    if labels := _legend_labels(block):
+        part, below = above_legend(part, _height(block), labels)
+        handles = [
+            Line2D([], [], marker="o", linestyle="", color=CLASS_COLOURS[number])
+            for number in range(len(labels))
+        ]
+        legend(below, handles, labels)
+    grid = part.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes, plot in zip(grid, block.plots, strict=False):
         _paint_plot(axes, plot, block.classes)
     for axes in grid[len(block.plots) :]:
         axes.remove()
-    part.suptitle(block.title, color=INK, fontweight="bold")
-    if _needs_legend(block):
-        _legend(part, block.names)
-    if block.command:
-        part.supxlabel(block.command, color=INK, fontsize=8.5, family="monospace")
-
-
-def _legend(part: SubFigure, names: Sequence[str]) -> None:
-    handles = [
-        Line2D([], [], marker="o", linestyle="", color=CLASS_COLOURS[number], label=label)
-        for number, label in ((n, f"{n} {name}") for n, name in enumerate(names))
-    ]
-    part.legend(
-        handles=handles,
-        ncols=5,
-        loc="outside lower center",
-        frameon=False,
-        labelcolor=INK,
-        fontsize=8.5,
-        handletextpad=0,
-        columnspacing=0.8,
-    )
+    part.suptitle(block.title, color=INK, fontweight="bold", fontsize=10)
 
 
 def _paint_plot(axes: Axes, plot: Plot, classes: Sequence[int]) -> None:
@@ -234,6 +235,7 @@ def _paint_plot(axes: Axes, plot: Plot, classes: Sequence[int]) -> None:
     if layout is None:
         axes.text(0.5, 0.5, "not stored yet", ha="center", color=INK, transform=axes.transAxes)
         return
+    axes.patch.set(facecolor="white", alpha=1.0)
     window = window_of(layout.with_anchors(classes) if plot.beside is None else plot.beside)
     axes.set_xlim(window.x)
     axes.set_ylim(window.y)
@@ -245,7 +247,7 @@ def _paint_plot(axes: Axes, plot: Plot, classes: Sequence[int]) -> None:
     _points(axes, layout, classes)
     if layout.anchors is not None:
         for number, (x, y) in enumerate(layout.anchors[list(classes)]):
-            axes.plot(x, y, "X", color=CLASS_COLOURS[number], markersize=7, markeredgecolor=INK)
+            axes.plot(x, y, "X", color=CLASS_COLOURS[number], markersize=7, markeredgecolor=RING)
     for number, place in _places(layout, classes, window, regions).items():
         _name(axes, number, place)
 
@@ -256,9 +258,9 @@ def _frame(axes: Axes, title: str) -> None:
     axes.set_yticks([])
     axes.set_box_aspect(1)
     for spine in axes.spines.values():
-        spine.set(visible=True, alpha=0.4)
+        spine.set_visible(True)
     ink(axes)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title.replace(": ", "\n"), fontsize=9)
 
 
 def _points(axes: Axes, layout: Layout, classes: Sequence[int]) -> None:
@@ -268,7 +270,7 @@ def _points(axes: Axes, layout: Layout, classes: Sequence[int]) -> None:
     for start in range(ROUNDS):
         part = slice(start, None, ROUNDS)
         points, labels = layout.points[part], layout.labels[part]
-        dots(axes, points[layout.predictions[part] != labels], INK, diameter + ring)
+        dots(axes, points[layout.predictions[part] != labels], RING, diameter + ring)
         for number, label in enumerate(classes):
             dots(axes, points[labels == label], CLASS_COLOURS[number], diameter)
 
@@ -333,18 +335,20 @@ def dots(axes: Axes, points: np.ndarray[Any, Any], colour: str, diameter: float)
 
 def _name(axes: Axes, number: int, place: Array) -> None:
     colour = CLASS_COLOURS[number]
-    brightness = sum(
-        share * int(colour[at : at + 2], 16) for share, at in ((0.299, 1), (0.587, 3), (0.114, 5))
-    )
     axes.text(
         float(place[0]),
         float(place[1]),
         str(number),
-        fontsize=8,
+        fontsize=SMALL,
         fontweight="bold",
         ha="center",
         va="center",
-        color="#000000" if brightness > 130 else "#ffffff",
-        bbox={"boxstyle": "round,pad=0.2", "facecolor": colour, "edgecolor": INK, "linewidth": 0.6},
+        color=readable_on(colour),
+        bbox={
+            "boxstyle": "round,pad=0.2",
+            "facecolor": colour,
+            "edgecolor": RING,
+            "linewidth": 0.6,
+        },
         clip_on=True,
     )

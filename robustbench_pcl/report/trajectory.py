@@ -16,9 +16,20 @@ from robustbench_pcl.configuration import Scale
 from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.recipe import Recipe
+from robustbench_pcl.report.drawing import (
+    COLOURS,
+    INK,
+    WIDTH,
+    Drawing,
+    above_legend,
+    grid,
+    ink,
+    legend,
+    legend_height,
+)
 from robustbench_pcl.report.figures import PageFigure
 from robustbench_pcl.report.formatting import listed, percent, show_budget
-from robustbench_pcl.report.plots import COLOURS, INK, LINES, MARKERS, Drawing, ink
+from robustbench_pcl.report.plots import points
 from robustbench_pcl.report.results import RANK, Evidence, Record
 from robustbench_pcl.store.rules import MARGIN_PERCENTILES
 
@@ -40,11 +51,13 @@ class TrajectoryPlot:
 
     Attributes:
         title: of what.
+        conditions: data set, scale, budget and n.
         curves: by attack, the points in the order of their steps.
         margins: steps -> percentiles of clean logit margins (``MARGIN_PERCENTILES``).
     """
 
     title: str
+    conditions: str
     curves: dict[str, tuple[TrajectoryPoint, ...]]
     margins: dict[int, tuple[float, ...]]
 
@@ -71,12 +84,14 @@ def trajectory_figure(
         UserError: nothing is stored of a training, or it has only one point.
     """
     plots = trajectory_plots(evidence, names, datasets, scale, seed)
+    title = f"{listed(names)}: accuracy over training steps"
     return PageFigure(
-        title=f"{listed(names)}: accuracy over training steps",
-        drawing=_drawn(plots),
-        caption=f"White-box attacks; bars: {percent('95')} intervals. Beneath, logit margins of "
-        f"clean images: median, and {percent('50')} and {percent('90')} of them. From a margin of "
-        f"{ROUNDS_TO_ONE:.0f} on, a label's float32 probability is 1 and its own gradient 0.",
+        title=title,
+        drawing=_drawn(plots, title),
+        caption=f"White-box attacks; error bars are {percent('95')} Wilson intervals. Below, the "
+        "logit margins of clean images: the line is the median, the bands hold "
+        f"{percent('50')} and {percent('90')} of the images. From a margin of {ROUNDS_TO_ONE:.0f} "
+        "on (dotted line), a label's float32 probability is 1 and its own gradient 0.",
     )
 
 
@@ -172,8 +187,9 @@ def _plot(evidence: Evidence, recipe: Recipe) -> TrajectoryPlot:
     margins = {count: row.margins for count, row in rows if row.parameters is None and row.margins}
     n = max(row.n for _, row in within)
     return TrajectoryPlot(
-        title=f"{recipe.model} on {dataset_spec(recipe.dataset).title}\n"
-        f"{show_budget(eps, None)}, n = {n}, {recipe.scale} scale",
+        title=f"{recipe.name}, {recipe.model}",
+        conditions=f"{dataset_spec(recipe.dataset).title}, {recipe.scale} scale, "
+        f"{show_budget(eps, None)}, n = {n} images",
         curves=_curves(within),
         margins=dict(sorted(margins.items())),
     )
@@ -196,54 +212,59 @@ def _curves(rows: Iterable[tuple[int, Record]]) -> dict[str, tuple[TrajectoryPoi
     return dict(sorted(curves.items(), key=lambda item: -item[1][-1].accuracy))
 
 
-def _drawn(plots: Sequence[TrajectoryPlot]) -> Drawing:
+def _drawn(plots: Sequence[TrajectoryPlot], title: str) -> Drawing:
+    """Each training's accuracies above its margins, two trainings beside one another."""
     labels = list(dict.fromkeys(label for plot in plots for label in plot.curves))
+    columns = min(2, len(plots))
+    blocks = -(-len(plots) // columns)
 
     def paint(figure: Figure) -> None:
-        axes = figure.subplots(
-            2, len(plots), squeeze=False, sharex="col", height_ratios=[3, 2], sharey="row"
+        above, below = above_legend(figure, 4.6 * blocks, labels)
+        axes = above.subplots(2 * blocks, columns, squeeze=False, height_ratios=[3, 2] * blocks)
+        for number, plot in enumerate(plots):
+            row, column = 2 * (number // columns), number % columns
+            _paint_plot(axes[row][column], axes[row + 1][column], plot, labels)
+            if column == 0:
+                axes[row][0].set_ylabel("accuracy (%)")
+                axes[row + 1][0].set_ylabel("logit margin")
+        for each in axes[-2:, len(plots) - columns * (blocks - 1) :].ravel():
+            each.remove()
+        found = [upper.get_legend_handles_labels() for upper in axes[::2].ravel() if upper.figure]
+        handles = {label: one for each in found for one, label in zip(*each, strict=True)}
+        legend(below, [handles[label] for label in labels], labels)
+
+    ends = [
+        f"{plot.title}: "
+        + ", ".join(
+            f"{label} from {curve[0].accuracy:.1f} to {percent(curve[-1].accuracy)}"
+            for label, curve in plot.curves.items()
         )
-        for upper, lower, plot in zip(*axes, plots, strict=True):
-            first = min(count for curve in plot.curves.values() for count, *_ in curve if count)
-            upper.set_xscale("symlog", linthresh=first, linscale=0.5)
-            _paint_accuracies(upper, plot, labels)
-            _paint_margins(lower, plot)
-            for each in (upper, lower):
-                each.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
-                ink(each)
-        axes[0, 0].set_ylabel("accuracy (%)")
-        axes[1, 0].set_ylabel("logit margin")
-        handles = {line.get_label(): line for upper in axes[0] for line in upper.get_lines()}
-        figure.legend(
-            [handles[label] for label in labels],
-            labels,
-            ncols=min(len(labels), 3),
-            loc="outside upper center",
-            frameon=False,
-            labelcolor=INK,
-        )
-
-    return Drawing(paint, (max(5.0, 3.6 * len(plots)), 5.4))
+        for plot in plots
+    ]
+    note = "; ".join(dict.fromkeys(plot.conditions for plot in plots))
+    note += f". Error bars: {percent('95')} Wilson intervals."
+    size = (WIDTH, 4.6 * blocks + legend_height(labels))
+    return Drawing(paint, size, title, f"{'; '.join(ends)}.", note)
 
 
-def _paint_accuracies(axes: Axes, plot: TrajectoryPlot, labels: Sequence[str]) -> None:
+def _paint_plot(upper: Axes, lower: Axes, plot: TrajectoryPlot, labels: Sequence[str]) -> None:
+    """The accuracies of a training, and the margins below them."""
+    first = min(point.steps for curve in plot.curves.values() for point in curve if point.steps)
     for label, curve in plot.curves.items():
-        number = labels.index(label)
-        colour = COLOURS[number % len(COLOURS)]
+        values = [point.accuracy for point in curve]
+        intervals = [point.interval for point in curve]
         steps = [point.steps for point in curve]
-        low, high = ([point.interval[end] for point in curve] for end in (0, 1))
-        axes.vlines(steps, low, high, color=colour, alpha=0.4, linewidth=1.2)
-        axes.plot(
-            steps,
-            [point.accuracy for point in curve],
-            color=colour,
-            linestyle=LINES[number % len(LINES)],
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=4,
-            label=label,
-        )
-    axes.set_ylim(-2, 102)
-    axes.set_title(plot.title, fontsize=9.5)
+        points(upper, steps, values, intervals, number=labels.index(label), label=label)
+    upper.set_ylim(-2, 102)
+    upper.set_title(plot.title, fontsize=9)
+    _paint_margins(lower, plot)
+    for each in (upper, lower):
+        each.set_xscale("symlog", linthresh=first, linscale=0.5)
+        each.set_xlim(-0.1 * first, 1.4 * max(plot.margins or steps))
+        grid(each)
+        ink(each)
+    lower.sharex(upper)
+    upper.tick_params(labelbottom=False)
 
 
 def _paint_margins(axes: Axes, plot: TrajectoryPlot) -> None:
@@ -252,6 +273,6 @@ def _paint_margins(axes: Axes, plot: TrajectoryPlot) -> None:
         found = dict(zip(MARGIN_PERCENTILES, zip(*plot.margins.values(), strict=True), strict=True))
         axes.fill_between(steps, found[5], found[95], color=colour, alpha=0.15, linewidth=0)
         axes.fill_between(steps, found[25], found[75], color=colour, alpha=0.25, linewidth=0)
-        axes.plot(steps, found[50], color=colour, marker=".", markersize=5)
-    axes.axhline(ROUNDS_TO_ONE, color=INK, alpha=0.6, linewidth=0.8, linestyle=(0, (1, 3)))
-    axes.set_xlabel("training steps of the joint loss")
+        axes.plot(steps, found[50], color=colour, marker="o", markersize=4)
+    axes.axhline(ROUNDS_TO_ONE, color=INK, linewidth=0.8, linestyle=(0, (1, 3)))
+    axes.set_xlabel("steps of the joint loss")
