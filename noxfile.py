@@ -1,4 +1,4 @@
-"""Sessions: tests (the default), slow, chaos, cluster, lint, types, docs, demo, bench."""
+"""Sessions: tests (the default), slow, chaos, cluster, page, lint, types, docs, demo, bench."""
 
 from __future__ import annotations
 
@@ -50,6 +50,13 @@ def cluster(session: nox.Session) -> None:
     """A suite on a real Slurm and a real Ray; what is lacking for one is said (docs/cluster.md)."""
     session.install("-e", ".[test,slurm,ray]")
     session.run("pytest", "-m", "cluster", "-rs", "tests/cluster", *session.posargs)
+
+
+@nox.session
+def page(session: nox.Session) -> None:
+    """The page in Chromium, with axe-core; what is lacking for that is said."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "page", "-rs", "tests/report", *session.posargs)
 
 
 @nox.session

@@ -87,6 +87,13 @@ class Report(Home):
             "HOME/results/report.html, with -o - printed.",
         ),
     ] = False
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary",
+            help="Of each model what the paper claims, and what PGD and strongest leave.",
+        ),
+    ] = False
     bundle: Annotated[
         Path | None,
         typer.Option(
@@ -189,6 +196,9 @@ class Report(Home):
         from robustbench_pcl.report.table import report_table
         from robustbench_pcl.store.records import Paths
 
+        if self.summary and (self.page or self.table is not None or self.figure is not None):
+            cure = "Leave --page, --table and --figure out."
+            raise UserError("The summary is written by itself.", cure)
         left_out: list[UserError] = []
         evidence = load_evidence(Paths(self.home), left_out.append)
         say_left_out(left_out)
@@ -227,6 +237,12 @@ class Report(Home):
             number = read_figure(self.figure)
             drawn = report_figure(number, evidence, names, models=models, scale=scale, seed=seed)
             write_figure(drawn, self.output, force=self.force)
+        elif self.summary:
+            from robustbench_pcl.report.summary import render_summary, summary_rows
+
+            form = read_form(self.form, self.output)
+            rows = summary_rows(evidence, names, scale, seed, targets=models)
+            write(render_summary(rows, form.value), self.output, force=self.force)
         elif self.model:
             self._show_models(evidence, self.model)
         elif self.output is not None:
