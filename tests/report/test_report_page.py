@@ -137,7 +137,7 @@ def test_intervals_are_shown_on_request(text):
     assert re.search(r"\d+\.\d to \d+\.\d", shown)
 
 
-class Words(HTMLParser):
+class Text(HTMLParser):
     """The text of a page, as a reader sees it."""
 
     def __init__(self):
@@ -164,7 +164,7 @@ def test_what_others_wrote_is_shown_as_they_wrote_it():
     )
     assert text.count("<script") == 1  # the page's own
     parsed(text.removeprefix("<!DOCTYPE html>"))
-    reader = Words()
+    reader = Text()
     reader.feed(text)
     for place in ("Images from", "title", "caption", "command"):
         assert f"{place} {odd}" in reader.words
