@@ -1,4 +1,4 @@
-"""Sessions: tests (the default), slow, chaos, cluster, latex, lint, types, docs, demo, bench."""
+"""Sessions: tests (the default), slow, chaos, cluster, latex, page, docs, lint, types, demo..."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ def latex(session: nox.Session) -> None:
     """Every table compiles in a two-column article and fits; needs pdflatex and booktabs."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "latex", "-rs", "tests/report", *session.posargs)
+
+
+@nox.session
+def page(session: nox.Session) -> None:
+    """The page in Chromium, with axe-core; what is lacking for that is said."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "page", "-rs", "tests/report", *session.posargs)
 
 
 @nox.session

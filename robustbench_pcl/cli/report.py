@@ -149,6 +149,9 @@ class Report(ReportOptions):
         from robustbench_pcl.report.results import load_evidence
         from robustbench_pcl.report.table import report_table
 
+        if self.summary and (self.page or self.table is not None or self.figure is not None):
+            cure = "Leave --page, --table and --figure out."
+            raise UserError("The summary is written by itself.", cure)
         left_out: list[UserError] = []
         paths = self._paths()
         evidence = load_evidence(paths, left_out.append)
@@ -187,6 +190,12 @@ class Report(ReportOptions):
             number = read_figure(self.figure)
             drawn = report_figure(number, evidence, names, models=models, scale=scale, seed=seed)
             write_figure(drawn, self.output, force=self.force)
+        elif self.summary:
+            from robustbench_pcl.report.summary import render_summary, summary_rows
+
+            form = read_form(self.form, self.output)
+            rows = summary_rows(evidence, names, scale, seed, targets=models)
+            write(render_summary(rows, form.value), self.output, force=self.force)
         elif self.model:
             self._show_models(evidence, self.model)
         elif self.bib:

@@ -84,6 +84,13 @@ class ReportOptions(Home):
             "HOME/results/report.html (of --published: published.html), with -o - printed.",
         ),
     ] = False
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary",
+            help="For each model, what the paper claims, and what PGD and strongest leave.",
+        ),
+    ] = False
     bib: Annotated[
         bool,
         typer.Option(

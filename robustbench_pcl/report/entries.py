@@ -70,6 +70,11 @@ class Entry:
         return round(self.measured - self.published, DIGITS)
 
     @property
+    def evidence(self) -> tuple[str, ...]:
+        """The ids of what stands behind the measured number, one for each seed."""
+        return tuple(map(number_id, self.records))
+
+    @property
     def is_summary(self) -> bool:
         """Whether it stands for the strongest attacks, and not at a position of the paper's."""
         return self.cell.attack is not None and self.cell.attack.name in (WORST_CASE, *ENSEMBLES)

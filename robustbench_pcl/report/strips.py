@@ -191,9 +191,9 @@ def _words(images: AdversarialSet, dataset: Dataset, rows: Array, *, answers: bo
     sentences = []
     for row in rows:
         answer = int(columns["predictions"][row]) if answers else -1
-        named = f"as {classes[answer]}" if 0 <= answer < len(classes) else "as another class"
+        named = classes[answer] if 0 <= answer < len(classes) else "another class"
         label = classes[int(columns["labels"][row])]
-        sentences.append(f"Test image {columns['indices'][row]}, {label}, is classified {named}.")
+        sentences.append(f"Test image {columns['indices'][row]}: label {label}, answer {named}.")
     return " ".join(sentences)
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-import pandas as pd
 from tabulate import tabulate
 
 from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
+from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.tables import AttackRequest, Cell, published, published_numbers
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.report.formatting import (
@@ -26,7 +26,10 @@ from robustbench_pcl.report.formatting import (
     show_measured,
     show_published,
 )
+from robustbench_pcl.report.render import escape_markdown
 from robustbench_pcl.report.results import RANK, Evidence, Record
+from robustbench_pcl.report.schema import csv_rows, json_text
+from robustbench_pcl.report.text import WIDTH
 
 CLAIMED_FOR = "pgd"
 """The attack whose published white-box number is the paper's claim."""
@@ -35,7 +38,6 @@ NUMBERS = (CLAIMED_FOR, STRONGEST)
 """What is shown with an interval."""
 ROUNDING = 1e-9
 """Of budgets in pixels of [0, 1] that mean the same."""
-WIDTH = 80
 HEADS = ("Recipe", "Claimed", "Clean", "PGD", "Strongest", "n", "Verdict")
 """Of the table as text, beneath data set, budget and scale."""
 CAPTION = (
@@ -176,7 +178,7 @@ def _row(evidence: Evidence, records: Sequence[Record]) -> SummaryRow | None:
     shown = strongest or pgd or within[0]
     clean = [row for row in records if row.parameters is None]
     same = [row for row in clean if row.n == shown.n]
-    diagnosis = evidence.diagnosed.of(first.model, shown.data, {"linf": eps})
+    diagnosis = evidence.diagnosed.of(first.model, shown.data_digest, {"linf": eps})
     return SummaryRow(
         dataset=first.dataset,
         target=first.target,
@@ -298,10 +300,29 @@ def has_devices(rows: Sequence[SummaryRow]) -> bool:
     return len({row.device for row in rows}) > 1
 
 
-def summary_frame(rows: Sequence[SummaryRow]) -> pd.DataFrame:
-    """One row per model, the fields of :class:`SummaryRow` as columns."""
-    names = [field.name for field in fields(SummaryRow)]
-    return pd.DataFrame([asdict(row) for row in rows], columns=names, dtype=object)
+def render_summary(rows: Sequence[SummaryRow], form: str) -> str:
+    """The table in a format, ending in a newline.
+
+    Args:
+        rows: from top to bottom.
+        form: text, md, csv or json.
+
+    Raises:
+        UserError: it is another format.
+    """
+    match form:
+        case "text":
+            return summary_text(rows)
+        case "md":
+            lines = [[escape_markdown(each) for each in row.values()] for row in shown_rows(rows)]
+            heads = list(next(shown_rows(rows), {}))
+            return f"{tabulate(lines, heads, tablefmt='pipe', disable_numparse=True)}\n"
+        case "csv":
+            return csv_rows("summary", list(map(vars, rows)))
+        case "json":
+            return json_text("summary", list(map(vars, rows)))
+    cure = "Choose --format text, md, csv or json; pclbench report --page has it as HTML."
+    raise UserError(f"The summary is not written as {form}.", cure)
 
 
 def shown_rows(rows: Sequence[SummaryRow]) -> Iterator[dict[str, str]]:

@@ -25,7 +25,7 @@ from robustbench_pcl.paper.figures import paper_figure
 from robustbench_pcl.paper.tables import published, published_numbers
 from robustbench_pcl.report.figures import PageFigure
 from robustbench_pcl.report.page import full_page, page
-from robustbench_pcl.report.plots import training_curves
+from robustbench_pcl.report.plots import Words, training_curves
 from robustbench_pcl.report.table import report_table
 
 
@@ -52,7 +52,7 @@ def test_the_page_is_whole_and_needs_nothing_from_outside(text):
     assert "@import" not in text
     assert {f"table-{number}" for number in (*published_numbers(), 1, 2, 10)} <= set(cells.ids)
     titles = ("White-box attacks on CIFAR-10", "Transfer on CIFAR-10", "Training on CIFAR-10")
-    assert all(f"<h2>{title}</h2>" in text for title in titles)
+    assert all(f"<h2>{title} <a" in text for title in titles)
     assert 'name="viewport"' in text
     assert "prefers-color-scheme: dark" in text
     assert f"<td>{ENVIRONMENT.torch}</td>" in text
@@ -78,10 +78,10 @@ def test_the_papers_figures_stand_among_the_others(tmp_path):
     text = full_page(stored)
     cells = parsed(text.removeprefix("<!DOCTYPE html>"))
     assert {reference[1:] for reference in cells.references} <= set(cells.ids)
-    headings = re.findall(r"<h2>(.*?)</h2>", text)
+    headings = re.findall(r"<h2>(.*?)(?: <a[^\n]*)?</h2>", text)
     places = [
         next(place for place, words in enumerate(headings) if words.startswith(start))
-        for start in ("Does the claim", "White-box attacks", "Figure 6.", "Table 3.", "Table 1.")
+        for start in ("Summary", "Does the claim", "Table 3.", "White-box", "Figure 6.", "Table 1.")
     ]
     assert places == sorted(places)
     assert "Figure 6." not in full_page(stored, [3])
@@ -108,7 +108,7 @@ def test_a_drawings_own_references_still_point_at_its_parts(text):
     assert used <= ids
 
 
-def test_a_page_without_measurements_says_so_and_keeps_the_papers_numbers():
+def test_a_page_without_measurements_says_so_and_promises_nothing():
     text = full_page(make_evidence([]))
     parsed(text.removeprefix("<!DOCTYPE html>"))
     cells = sum(
@@ -118,7 +118,8 @@ def test_a_page_without_measurements_says_so_and_keeps_the_papers_numbers():
     )
     assert f"0 of {cells}" in text
     assert "none yet" in text
-    assert "67.7" in text
+    assert "published" not in text
+    assert "67.7" not in text
     assert "<svg" not in text
     assert "Measured on</h2>" not in text
 
@@ -136,7 +137,7 @@ def test_intervals_are_shown_on_request(text):
     assert re.search(r"\d+\.\d to \d+\.\d", shown)
 
 
-class Words(HTMLParser):
+class Text(HTMLParser):
     """The text of a page, as a reader sees it."""
 
     def __init__(self):
@@ -150,15 +151,20 @@ class Words(HTMLParser):
 def test_what_others_wrote_is_shown_as_they_wrote_it():
     odd = "<script>alert('1')</script> & \"quoted\""
     record = make_measurement(make_model(), data=make_data(source=odd))
-    table = report_table(3, make_evidence([record]))
+    evidence = make_evidence([record])
     text = page(
-        [table],
-        [PageFigure(f"title {odd}", training_curves({"a<b": []}), f"caption {odd}", ())],
+        [report_table(3, evidence)],
+        [
+            PageFigure(
+                f"title {odd}", training_curves({"a<b": []}, Words("curves")), f"caption {odd}", ()
+            )
+        ],
         [f"command {odd}"],
+        evidence=evidence,
     )
-    assert "<script" not in text
+    assert text.count("<script") == 1  # the page's own
     parsed(text.removeprefix("<!DOCTYPE html>"))
-    reader = Words()
+    reader = Text()
     reader.feed(text)
     for place in ("Images from", "title", "caption", "command"):
         assert f"{place} {odd}" in reader.words

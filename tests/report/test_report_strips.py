@@ -53,8 +53,8 @@ def test_it_says_which_images_and_what_the_model_answers(attacked):
     workspace, clean, measured = attacked
     images = find_set(workspace.paths.adversarial_sets, measured.adversarial_set)
     sentences = [
-        f"Test image {images.columns['indices'][row]}, {images.columns['labels'][row]}, "
-        f"is classified as {images.columns['predictions'][row]}."
+        f"Test image {images.columns['indices'][row]}: label {images.columns['labels'][row]}, "
+        f"answer {images.columns['predictions'][row]}."
         for row in first_fooled(measured, clean)
     ]
     assert description(strip(workspace.paths, measured)) == " ".join(sentences)
