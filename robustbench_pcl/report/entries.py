@@ -58,11 +58,6 @@ class Entry:
     records: tuple[Record, ...] = ()
 
     @property
-    def evidence(self) -> tuple[str, ...]:
-        """The ids of what stands behind the measured number, one for each seed."""
-        return tuple(map(number_id, self.records))
-
-    @property
     def difference(self) -> float | None:
         """Measured less published, or None where one of them is missing."""
         if self.measured is None or self.published is None:

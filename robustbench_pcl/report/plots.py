@@ -327,8 +327,8 @@ def _paint_sweeps(place: SubFigure, part: Sweeps) -> None:
     handles: dict[str, Any] = {}
     for each, plot in zip(axes, part.plots, strict=False):
         _paint_sweep(each, plot, colours)
-        title = textwrap.wrap(plot.title, TITLE // columns - 4)
-        each.set_title("\n".join(title), fontsize=10, pad=18 if plot.standard is not None else 6)
+        lines = textwrap.wrap(plot.title, TITLE // columns - 4)
+        each.set_title("\n".join(lines), fontsize=10, pad=18 if plot.standard is not None else 6)
         found, names = each.get_legend_handles_labels()
         handles.update(zip(names, found, strict=True))
     for each in axes[len(part.plots) :]:
