@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from robustbench_pcl.diagnosis.evidence import MATERIAL, Evidence, Trial
-from robustbench_pcl.store.diagnoses import Verdict
+from robustbench_pcl.diagnosis.evidence import Evidence, Trial
+from robustbench_pcl.store.diagnoses import MATERIAL, Verdict
 
 DIFFERENCE = (
     f"{MATERIAL:g} points less, and p < 0.05 (McNemar): on models that mask nothing, better "

@@ -22,11 +22,8 @@ from robustbench_pcl.attacks.runner import IterativeAttack
 from robustbench_pcl.attacks.stages import WITHSTOOD, run_all
 from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.evaluation.statistics import LEVEL, mcnemar
-from robustbench_pcl.store.diagnoses import Competence
+from robustbench_pcl.store.diagnoses import MATERIAL, Competence
 
-MATERIAL = 5.0
-"""Points that make a difference. On adversarially trained models PGD-10 leaves 1 to 4 points more
-than the strongest attacks known; on models that mask gradients 10 to 97."""
 FAST = Shortcuts(folded=True, early_stop=True)
 """What does not change a gradient but by rounding: precision is one of the questions."""
 Cure = Literal["attack too weak", "saturated", "chosen steps", "flat or rugged"]

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robustbench_pcl.diagnosis.evidence import MATERIAL, Cure, Evidence, Trial
+from robustbench_pcl.diagnosis.evidence import Cure, Evidence, Trial
 from robustbench_pcl.evaluation.statistics import LEVEL, mcnemar
-from robustbench_pcl.store.diagnoses import Check, Verdict
+from robustbench_pcl.store.diagnoses import MATERIAL, Check, Verdict
 
 MOST = 0.5
 """A reason explains what was missed if one of its cures fells at least that share of it."""

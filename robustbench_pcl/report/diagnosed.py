@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from robustbench_pcl.attacks.base import norm_of
 from robustbench_pcl.configuration import Dump
-from robustbench_pcl.store.diagnoses import Diagnosis, Verdict
+from robustbench_pcl.store.diagnoses import MATERIAL, Diagnosis, Verdict
 from robustbench_pcl.store.records import Measurement
 from robustbench_pcl.store.rules import ROUNDING
 
 OF_ONE_ATTACK: Verdict = "attack too weak"
 """The verdict that tells of the judged attack, and nothing of the model."""
+OF_LOW_NUMBERS: Verdict = "holds"
+"""The verdict that tells nothing of a number far above what everything that was tried leaves."""
 
 
 class Diagnosed:
@@ -22,7 +24,9 @@ class Diagnosed:
     A diagnosis speaks of the accuracies of its own model (the weights) on its own data set, under
     attacks whose images lie within its budget, whatever made them. Of several the one of that very
     attack comes first, then the one with the smallest budget, then the newest. That an attack was
-    too weak says nothing about the numbers of others.
+    too weak says nothing about the numbers of others. That a number holds says nothing about one
+    that is 5 points or more above what everything that was tried leaves, such as FGSM's of a model
+    that PGD fools, nor about other attacks with smaller budgets.
 
     Args:
         diagnoses: oldest first.
@@ -34,7 +38,12 @@ class Diagnosed:
             self._of[each.target.key, each.data.digest].append(each)
 
     def of(
-        self, model: str, data: str, sizes: Mapping[str, float], attack: Dump | None = None
+        self,
+        model: str,
+        data: str,
+        sizes: Mapping[str, float],
+        attack: Dump | None = None,
+        accuracy: float | None = None,
     ) -> Diagnosis | None:
         """The diagnosis that speaks of a number, or None.
 
@@ -43,12 +52,14 @@ class Diagnosed:
             data: digest of the clean images.
             sizes: norm -> the largest perturbation in it, in pixels of [0, 1].
             attack: complete; None for the worst case over several.
+            accuracy: the number, in per cent; None where there is none yet.
         """
         speaking = (
             each
             for each in self._of.get((model, data), ())
             if sizes.get(each.norm, math.inf) <= each.eps + ROUNDING
             and (each.verdict != OF_ONE_ATTACK or each.attack == attack)
+            and (each.verdict != OF_LOW_NUMBERS or _is_low(each, sizes, attack, accuracy))
         )
         return min(speaking, key=lambda each: (each.attack != attack, each.eps), default=None)
 
@@ -60,4 +71,19 @@ class Diagnosed:
         sizes = {norm: size for norm, size in largest.items() if size is not None}
         if "eps" in record.attack:  # what it was given is more than what it took
             sizes[norm_of(record.attack)] = float(record.attack["eps"])
-        return self.of(record.target.key, record.data.digest, sizes, record.attack)
+        return self.of(
+            record.target.key, record.data.digest, sizes, record.attack, 100 * record.accuracy
+        )
+
+
+def _is_low(
+    diagnosis: Diagnosis,
+    sizes: Mapping[str, float],
+    attack: Dump | None,
+    accuracy: float | None,
+) -> bool:
+    """Whether a number that is said to hold may be this one."""
+    if sizes[diagnosis.norm] < diagnosis.eps - ROUNDING:
+        return attack is None or attack["name"] == diagnosis.attack["name"]
+    left = 100 * diagnosis.withstood / diagnosis.n
+    return accuracy is None or accuracy - left < MATERIAL

@@ -319,7 +319,8 @@ def summary_row(
     """
     target, n, correct = case.target, len(case.withstood), int(case.withstood.sum())
     data = next(each.data.digest for each in measurements if each.target.key == target.key)
-    diagnosis = Diagnosed(diagnoses).of(target.key, data, {case.norm: case.eps})
+    budget, accuracy = {case.norm: case.eps}, per_cent(correct / n)
+    diagnosis = Diagnosed(diagnoses).of(target.key, data, budget, accuracy=accuracy)
     low, high = wilson(correct, n)
     return {
         **dict.fromkeys(column.name for column in COLUMNS),
@@ -330,9 +331,8 @@ def summary_row(
         "norm": case.norm,
         "n": n,
         "correct": correct,
-        "accuracy": per_cent(correct / n),
-        "low": per_cent(low),
-        "high": per_cent(high),
+        "accuracy": accuracy,
+        **{"low": per_cent(low), "high": per_cent(high)},
         "verdict": diagnosis and diagnosis.code,
         "diagnosis": diagnosis and diagnosis.id,
         "correct_per_image": np.packbits(case.withstood).tobytes().hex(),

@@ -152,23 +152,24 @@ def worst_case(evidence: Evidence, model: Record, eps: float) -> WorstCase | Non
     for record in records:
         if record.parameters and not _own(record):
             elsewhere[record.source].append(record)
+    data, accuracy = records[0].data_digest, per_cent(withstood.bit_count() / n)
     return WorstCase(
         target=model.target,
         seed=model.seed,
         checkpoint=model.checkpoint,
         eps=max(_budget(record, eps) for record in own),
-        accuracy=per_cent(withstood.bit_count() / n),
+        accuracy=accuracy,
         low=per_cent(low),
         high=per_cent(high),
         n=n,
-        data_digest=records[0].data_digest,
+        data_digest=data,
         correct_per_image=f"{withstood:0{length}x}",
         attacks=_named(own, eps),
         elsewhere={source: _named(rows, eps) for source, rows in elsewhere.items()},
         ensembles=_ensembles(own, eps),
         pgd_only={record.parameters["name"] for record in own} <= PGD_LIKE,
         measurements=tuple(record.id for record in records),
-        diagnosis=evidence.diagnosed.of(model.model, records[0].data_digest, {"linf": eps}),
+        diagnosis=evidence.diagnosed.of(model.model, data, {"linf": eps}, accuracy=accuracy),
     )
 
 

@@ -39,6 +39,9 @@ CODES: Mapping[Verdict, str] = {
     "randomised": "PCL105",
 }
 """What ``pclbench explain`` takes, and what stands beside a number."""
+MATERIAL = 5.0
+"""Points that make a difference. On adversarially trained models PGD-10 leaves 1 to 4 points more
+than the strongest attacks known; on models that mask gradients 10 to 97."""
 
 
 class Check(Description):

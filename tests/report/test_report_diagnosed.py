@@ -83,6 +83,25 @@ def test_a_weak_attack_is_named_beside_its_own_number():
     assert verdict([weak, make_diagnosis(OURS, LARGE)], attack=FGSM) == "PCL103"
 
 
+@pytest.mark.parametrize(
+    ("attack", "correct", "code"),
+    [
+        (PGD, 132, "PCL101"),  # 66 %, which is what everything that was tried leaves
+        (FGSM, 132, "PCL101"),
+        (FGSM, 141, "PCL101"),  # 70.5 %
+        (FGSM, 142, None),  # 71 %, 5 points above it
+        (FGSM, 0, "PCL101"),
+        (make_attack("pgd", eps=0.01), 180, "PCL101"),  # of a smaller budget, so more
+        (make_attack("fgsm", eps=0.01), 132, None),
+    ],
+    ids=str,
+)
+def test_that_a_number_holds_is_not_said_of_another_far_above(attack, correct, code):
+    number = make_measurement(OURS, OURS, attack, correct, 200)
+    frame = make_evidence([number, make_diagnosis(OURS, PGD, "holds")]).measurements
+    assert frame["verdict"][0] == code
+
+
 def test_of_several_the_own_attacks_then_the_nearest_budgets_then_the_newest_speaks():
     own = make_diagnosis(OURS, PGD, "holds")
     other = make_diagnosis(OURS, FGSM, "flat or rugged")

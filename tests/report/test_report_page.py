@@ -23,9 +23,9 @@ from reading import parsed
 
 from robustbench_pcl.paper.figures import paper_figure
 from robustbench_pcl.paper.tables import published, published_numbers
+from robustbench_pcl.report import plots
 from robustbench_pcl.report.figures import PageFigure
 from robustbench_pcl.report.page import full_page, page
-from robustbench_pcl.report.plots import Words, training_curves
 from robustbench_pcl.report.table import report_table
 
 
@@ -152,13 +152,10 @@ def test_what_others_wrote_is_shown_as_they_wrote_it():
     odd = "<script>alert('1')</script> & \"quoted\""
     record = make_measurement(make_model(), data=make_data(source=odd))
     evidence = make_evidence([record])
+    drawing = plots.training_curves({"a<b": []}, plots.Words(f"title {odd}"))
     text = page(
         [report_table(3, evidence)],
-        [
-            PageFigure(
-                f"title {odd}", training_curves({"a<b": []}, Words("curves")), f"caption {odd}", ()
-            )
-        ],
+        [PageFigure(f"title {odd}", drawing, f"caption {odd}", ())],
         [f"command {odd}"],
         evidence=evidence,
     )
