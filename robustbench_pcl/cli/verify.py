@@ -82,8 +82,9 @@ class Verify(Place):
         if digest and folder is None:
             raise UserError("A workspace has no digest.", "Name the folder of a bundle.")
         if folder is not None and self.repair:
+            what = "holds published numbers" if is_published(Paths(folder)) else "is a bundle"
             raise UserError(
-                f"{folder} shows what somebody found, and is not changed.",
+                f"{folder} {what}: it shows what somebody found, and is not changed.",
                 "Fetch it again, or name a workspace: pclbench verify --home DIR --repair",
             )
         verifier = Verifier(
