@@ -15,20 +15,29 @@ from typer.testing import CliRunner
 from robustbench_pcl.cli.app import app
 
 RESULTS = Path(__file__).parents[2] / "RESULTS.md"
-BLOCK = re.compile(r"(<!-- pclbench (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"<!-- pclbench (.+?) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def printed(command: str) -> str:
-    """What a command of pclbench prints, without its heading: the document has its own."""
+    """What a command of pclbench prints."""
     done = CliRunner().invoke(app, shlex.split(command), catch_exceptions=False)
     if done.exit_code:
         raise AssertionError(f"pclbench {command}: {done.stderr}")
-    return re.sub(r"\A(#.*\n+)+", "", done.stdout).strip()
+    return done.stdout.strip("\n")
 
 
 def filled(text: str, run: Callable[[str], str] = printed) -> str:
     """The document with what its commands print today."""
-    return BLOCK.sub(lambda block: f"{block[1]}\n{run(block[2])}\n\n{block[3]}", text)
+
+    def anew(block: re.Match[str]) -> str:
+        lines = (
+            f"<!-- pclbench {block[1]} -->",
+            *("```text", f"$ pclbench {block[1]}", run(block[1]), "```"),
+            "<!-- end -->",
+        )
+        return "\n".join(lines)
+
+    return BLOCK.sub(anew, text)
 
 
 if __name__ == "__main__":
