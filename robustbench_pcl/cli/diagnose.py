@@ -94,7 +94,7 @@ class Diagnose(Work, Models, Attacks):
 
 @dataclass(frozen=True, kw_only=True)
 class Explain:
-    """Explain a code: what it means, what to look for, what to do, and the literature.
+    """Explain a code: what it means, what to look for and to do, and what to read.
 
     Without a code, list all of them.
     """
