@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from documents import read_rows
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli.app import app
@@ -128,7 +129,9 @@ def test_mistakes_have_a_cause_and_a_cure(evidence, monkeypatch, tmp_path):
 
 
 def test_a_list_shows_what_is_published(evidence):
-    listed = json.loads(run("store", "list", "--home", evidence, "--format", "json").stdout)
+    listed = read_rows(
+        run("store", "list", "--home", evidence, "--format", "json").stdout, "inventory"
+    )
     kinds = [row["kind"] for row in listed]
     assert kinds == ["training", "measurement", "measurement", "strip", "other"]
     (strip,) = (row for row in listed if row["kind"] == "strip")

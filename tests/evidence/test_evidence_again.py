@@ -49,4 +49,5 @@ def test_a_published_cell_made_again_lies_in_its_interval(published_cells, tmp_p
             each.target.recipe, attack, images=each.n, seed=each.seed, mode=each.mode
         )
         low, high = each.interval
-        assert low <= again.accuracy <= high, each.attack
+        near = 1e-12  # the interval of 0 begins at 4e-19
+        assert low - near <= again.accuracy <= high + near, each.attack
