@@ -208,7 +208,7 @@ def has_place(name: str) -> bool:
     return (
         place is not None
         and name == f"{pure.parent}/{pure.name}"
-        and pure.suffix == place.suffixes
+        and pure.suffix in place.suffixes
         and len(pure.name.encode()) <= LONGEST_NAME
         and PLAIN.fullmatch(pure.name) is not None
         and NAMED.search(pure.stem) is not None

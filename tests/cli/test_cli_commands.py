@@ -28,7 +28,7 @@ from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.recipe import TrainingPrecision
 from robustbench_pcl.report.render import FORMATS
 
-README = Path(__file__).parents[2] / "README.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ COMMANDS = (
         "store prune",
         "--sets --keep-tables --partial --older-than --kind --yes --format --home",
     ),
+    Command("store publish", "--table --model --dataset --scale --seed --home"),
     Command("store export", "--id --table --model --dataset --scale --without-sets --force --home"),
     Command("store import", "--keep-mine --home"),
     Command("store merge", "--keep-mine --home"),
@@ -139,7 +140,7 @@ def test_help_says_what_the_command_and_its_options_do(command, monkeypatch):
     assert summary in result.stdout
     assert summary.endswith(".")
     assert invoke(f"{command.words} -h").stdout == result.stdout
-    assert f"pclbench {command.words}" in README.read_text(encoding="utf-8")
+    assert f"pclbench {command.words}" in DOCUMENT.read_text(encoding="utf-8")
     parameters = [item for item in FOUND[command.words].params if item.name != "help"]
     for item in parameters:
         assert len(item.help or "") > 5, item.name
@@ -171,7 +172,7 @@ def test_an_option_means_the_same_in_every_command_that_has_it():
 
     Those of commands that only read choose among what is stored.
     """
-    reading = ("report", "check", "data add", "store export")
+    reading = ("report", "check", "data add", "store export", "store publish")
     meanings = {}
     for words, command in FOUND.items():
         for item in command.params:

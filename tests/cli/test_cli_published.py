@@ -129,14 +129,14 @@ def test_mistakes_have_a_cause_and_a_cure(evidence, monkeypatch, tmp_path):
 
 def test_a_list_shows_what_is_published(evidence):
     listed = json.loads(run("store", "list", "--home", evidence, "--format", "json").stdout)
-    kinds = [row["kind"] for row in listed]
+    kinds = [row["kind"] for row in listed["rows"]]
     assert kinds == ["training", "measurement", "measurement", "strip", "other"]
-    (strip,) = (row for row in listed if row["kind"] == "strip")
+    (strip,) = (row for row in listed["rows"] if row["kind"] == "strip")
     identity = strip["file"].rpartition("/")[2].removesuffix(".png")
     shown = json.loads(
         run("store", "show", identity, "--home", evidence, "--format", "json").stdout
     )
-    assert shown["kind"] == "measurement"
+    assert shown["rows"][0]["kind"] == "measurement"
 
 
 def test_published_numbers_are_taken_into_a_workspace(evidence, measured, tmp_path):
