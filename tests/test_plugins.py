@@ -63,7 +63,7 @@ def run(words):
 def attacks(words=""):
     result = run(f"{words} attacks list --format json")
     assert result.exit_code == 0, result.stderr
-    return [row["name"] for row in json.loads(result.stdout)]
+    return [row["name"] for row in json.loads(result.stdout)["rows"]]
 
 
 def complaint(words):

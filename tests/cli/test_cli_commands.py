@@ -28,7 +28,7 @@ from robustbench_pcl.pipeline.executors import Local
 from robustbench_pcl.recipe import TrainingPrecision
 from robustbench_pcl.report.render import FORMATS
 
-LISTED = Path(__file__).parents[2] / "docs" / "commands.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "commands.md"
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,22 @@ COMMANDS = (
     Command("diagnose", f"--dataset --source --file --force {OWN} {ATTACKS} {WORK}"),
     Command("explain", "--format", " "),
     Command("ablate", f"--exact {ATTACKS} {WORK}"),
-    Command("run", f"--table --figure --model --suite --dataset --with --exact {ATTACKS} {WORK}"),
+    Command("run", f"--table --figure --suite --dataset --with --exact {ATTACKS} {WORK}"),
     Command(
         "report",
         "--published --table --figure --model --dataset --columns --format --interval --page "
-        "--output --scale --seed --bib --bundle --summary --with-weights --with-sets --strict "
-        "--schema --force --home",
+        "--output --scale --seed --bib --bundle --with-weights --with-sets --strict --schema "
+        "--force --home",
         " ",
     ),
     Command("certify", f"--dataset --eps --file --force {OWN} {WORK}"),
     Command(
         "check",
         "--require --requirements --table --model --dataset --scale --seed --eps --format --output "
-        "--strict --force --published --home",
+        "--strict --force --home",
     ),
     Command("export", f"--target --dataset --output --force {PLACE}"),
-    Command("verify", f"--sample-seed --digest --data --repair --published --format {PLACE}"),
+    Command("verify", f"--sample-seed --digest --data --repair --format {PLACE}"),
     Command("recipes list", "--format", " "),
     Command("recipes show", "--dataset --scale --seed"),
     Command("attacks list", "--format", " "),
@@ -95,10 +95,10 @@ COMMANDS = (
         "store prune",
         "--sets --keep-tables --partial --older-than --kind --yes --format --home",
     ),
+    Command("store publish", "--table --model --dataset --scale --seed --home"),
     Command("store export", "--id --table --model --dataset --scale --without-sets --force --home"),
     Command("store import", "--keep-mine --home"),
     Command("store merge", "--keep-mine --home"),
-    Command("store publish", "--table --model --dataset --scale --home"),
 )
 GROUPS = ("recipes", "attacks", "models", "jobs", "data", "store")
 
@@ -140,7 +140,7 @@ def test_help_says_what_the_command_and_its_options_do(command, monkeypatch):
     assert summary in result.stdout
     assert summary.endswith(".")
     assert invoke(f"{command.words} -h").stdout == result.stdout
-    assert f"pclbench {command.words}" in LISTED.read_text(encoding="utf-8")
+    assert f"pclbench {command.words}" in DOCUMENT.read_text(encoding="utf-8")
     parameters = [item for item in FOUND[command.words].params if item.name != "help"]
     for item in parameters:
         assert len(item.help or "") > 5, item.name

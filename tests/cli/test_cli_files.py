@@ -21,7 +21,7 @@ from robustbench_pcl.report.formatting import csv_text
 TABLE = ["report", "--table", "10"]
 BEGINNINGS = {
     "md": b"Table 10.",
-    "tex": b"% \\usepackage",
+    "tex": b"% pclbench report --table 10",
     "csv": b"",
     "json": b"{",
     "html": b"<",

@@ -129,7 +129,7 @@ def test_what_a_process_that_is_gone_has_sent_is_stopped(run, tmp_path, stopped)
     states = [task.state for task in record.tasks]
     assert states == ["done", "failed", "cancelled", "cancelled", "cancelled"]
     assert record.ended is not None
-    assert "No run goes on" in typed(["cancel"], tmp_path, code=2).stderr
+    assert "Nothing runs" in typed(["cancel"], tmp_path, code=2).stderr
 
 
 def test_one_task_of_a_process_that_is_gone_is_stopped(run, tmp_path, stopped):

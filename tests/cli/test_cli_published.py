@@ -4,7 +4,6 @@ import json
 import shutil
 
 import pytest
-from documents import read_rows
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli.app import app
@@ -129,17 +128,15 @@ def test_mistakes_have_a_cause_and_a_cure(evidence, monkeypatch, tmp_path):
 
 
 def test_a_list_shows_what_is_published(evidence):
-    listed = read_rows(
-        run("store", "list", "--home", evidence, "--format", "json").stdout, "inventory"
-    )
-    kinds = [row["kind"] for row in listed]
+    listed = json.loads(run("store", "list", "--home", evidence, "--format", "json").stdout)
+    kinds = [row["kind"] for row in listed["rows"]]
     assert kinds == ["training", "measurement", "measurement", "strip", "other"]
-    (strip,) = (row for row in listed if row["kind"] == "strip")
+    (strip,) = (row for row in listed["rows"] if row["kind"] == "strip")
     identity = strip["file"].rpartition("/")[2].removesuffix(".png")
     shown = json.loads(
         run("store", "show", identity, "--home", evidence, "--format", "json").stdout
     )
-    assert shown["kind"] == "measurement"
+    assert shown["rows"][0]["kind"] == "measurement"
 
 
 def test_published_numbers_are_taken_into_a_workspace(evidence, measured, tmp_path):

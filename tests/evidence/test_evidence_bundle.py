@@ -24,7 +24,7 @@ def contents(folder):
 
 
 def test_what_is_in_it_is_what_the_document_says(whole_bundle):
-    (table,) = re.findall(r"\| path \| holds \|\n(.*?)\n\n", TEXT, re.DOTALL)
+    (table,) = re.findall(r"\| path \| content \|\n(.*?)\n\n", TEXT, re.DOTALL)
     named = {
         name.rstrip("/")
         for row in table.splitlines()

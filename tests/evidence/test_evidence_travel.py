@@ -168,7 +168,7 @@ def two_homes(evidence_home, tmp_path):
 def rows(home):
     frame = results(home)
     return {
-        row.id: (row.weights, row.accuracy, row.adversarial_set, row.verdicts)
+        row.id: (row.weights, row.accuracy, row.adversarial_set, row.correct_per_image)
         for row in frame.itertuples()
     }
 

@@ -139,7 +139,7 @@ def test_csv_has_a_row_for_each_step_of_the_ladder():
     found = two_sided(CERTIFICATE)
     rows = list(csv.DictReader(render_certificates([found], "csv").splitlines()))
     assert [float(row["certified"]) for row in rows] == [band.lower for band in found.ladder]
-    assert {row["model"] for row in rows} == {"ours"}
+    assert {row["target"] for row in rows} == {"ours"}
 
 
 def test_there_is_no_other_format():

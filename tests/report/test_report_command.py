@@ -72,7 +72,7 @@ def test_the_page_has_what_is_measured_or_asked_for(home, tmp_path):
         report(home, f"{words} --output {path}")
         text = path.read_text(encoding="utf-8")
         assert text.startswith("<!DOCTYPE html>")
-        assert ('id="table-13"' in text) == there
+        assert ('<section class="report-table" id="table-13"' in text) == there
 
 
 def test_the_overview_lists_tables_and_commands(home):

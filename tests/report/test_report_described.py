@@ -97,8 +97,8 @@ def test_every_format_has_every_entry(number):
     rows = json.loads(render(table, "json"))["rows"]
     assert [tuple(row.values()) for row in rows] == list(table.rows)
     cells = parsed(render(table, "html"))
-    assert [tuple(row) for row in cells.rows[1:]] == [
-        tuple(entry.replace("L_", "L") for entry in row[1:]) for row in table.rows
+    assert [tuple(filter(None, row)) for row in cells.rows[1:]] == [
+        tuple(entry.replace("L_", "L") for entry in row[1:] if entry) for row in table.rows
     ]
     for form in ("text", "md", "latex", "csv"):
         words = render(table, form).replace("\\", "").split()

@@ -72,7 +72,8 @@ def test_the_picture_has_every_attack_and_both_panels():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("nobody", "Nothing is stored"), ("softmax", "with one point")]
+    ("name", "words"),
+    [("nobody", "no results for a training called 'nobody'"), ("softmax", "with one point")],
 )
 def test_what_is_no_training_with_points_is_said(name, words):
     with pytest.raises(UserError, match=words):

@@ -248,9 +248,9 @@ def test_sets_that_were_made_elsewhere_count_too():
     case = case_of(table)
     assert (case.accuracy, case.attacks) == (60, ("PGD",))
     assert case.elsewhere == {"softmax": ("PGD", "PGD on margin")}
-    assert (
-        "images that were made on other models: PGD and PGD on margin from Softmax on Ours."
-    ) in notes(table)
+    assert ("images made on other models: PGD and PGD on margin from Softmax on Ours.") in notes(
+        table
+    )
     assert case_of(shown(3, transfer, early)) is None  # nothing was made for the model itself
     foreign = make_measurement(OURS, None, PGD, right=right("1101111111"))
     clean = make_measurement(OURS, right=right("1111111111"))
@@ -267,7 +267,7 @@ def test_many_sources_are_counted_not_named():
         for layer in ("1", "2", "3", "4", "5", "12", "23", "34", "45")
     ]
     said = notes(shown(3, own, *others))
-    assert "Counted there too, images that were made on 9 other models." in said
+    assert "The worst case also includes images made on 9 other models." in said
     assert "ours-l12" in notes(shown(3, own, *others[4:]))
 
 
