@@ -28,7 +28,7 @@ DOES_NOT_HOLD = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Place):
-    """Recompute everything that a bundle or published numbers claim, without a network.
+    """Recompute what a bundle or published numbers claim, without a network.
 
     Digests, ids, counts, intervals, perturbations, verdicts of stored images by stored weights,
     page and tables: docs/bundle.md says what that proves. Without a folder, what is stored in
