@@ -64,8 +64,8 @@ COMMANDS = (
     Command(
         "report",
         "--published --summary --table --figure --model --dataset --columns --format --interval "
-        "--page --output --scale --seed --bib --bundle --with-weights --with-sets --strict --schema "
-        "--force --home",
+        "--page --output --scale --seed --bib --bundle --with-weights --with-sets --strict "
+        "--schema --force --home",
         " ",
     ),
     Command("certify", f"--dataset --eps --file --force {OWN} {WORK}"),
