@@ -94,7 +94,7 @@ class Diagnose(Work, Models, Attacks):
 
 @dataclass(frozen=True, kw_only=True)
 class Explain:
-    """Explain a code: what it means, what to look for and to do, and what to read.
+    """Explain a code: its meaning, its evidence, what to do, and the literature.
 
     Without a code, list all of them.
     """

@@ -107,7 +107,7 @@ def _for_people(rows: Rows) -> Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class ShowStored(StoreHome):
-    """Show one artefact: its content, its origin, and what was made from it.
+    """Show one artefact: its content, what it came from, and what came from it.
 
     Also which tables and figures need it, and the command that makes it again.
     """

@@ -15,7 +15,8 @@ from robustbench_pcl.attacks.two_phases import A3
 from robustbench_pcl.diagnosis import surface
 from robustbench_pcl.diagnosis.answers import Answer, compared, untold
 from robustbench_pcl.diagnosis.competence import competence
-from robustbench_pcl.diagnosis.evidence import MATERIAL, Evidence, Trial, short_label
+from robustbench_pcl.diagnosis.evidence import Evidence, Trial, short_label
+from robustbench_pcl.store.diagnoses import MATERIAL
 
 FEWEST = 100
 """Images that are right when clean: losing six of them is just more than chance."""

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robustbench_pcl.attacks.base import attack_label, norm_of
-from robustbench_pcl.diagnosis.evidence import MATERIAL
 from robustbench_pcl.evaluation.statistics import LEVEL, mcnemar
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.stored import FOLDERS, Stored, models_of
 from robustbench_pcl.lazy import LazyModule
 from robustbench_pcl.recipe import ExternalModel
-from robustbench_pcl.store.diagnoses import RULE, Diagnosis, Verdict
+from robustbench_pcl.store.diagnoses import MATERIAL, RULE, Diagnosis, Verdict
 from robustbench_pcl.store.records import Measurement
 from robustbench_pcl.store.rules import budget_faults, model_faults
 from robustbench_pcl.version import __version__

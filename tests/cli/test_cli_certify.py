@@ -128,10 +128,11 @@ def test_report_shows_it_and_draws_it(model, home, nothing_is_made):
 def test_somebodys_own_model_is_certified(home):
     words = f"{home}/nets.py:Net --weights {home}/net.pt --dataset digits --name net {SIZES}"
     result = run(f"certify {words} --format json")
-    (found,) = json.loads(result.stdout)["certificates"]
+    document = json.loads(result.stdout)
+    (found,) = document["certificates"]
     assert "before it is attacked" in result.stderr
     assert found["reason"] == ""
-    assert found["budgets"][0]["not_known"] == 0  # linear: both ends meet
+    assert document["rows"][0]["not_known"] == 0  # linear: both ends meet
     assert max(found["certified_radii"]) > 0
 
 

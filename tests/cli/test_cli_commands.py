@@ -60,22 +60,22 @@ COMMANDS = (
     Command("diagnose", f"--dataset --source --file --force {OWN} {ATTACKS} {WORK}"),
     Command("explain", "--format", " "),
     Command("ablate", f"--exact {ATTACKS} {WORK}"),
-    Command("run", f"--table --figure --suite --dataset --with --exact {ATTACKS} {WORK}"),
+    Command("run", f"--table --figure --model --suite --dataset --with --exact {ATTACKS} {WORK}"),
     Command(
         "report",
-        "--published --table --figure --model --dataset --columns --format --interval --page "
-        "--output --scale --seed --bib --bundle --with-weights --with-sets --strict --schema "
-        "--force --home",
+        "--published --summary --table --figure --model --dataset --columns --format --interval "
+        "--page --output --scale --seed --bib --bundle --with-weights --with-sets --strict "
+        "--schema --force --home",
         " ",
     ),
     Command("certify", f"--dataset --eps --file --force {OWN} {WORK}"),
     Command(
         "check",
-        "--require --requirements --table --model --dataset --scale --seed --eps --format --output "
-        "--strict --force --home",
+        "--published --require --requirements --table --model --dataset --scale --seed --eps "
+        "--format --output --strict --force --home",
     ),
     Command("export", f"--target --dataset --output --force {PLACE}"),
-    Command("verify", f"--sample-seed --digest --data --repair --format {PLACE}"),
+    Command("verify", f"--published --sample-seed --digest --data --repair --format {PLACE}"),
     Command("recipes list", "--format", " "),
     Command("recipes show", "--dataset --scale --seed"),
     Command("attacks list", "--format", " "),
@@ -95,10 +95,10 @@ COMMANDS = (
         "store prune",
         "--sets --keep-tables --partial --older-than --kind --yes --format --home",
     ),
-    Command("store publish", "--table --model --dataset --scale --seed --home"),
     Command("store export", "--id --table --model --dataset --scale --without-sets --force --home"),
     Command("store import", "--keep-mine --home"),
     Command("store merge", "--keep-mine --home"),
+    Command("store publish", "--table --model --dataset --scale --home"),
 )
 GROUPS = ("recipes", "attacks", "models", "jobs", "data", "store")
 

@@ -156,7 +156,7 @@ def test_a_dry_run_asks_nothing(folder):
     [
         ("attack net.pt", "net.pt is a pickled PyTorch file", "attack my_model.py:Net --weights n"),
         ("attack code.py", "which class or function", "Write code.py:Net or code.py:Named or"),
-        ("attack code.py:Net", "Which data set code.py:Net is for", "--dataset cifar10"),
+        ("attack code.py:Net", "The data set of code.py:Net is not known", "--dataset cifar10"),
         ("attack code.py:Net --dataset digits", "is drawn at random", "--weights FILE"),
         (f"attack code.py:Net {NORMALISED} --dataset digts", "'digts'", "Did you mean digits"),
         (f"attack code.py:Net {NORMALISED} --dataset mnist", "cannot be called with images", "Try"),

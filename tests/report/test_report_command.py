@@ -68,11 +68,12 @@ def test_seeds_and_models_reach_the_table_and_the_page(home, tmp_path):
 
 def test_the_page_has_what_is_measured_or_asked_for(home, tmp_path):
     path = tmp_path / "page.html"
-    for words, there in (("--page", False), ("--page --table 13", True)):
+    for words, other in (("--page", True), ("--page --table 13", False)):
         report(home, f"{words} --output {path}")
         text = path.read_text(encoding="utf-8")
         assert text.startswith("<!DOCTYPE html>")
-        assert ('<section class="report-table" id="table-13"' in text) == there
+        assert ('<section class="report-table" id="table-3"' in text) == other
+        assert "pclbench run --table 13" in text  # nothing of it is measured
 
 
 def test_the_overview_lists_tables_and_commands(home):
