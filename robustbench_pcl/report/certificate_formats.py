@@ -8,7 +8,7 @@ from typing import Any
 
 from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.report.certified import Band, TwoSided
-from robustbench_pcl.report.diagnosis_formats import model_fields, text_table
+from robustbench_pcl.report.diagnosis_formats import Words, model_fields, text_table
 from robustbench_pcl.report.formatting import show_budget, show_interval, show_measured
 from robustbench_pcl.report.latex import Grid, Line
 from robustbench_pcl.report.latex_tables import LABEL, citation, slug
@@ -19,7 +19,6 @@ from robustbench_pcl.report.schema import csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
 
 HEADS = ("eps", "Certified", "95 % interval", "Not known", "Withstood", "95 % interval")
-Words = tuple[str, ...]
 
 
 def render_certificates(found: Sequence[TwoSided], form: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from robustbench_pcl.errors import unknown_name
-from robustbench_pcl.report.diagnosis_formats import diagnosis_fields, render_diagnoses
+from robustbench_pcl.report.diagnosis_formats import Words, diagnosis_fields, render_diagnoses
 from robustbench_pcl.report.formatting import listed, short_code, show_interval, show_measured
 from robustbench_pcl.report.latex import Grid, Line
 from robustbench_pcl.report.latex_tables import LABEL, slug
@@ -58,7 +58,6 @@ NARROW = {
 AFTER_INTERVAL = 3
 """Where a verdict's code stands, if any has one."""
 CODES = "Verdict: the code of the diagnosis that speaks of the number, beneath."
-Words = tuple[str, ...]
 
 
 def render_models(

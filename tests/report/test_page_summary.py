@@ -47,6 +47,24 @@ def test_a_row_is_the_numbers_of_one_model_and_the_claim():
     assert row.of_the_paper
 
 
+@pytest.mark.parametrize(
+    ("verdict", "strongest", "code"),
+    [
+        ("holds", 651, "PCL101"),
+        ("holds", 650, None),  # 5 points less than PGD: PGD's number does not hold
+        ("holds", None, "PCL101"),
+        ("saturated", 0, "PCL103"),
+        ("attack too weak", 0, "PCL102"),  # the summary speaks of PGD's number
+    ],
+)
+def test_that_pgds_number_holds_is_not_said_where_the_strongest_leaves_much_less(
+    verdict, strongest, code
+):
+    diagnosis = make_diagnosis(OURS, PGD, verdict)
+    (row,) = summary_rows(make_evidence([*attacked(OURS, 700, strongest), diagnosis]))
+    assert row.verdict == code
+
+
 def test_recipes_that_carry_the_claim_come_first():
     found = [*attacked(OTHER, 500), *attacked(SOFTMAX, 10), *attacked(OURS, 270)]
     rows = summary_rows(make_evidence(found))
