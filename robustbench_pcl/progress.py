@@ -1,4 +1,4 @@
-"""Progress reporters: bars with the time left on a terminal, or silence."""
+"""Progress reporters, and the words for counts, sizes and times in what they say."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ Advance = Callable[[float, str], None]
 """(units done since the last call, what to show beside the bar) -> None."""
 PATIENCE_SECONDS = 2.0
 """A task that takes longer leaves a line when it is done."""
+PLURALS = {"diagnosis": "diagnoses", "process": "processes"}
+"""Words whose plural is not the word and an s."""
 
 
 class Progress:
@@ -90,6 +92,11 @@ def tracked(items: Iterable[T], title: str, total: int, progress: Progress) -> I
         for item in items:
             yield item
             advance(1, "")
+
+
+def counted(count: int, thing: str) -> str:
+    """How many things there are: ``1 task``, ``2,000 tasks``."""
+    return f"{count:,} {thing if count == 1 else PLURALS.get(thing, f'{thing}s')}"
 
 
 def spoken(seconds: float) -> str:

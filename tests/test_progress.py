@@ -5,7 +5,7 @@ import time
 import pytest
 
 from robustbench_pcl import progress
-from robustbench_pcl.progress import Progress, TerminalProgress, spoken, tracked
+from robustbench_pcl.progress import Progress, TerminalProgress, counted, spoken, tracked
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,21 @@ from robustbench_pcl.progress import Progress, TerminalProgress, spoken, tracked
 )
 def test_durations(seconds, words):
     assert spoken(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "thing", "words"),
+    [
+        (0, "task", "0 tasks"),
+        (1, "task", "1 task"),
+        (2000, "training record", "2,000 training records"),
+        (1, "diagnosis", "1 diagnosis"),
+        (2, "diagnosis", "2 diagnoses"),
+        (3, "process", "3 processes"),
+    ],
+)
+def test_one_thing_is_singular(count, thing, words):
+    assert counted(count, thing) == words
 
 
 def work(reporter):

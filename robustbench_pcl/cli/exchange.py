@@ -102,6 +102,7 @@ class Export(Place):
     def __call__(self) -> None:
         """Find what is named and write it."""
         from robustbench_pcl.pipeline.export import all_of_target, one_stored
+        from robustbench_pcl.progress import counted
         from robustbench_pcl.report.image_files import write_per_image
 
         if (self.what is None) == (self.target is None) or (self.dataset and not self.target):
@@ -116,4 +117,4 @@ class Export(Place):
             found = [one_stored(workspace, self.what or "")]
         with writing(self.output, force=self.force) as place:
             rows = write_per_image(found, place)
-        say(f"Wrote {self.output}: {rows:,} rows.")
+        say(f"Wrote {self.output}: {counted(rows, 'row')}.")

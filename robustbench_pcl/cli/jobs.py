@@ -12,7 +12,7 @@ import typer
 
 from robustbench_pcl.cli.choices import Format
 from robustbench_pcl.cli.options import FormatOption, Home
-from robustbench_pcl.cli.output import print_document, print_rows, say
+from robustbench_pcl.cli.output import home_option, print_document, print_rows, say
 from robustbench_pcl.errors import UserError, visible
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Status(Home):
         print(fill(title, WIDTH, subsequent_indent="  "))
         if shown:
             print_rows([_task_row(folder, record, task) for task in shown])
-        say(f"{len(done)} of {len(record.tasks)} steps done; {_state_of(record)}.")
+        say(f"{len(done)} of {_tasks(record)} done; {_state_of(record)}.")
         for task in record.of("failed"):
             say(fill(f"{visible(task.title)}: {visible(task.cause)}", WIDTH))
 
@@ -145,6 +145,8 @@ def summarise(run: "Run", workspace: "Workspace", limited: str | None) -> None:
         workspace: that it worked for.
         limited: how long it was to take, or None.
     """
+    from robustbench_pcl.progress import counted
+
     record = run.record
     places: dict[str, list[TaskState]] = {}
     for task in record.of("done", "failed"):
@@ -157,25 +159,32 @@ def summarise(run: "Run", workspace: "Workspace", limited: str | None) -> None:
         for place, tasks in places.items():
             longest = max(tasks, key=lambda task: task.seconds)
             took = sum(task.seconds for task in tasks)
-            words = f"{place}: {len(tasks)} steps, {_spoken(took)}; the longest"
+            words = f"{place}: {counted(len(tasks), 'task')}, {_spoken(took)}; the longest"
             _say(f"{words} {_spoken(longest.seconds)}, {longest.title}")
     for task in failed if told else ():
         often = f" ({task.attempt} times)" if task.attempt > 1 else ""
         _say(f"failed{often}: {task.title}: {task.cause}")
     if left and limited:
         _say(
-            f"Left by --limit-time {limited}: {len(left)} of {len(record.tasks)} steps. To go on: "
+            f"Left by --limit-time {limited}: {len(left)} of {_tasks(record)}. To continue: "
             f"{record.command}"
         )
     if told:
-        home = "" if workspace.paths.root == Path() else f" --home {workspace.paths.root}"
-        _say(f"Each step: pclbench jobs status {run.folder.name}{home}")
+        home = home_option(workspace.paths.root)
+        _say(f"Each task: pclbench jobs status {run.folder.name}{home}")
 
 
 def _spoken(seconds: float) -> str:
     from robustbench_pcl.progress import spoken
 
     return spoken(seconds)
+
+
+def _tasks(record: "RunRecord") -> str:
+    """How many tasks a run has, in words."""
+    from robustbench_pcl.progress import counted
+
+    return counted(len(record.tasks), "task")
 
 
 def _say(words: str) -> None:
@@ -317,8 +326,8 @@ def _stop(folder: Path, record: "RunRecord", tasks: "Iterable[TaskState] | None"
 def _run_row(folder: Path, record: "RunRecord") -> dict[str, object]:
     """A run for people."""
     failed = len(record.of("failed"))
-    steps = f"{len(record.of('done'))} of {len(record.tasks)}"
-    words = f"{steps} steps" + (f", {failed} failed" if failed else "")
+    done = f"{len(record.of('done'))} of {_tasks(record)}"
+    words = done + (f", {failed} failed" if failed else "")
     return {"run": folder.name, "executor": record.executor, "state": _state_of(record), "": words}
 
 

@@ -27,6 +27,7 @@ from robustbench_pcl.cli.options import (
     read_settings,
 )
 from robustbench_pcl.cli.output import (
+    home_option,
     print_document,
     print_matrices,
     print_measurements,
@@ -283,18 +284,19 @@ class Attack(Work, Shortcuts, Models, Attacks):
         said: dict[str, list[str]] = {}
         for recipe, attack in known:
             if attack is not None:
-                said.setdefault(_where_it_counts(recipe, attack), []).append(attack.label)
+                where = _where_it_counts(recipe, attack, home_option(workspace.paths.root))
+                said.setdefault(where, []).append(attack.label)
         for where, labels in said.items():
             say(f"{'; '.join(labels)}: {where}")
         done.settle()
 
 
-def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
+def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration", home: str) -> str:
     """Which tables take the white-box accuracy of a model, or what fills those that name it."""
     from robustbench_pcl.paper.tables import published, published_numbers
     from robustbench_pcl.recipe import ExternalModel
 
-    where = f"--dataset {recipe.dataset} --scale {recipe.scale}"
+    where = f"--dataset {recipe.dataset} --scale {recipe.scale}{home}"
     if isinstance(recipe, ExternalModel):
         command = f"pclbench report --table 3 {where} --model {recipe.name}"
         return f"its row below Table 3: {command}"
@@ -317,7 +319,7 @@ def _where_it_counts(recipe: "AnyModel", attack: "AttackConfiguration") -> str:
     if naming:
         command = f"pclbench run --table {naming[0]} {where}"
         return f"in no table. What Table {naming[0]} asks for: {command}"
-    return f"in no table, since none attacks {recipe.name}."
+    return f"in no table, because no table has the model {recipe.name}."
 
 
 @dataclass(frozen=True, kw_only=True)

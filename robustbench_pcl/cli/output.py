@@ -41,7 +41,9 @@ def say_left_out(errors: Sequence[UserError]) -> None:
     for error in errors[:MOST_LEFT_OUT]:
         say(f"Left out: {error.cause}\n  {error.cure}")
     if len(errors) > MOST_LEFT_OUT:
-        say(f"Left out, too: {len(errors) - MOST_LEFT_OUT} more files.")
+        from robustbench_pcl.progress import counted
+
+        say(f"Left out, too: {counted(len(errors) - MOST_LEFT_OUT, 'more file')}.")
 
 
 def write(content: str | bytes, output: Path | None = None, *, force: bool = False) -> None:
@@ -209,7 +211,7 @@ def print_measurements(
             }
         )
         if case.shorter:
-            say(f"{case.shorter} stored sets of fewer than {case.n} images are left out of it.")
+            say(f"Sets of fewer than {case.n} images, left out of the worst case: {case.shorter}.")
     print_rows(rows, form)
 
 
@@ -315,6 +317,11 @@ def write_figure(
 def first_line(thing: object) -> str:
     """The first line of a thing's docstring, or "" where it has none."""
     return next(iter((thing.__doc__ or "").strip().splitlines()), "")
+
+
+def home_option(root: Path) -> str:
+    """What a command that is shown needs so that it finds a workspace; "" in the current folder."""
+    return "" if root == Path() else f" --home {shlex.quote(str(root))}"
 
 
 def typed(words: Sequence[str]) -> str:

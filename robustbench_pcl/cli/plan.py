@@ -48,7 +48,7 @@ def announced(
     from robustbench_pcl.pipeline.estimate import Estimator
     from robustbench_pcl.pipeline.planner import elapsed, plan
     from robustbench_pcl.pipeline.tasks import Train
-    from robustbench_pcl.progress import PATIENCE_SECONDS, spoken
+    from robustbench_pcl.progress import PATIENCE_SECONDS, counted, spoken
 
     workers = getattr(executor, "workers", 1)
     estimator = Estimator(workspace)
@@ -65,9 +65,9 @@ def announced(
         counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         on = f" with {workers} workers{where}" if workers > 1 else where
         about = f"about {spoken(took)}{on}" if known else f"of unknown length{on}"
-        rest = f" and {unknown} of unknown length" if known and unknown else ""
+        rest = f", plus {counted(unknown, 'task')} of unknown length" if known and unknown else ""
         every = len(plan(tasks)) + kinds["craft"]
-        todo = f"{len(lacking)} of {every} tasks to {'do' if where else 'send'}"
+        todo = f"{len(lacking)} of {counted(every, 'task')} to {'do' if where else 'send'}"
         words = f"{todo} ({counts}), {about}{rest}, {room}."
         say(fill(f"{words} Ctrl-C stops it; the same command continues.", WIDTH))
     return work
@@ -103,7 +103,7 @@ def show_plan(tasks: "Sequence[AnyTask]", workspace: "Workspace", form: Format) 
     """Print every task behind some, and which of them are done."""
     from robustbench_pcl.pipeline.estimate import Estimator
     from robustbench_pcl.pipeline.planner import survey
-    from robustbench_pcl.progress import spoken
+    from robustbench_pcl.progress import counted, spoken
 
     estimator = Estimator(workspace)
     rows: list[dict[str, object]] = []
@@ -122,6 +122,7 @@ def show_plan(tasks: "Sequence[AnyTask]", workspace: "Workspace", form: Format) 
         print_document("plan", rows, form)
     known = [row["seconds"] for row in rows if isinstance(row["seconds"], float)]
     unknown = len(rows) - len(known)
-    rest = f" and {unknown} of unknown length" if unknown else ""
+    rest = f", plus {counted(unknown, 'task')} of unknown length" if unknown else ""
     room = f", {_room(lacking, workspace, estimator, 1)}" if lacking else ""
-    say(f"{len(rows)} tasks, {len(lacking)} to do: about {spoken(sum(known))}{rest}{room}.")
+    total = f"{counted(len(rows), 'task')}, {len(lacking)} to do"
+    say(f"{total}: about {spoken(sum(known))}{rest}{room}.")

@@ -179,6 +179,7 @@ class PruneStore(StoreHome):
     def __call__(self) -> None:
         """Print what goes, and remove it with --yes."""
         from robustbench_pcl.evidence.needs import remove_all
+        from robustbench_pcl.progress import counted
         from robustbench_pcl.report.formatting import show_bytes
 
         if self.keep_tables and not self.sets:
@@ -202,7 +203,7 @@ class PruneStore(StoreHome):
         elif rows:
             print_rows(rows)
         count, size = len(going), sum(item.size for item in going)
-        what = f"{count:,} file{'' if count == 1 else 's'}, {size:,} bytes"
+        what = f"{counted(count, 'file')}, {counted(size, 'byte')}"
         if self.yes:
             remove_all(going)
             say(f"Removed: {what}.")
@@ -219,7 +220,7 @@ class PruneStore(StoreHome):
                 named += inventory.known("training", *item.names)
             resting = {each for item in named for each in inventory.below(item)} - {*named}
             if resting:
-                say(f"What rests on it stays: {counted(each.kind for each in resting)}.")
+                say(f"What rests on it stays: {tally(each.kind for each in resting)}.")
             reasons = [Unneeded("named", "", list(dict.fromkeys(named)))]
         else:
             reasons = unneeded(inventory, keep_tables=self.keep_tables)
@@ -231,13 +232,11 @@ class PruneStore(StoreHome):
         ]
 
 
-def counted(kinds: Iterable[str]) -> str:
+def tally(kinds: Iterable[str]) -> str:
     """How many there are of each kind: "2 checkpoints, 3 sets"."""
-    plural = {"diagnosis": "diagnoses"}
-    return ", ".join(
-        f"{count:,} {kind if count == 1 else plural.get(kind, f'{kind}s')}"
-        for kind, count in Counter(kinds).items()
-    )
+    from robustbench_pcl.progress import counted
+
+    return ", ".join(counted(count, kind) for kind, count in Counter(kinds).items())
 
 
 def _lines(name: str, value: Any) -> Iterable[str]:

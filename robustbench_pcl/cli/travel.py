@@ -12,7 +12,7 @@ import typer
 from robustbench_pcl.cli.choices import Scale, dataset_names, offered, read_scale
 from robustbench_pcl.cli.options import Home
 from robustbench_pcl.cli.output import say, say_left_out
-from robustbench_pcl.cli.store import WIDTH, StoreHome, counted
+from robustbench_pcl.cli.store import WIDTH, StoreHome, tally
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ExportStore(_Selecting):
         items = chosen(self.inventory(), selection, self.ids or (), sets=not self.without_sets)
         export_archive(items, self.archive, selection, TerminalProgress())
         size = show_bytes(self.archive.stat().st_size)
-        say(f"Wrote {self.archive}, {size}: {counted(item.kind for item in items)}.")
+        say(f"Wrote {self.archive}, {size}: {tally(item.kind for item in items)}.")
         say(f"Take it in elsewhere: pclbench store import {self.archive.name} --home DIR")
 
 
@@ -119,8 +119,8 @@ class _Taking(Home):
         paths = Paths(self.home)
         require_workspace(paths)
         taken = way(source, paths, TerminalProgress(), keep_mine=self.keep_mine)
-        new = counted(taken.added.elements()) if taken.added else "nothing new"
-        say(f"Took in {new}; {taken.known:,} were here already.")
+        new = tally(taken.added.elements()) if taken.added else "nothing new"
+        say(f"Took in {new}; already here: {taken.known:,}.")
         for why in taken.left_out:
             said = f"Left out {printable(why, sys.maxsize)}."
             say(fill(said, WIDTH, subsequent_indent="  ", break_long_words=False))
@@ -186,8 +186,8 @@ class PublishStore(_Selecting):
             Paths(self.home), self.folder, self.selection(), TerminalProgress(), left_out.append
         )
         say_left_out(left_out)
-        new = counted(done.added.elements()) if done.added else "nothing new"
-        say(f"Published in {self.folder}: {new}; {done.known:,} records were there already.")
+        new = tally(done.added.elements()) if done.added else "nothing new"
+        say(f"Published in {self.folder}: {new}; already there: {done.known:,}.")
         if done.without_strip:
             say(
                 f"Without a strip: {done.without_strip:,}, where no image was fooled or the images "

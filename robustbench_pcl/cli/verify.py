@@ -181,7 +181,7 @@ def _lines(found: "Verification") -> Iterator[str]:
         )
         yield f"{found.folder}: {what} has the SHA-256"
         yield found.digest
-    counts = [f"{count:,} {what}" for what, count in found.checked.items() if count]
+    counts = [f"{what} ({count:,})" for what, count in found.checked.items() if count]
     yield from _wrapped(f"Checked: {', '.join(counts) or 'nothing'}.")
     for sentence in found.unchecked:
         yield from _wrapped(f"Not checked: {sentence}")

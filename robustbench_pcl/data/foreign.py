@@ -16,6 +16,7 @@ import numpy as np
 
 from robustbench_pcl.data.array_files import KEPT, StoredArray, open_arrays
 from robustbench_pcl.errors import UserError
+from robustbench_pcl.progress import counted
 from robustbench_pcl.store.rules import ROUNDING
 
 Array = np.ndarray[Any, Any]
@@ -112,7 +113,8 @@ def _layout(
         )
     if not 0 < images.shape[0] <= most:
         raise UserError(
-            f"There are {images.shape[0]:,} images; the data set has {most:,} to test on.",
+            f"The file has {counted(images.shape[0], 'image')}; the data set has {most:,} test "
+            "images.",
             "Store the adversarial images of its test images only.",
         )
     return found

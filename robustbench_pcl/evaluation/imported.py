@@ -157,15 +157,15 @@ def _check_distances(images: Array, positions: Array, dataset: Dataset, budget: 
         start = f"the file starts at test image {shift[0]}" if len({*shift}) == 1 else ""
         place = f"image {positions[probed[0]]} is near test image {nearest[0]}"
         raise UserError(
-            f"The order differs: {start or place}, and {len(far):,} of {len(images):,} images are "
-            "not near their own.",
+            f"The order differs: {start or place}. Images that are not near their own: "
+            f"{len(far):,} of {len(images):,}.",
             "Store each image's position in the test split, from 0, as `indices` beside them.",
         )
     worst = int(sizes.argmax())
     needed = math.ceil((sizes[worst] - ROUNDING) * 1e4) / 1e4
     raise UserError(
-        f"{len(far):,} of {len(images):,} images are farther from the clean ones than eps = "
-        f"{budget.eps:g} ({budget.norm}): test image {positions[worst]} by {needed:g}.",
+        f"Images farther from the clean ones than eps = {budget.eps:g} ({budget.norm}): "
+        f"{len(far):,} of {len(images):,}. Test image {positions[worst]} is {needed:g} away.",
         f"Were they made with that budget, write --eps {needed:g}; else they were made from other "
         "images.",
     )
@@ -193,8 +193,8 @@ def _check_labels(path: Path, found: Array, labels: Array, positions: Array) -> 
     if len(differ):
         first = differ[0]
         raise UserError(
-            f"{len(differ):,} of {len(labels):,} labels in {path} are not the data set's: test "
-            f"image {positions[first]} is {labels[first]}, not {found[first]}.",
+            f"Labels in {path} that are not the data set's: {len(differ):,} of {len(labels):,}. "
+            f"Test image {positions[first]} is {labels[first]}, not {found[first]}.",
             "Store the true labels, not predicted ones or targets, or leave them out.",
         )
 

@@ -16,6 +16,7 @@ from robustbench_pcl.attacks.target import TargetModel
 from robustbench_pcl.data.datasets import DatasetSpec
 from robustbench_pcl.errors import InvalidInputError
 from robustbench_pcl.models.classifier import Normalise
+from robustbench_pcl.progress import counted
 from robustbench_pcl.store.rules import wilson
 
 IMAGES = 256
@@ -126,7 +127,7 @@ def _classes(count: int, data: DatasetSpec) -> Finding:
         return Finding("classes", f"ok, {count}")
     return Finding(
         "classes",
-        f"it gives {count} logits, and {data.title} has {len(data.classes)} classes.",
+        f"it gives {counted(count, 'logit')}, and {data.title} has {len(data.classes)} classes.",
         "Name the data set that it was trained for with --dataset, or give it that many outputs.",
     )
 

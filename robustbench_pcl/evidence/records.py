@@ -14,6 +14,7 @@ from robustbench_pcl.evaluation.statistics import LEVEL, mcnemar
 from robustbench_pcl.evidence.findings import Verification
 from robustbench_pcl.evidence.stored import FOLDERS, Stored, models_of
 from robustbench_pcl.lazy import LazyModule
+from robustbench_pcl.progress import counted
 from robustbench_pcl.recipe import ExternalModel
 from robustbench_pcl.store.diagnoses import MATERIAL, RULE, Diagnosis, Verdict
 from robustbench_pcl.store.records import Measurement
@@ -165,8 +166,8 @@ def check_lineage(found: Verification, stored: Stored) -> None:
         found.skip("How trainings went, but for their records' digests: that takes training again.")
     if stored.unsealed:
         found.skip(
-            f"Seconds, passes and dates of {stored.unsealed} records: they were made before "
-            "records had digests."
+            f"Seconds, passes and dates of {counted(stored.unsealed, 'record')} from the time "
+            "before records had digests."
         )
 
 
@@ -202,6 +203,6 @@ def check_versions(found: Verification, stored: Stored) -> None:
     for version, count in sorted(Counter(each.pclbench for each in environments).items()):
         if version != __version__:
             found.skip(
-                f"Whether pclbench {__version__} would make the same: {count} of "
-                f"{len(environments)} artefacts were made by {version}."
+                f"Whether pclbench {__version__} would make the same. Made by {version}: "
+                f"{count:,} of {counted(len(environments), 'artefact')}."
             )

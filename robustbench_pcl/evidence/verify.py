@@ -144,10 +144,10 @@ def _stored_files(found: Verification) -> Files:
             else:
                 files[name] = path
     if links:
-        found.skip(f"{len(links)} links or devices, such as {links[0]}: none is followed.")
+        found.skip(f"Links and devices ({len(links):,}), such as {links[0]}: none is followed.")
     if temporary:
         found.skip(
-            f"{len(temporary)} temporary files of runs that go on or were killed, such as "
+            f"Temporary files ({len(temporary):,}) of runs that go on or were killed, such as "
             f"{temporary[0]}: nothing rests on them."
         )
     return files

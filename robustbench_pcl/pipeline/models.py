@@ -14,6 +14,7 @@ from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.errors import UserError, unknown_name
 from robustbench_pcl.lazy import LazyModule, torch
 from robustbench_pcl.pipeline.artefacts import Artefacts
+from robustbench_pcl.progress import counted
 from robustbench_pcl.recipe import TORCHVISION, AnyModel, ExternalModel, Origin
 from robustbench_pcl.recipes.load import load_recipe
 from robustbench_pcl.recipes.presets import is_recipe, recipe_names
@@ -77,7 +78,8 @@ def add_external(
     for values in (loaded.mean, loaded.std):
         if len(values) not in (0, 1, spec.shape[0]):
             raise UserError(
-                f"{len(values)} numbers normalise {spec.shape[0]} channels of {spec.title}.",
+                f"The images of {spec.title} have {counted(spec.shape[0], 'channel')}, and "
+                f"{len(values)} numbers are given to normalise them.",
                 "Give --mean and --std one number, or one for each channel.",
             )
     arrays = build.arrays_of(loaded.network)

@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from robustbench_pcl.configuration import explained
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import AnyTask
+from robustbench_pcl.progress import counted
 from robustbench_pcl.store.atomic import STALE_SECONDS, write_bytes
 from robustbench_pcl.store.claims import Process
 from robustbench_pcl.store.reading import parse_json, read_bounded
@@ -217,17 +218,18 @@ class Run:
         """What failed or was cancelled, and why; None if nothing was."""
         failed, cancelled = self.record.of("failed"), self.record.of("cancelled")
         rest = self.record.of("waiting", "left")
-        waiting = f", and {steps(len(rest))} could not begin" if rest else ""
+        waiting = f", and {counted(len(rest), 'task')} could not begin" if rest else ""
         if failed:
             first = failed[0]
             often = f" {first.attempt} times" if first.attempt > 1 else ""
             return UserError(
-                f"{steps(len(failed))} failed{often}{waiting}. {first.title}: {first.cause}",
+                f"{counted(len(failed), 'task')} failed{often}{waiting}. "
+                f"{first.title}: {first.cause}",
                 f"The logs are in {self.folder}; type the same command to continue.",
             )
         if cancelled:
             return UserError(
-                f"{steps(len(cancelled))} cancelled{waiting}.",
+                f"{counted(len(cancelled), 'task')} cancelled{waiting}.",
                 "What was finished is kept. Type the same command to continue.",
             )
         return None
@@ -240,11 +242,6 @@ class Run:
         self.write()
         _tidy(self.folder, self.record)
         return self
-
-
-def steps(count: int) -> str:
-    """So many steps, in words."""
-    return f"{count} step{'' if count == 1 else 's'}"
 
 
 def read_run(folder: Path) -> RunRecord:

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
-from robustbench_pcl.pipeline.runs import EVERYTHING, Run, steps
-from robustbench_pcl.progress import Advance
+from robustbench_pcl.pipeline.runs import EVERYTHING, Run
+from robustbench_pcl.progress import Advance, counted
 
 ATTEMPTS = 3
 LOSSES = 20
@@ -129,7 +129,7 @@ class Scheduler:
         Raises:
             UserError: no task at all could be sent.
         """
-        title, total = steps(len(self._tasks)), sum(self._seconds.values())
+        title, total = counted(len(self._tasks), "task"), sum(self._seconds.values())
         try:
             with self._artefacts.progress.task(title, total) as advance:
                 self._advance = advance

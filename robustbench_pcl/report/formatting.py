@@ -106,11 +106,6 @@ def percent(value: float | str) -> str:
     return f"{number}\N{NO-BREAK SPACE}%"
 
 
-def counted(count: int, thing: str) -> str:
-    """How many things: "1 cell", "2 cells"."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
-
-
 def listed(words: Iterable[str]) -> str:
     """Words as a sentence lists them: "", "a", "a and b", "a, b and c"."""
     *first, last = words or ("",)

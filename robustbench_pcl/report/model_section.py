@@ -11,8 +11,9 @@ import numpy as np
 
 from robustbench_pcl.data.datasets import DATASETS
 from robustbench_pcl.evaluation.statistics import Bools, chao1
+from robustbench_pcl.progress import counted
 from robustbench_pcl.report.certified import TwoSided
-from robustbench_pcl.report.formatting import counted, listed, per_cent, show_budget
+from robustbench_pcl.report.formatting import listed, per_cent, show_budget
 from robustbench_pcl.report.results import Record
 from robustbench_pcl.store.diagnoses import Diagnosis
 from robustbench_pcl.store.rules import wilson

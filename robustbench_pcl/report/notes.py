@@ -12,9 +12,10 @@ from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.independent import independent_results
 from robustbench_pcl.paper.tables import PaperTable, Position
+from robustbench_pcl.progress import counted
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.recipes.load import load_recipe
-from robustbench_pcl.report.formatting import counted, grouped, listed, percent, show_budget, span
+from robustbench_pcl.report.formatting import grouped, listed, percent, show_budget, span
 from robustbench_pcl.report.results import Answers, Evidence, Record
 from robustbench_pcl.report.summaries import summary_notes
 from robustbench_pcl.report.worst_case import WorstCase

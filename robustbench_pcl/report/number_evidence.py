@@ -12,11 +12,11 @@ import pandas as pd
 
 from robustbench_pcl.configuration import Mode
 from robustbench_pcl.data.datasets import DATASETS
+from robustbench_pcl.progress import counted
 from robustbench_pcl.recipe import AnyModel, ExternalModel
 from robustbench_pcl.report.commands import command_of, training_command
 from robustbench_pcl.report.entries import number_id
 from robustbench_pcl.report.formatting import (
-    counted,
     show_budget,
     show_interval,
     show_measured,

@@ -15,11 +15,11 @@ from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.evaluation.statistics import LEVEL
 from robustbench_pcl.paper.figures import FIGURES
 from robustbench_pcl.paper.tables import published, published_numbers
+from robustbench_pcl.progress import counted
 from robustbench_pcl.report.described import TITLES, DescribedTable
 from robustbench_pcl.report.entries import Entry, Row
 from robustbench_pcl.report.figure_sections import figure_sections
 from robustbench_pcl.report.formatting import (
-    counted,
     percent,
     short_code,
     show_difference,

@@ -30,6 +30,7 @@ from robustbench_pcl.environment import processes, said_once
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.interruption import KEPT, exit_code
 from robustbench_pcl.models import shares
+from robustbench_pcl.progress import counted
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.training.step import RunState, Update
 
@@ -67,7 +68,7 @@ def check(devices: int, name: str, recipes: Iterable[Recipe]) -> None:
     """
     if started() and processes() != devices:
         raise said_once(
-            f"{processes()} processes were started for --devices {devices}.",
+            f"--devices is {devices}, and {counted(processes(), 'process')} started.",
             f"Write --devices {processes()}; or leave torchrun out (unset WORLD_SIZE RANK), and "
             "they are started here.",
         )
@@ -80,15 +81,14 @@ def check(devices: int, name: str, recipes: Iterable[Recipe]) -> None:
     there_are = torch.cuda.device_count()
     if on_cuda(name) and here > there_are:
         raise said_once(
-            f"{here} devices are asked for on a machine with {there_are} GPU"
-            f"{'' if there_are == 1 else 's'}.",
+            f"{here} devices are asked for on a machine with {counted(there_are, 'GPU')}.",
             f"Write --devices {max(there_are, 1)}, or --device cpu.",
         )
     for recipe in recipes:
         if recipe.schedule.batch_size < devices:
             raise said_once(
-                f"{recipe.name} has {recipe.schedule.batch_size} images in a batch, fewer than "
-                f"{devices} devices.",
+                f"{recipe.name} has batches of {counted(recipe.schedule.batch_size, 'image')}, "
+                f"fewer than {devices} devices.",
                 f"Write --devices {recipe.schedule.batch_size}, or fewer.",
             )
 
@@ -191,16 +191,16 @@ def joined(devices: int, name: str) -> Iterator[int]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))
     try:
         distributed.init_process_group("nccl" if cuda else "gloo")
-        counted = torch.ones((), device="cuda" if cuda else "cpu")
-        distributed.all_reduce(counted)
-        if int(counted) != devices or distributed.get_world_size() != devices:
+        met = torch.ones((), device="cuda" if cuda else "cpu")
+        distributed.all_reduce(met)
+        if int(met) != devices or distributed.get_world_size() != devices:
             raise said_once(
-                f"{int(counted)} processes met, and --devices asks for {devices}.",
+                f"--devices is {devices}, and {counted(int(met), 'process')} met.",
                 "Start as many with torchrun, or leave torchrun out.",
             )
         yield rank
         if rank == 0:
-            _agreed("", counted.device)
+            _agreed("", met.device)
     except (LostError, RuntimeError) as error:
         lost = _as_lost(error)
         if isinstance(lost, LostError) and (rank > 0 or STARTED in os.environ):

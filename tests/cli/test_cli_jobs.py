@@ -75,7 +75,7 @@ def test_status_fits_a_terminal_and_obeys_no_title(run, tmp_path):
     assert "\x1b" not in result.stdout + result.stderr
     assert "\\u001b[31msoftmax" in result.stdout
     assert "runs" in result.stdout
-    assert "1 of 5 steps done" in result.stderr
+    assert "1 of 5 tasks done" in result.stderr
     assert "train ours on digits: it broke\\u0007" in result.stderr
 
 

@@ -132,7 +132,7 @@ def test_nothing_matches(suite, tmp_path, asked):
 def test_nothing_is_begun_that_would_end_too_late(suite, tmp_path):
     words = f"run --suite {suite('digits')} --limit-time 0.5s"
     result = run(words, tmp_path)
-    assert "Left by --limit-time 0.5s: 6 of 6 steps. To go on: " in said(result)
+    assert "Left by --limit-time 0.5s: 6 of 6 tasks. To continue: " in said(result)
     assert not Paths(tmp_path).checkpoints.exists()
     (folder,) = stored_runs(Paths(tmp_path).jobs)
     assert {task.state for task in read_run(folder).tasks} == {"left"}
@@ -190,7 +190,7 @@ def test_what_does_not_need_a_task_that_failed_is_done_and_shown(files, one_fail
     assert row["source"] == "softmax"
     assert "failed: softmax under FGSM, eps 0.1 from ours" in said(result)
     assert "pclbench jobs status" in said(result)
-    assert "pclbench: 1 step failed." in result.stderr
+    assert "pclbench: 1 task failed." in result.stderr
     record = read_run(stored_runs(Paths(tmp_path).jobs)[-1])
     assert [task.state for task in record.of("failed")] == ["failed"]
     assert "Move it away" in record.of("failed")[0].cause

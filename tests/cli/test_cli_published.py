@@ -37,7 +37,7 @@ def evidence(measured, tmp_path_factory):
     """What is published of it; to be read only."""
     folder = tmp_path_factory.mktemp("evidence") / "published"
     said = run("store", "publish", folder, "--home", measured).stderr
-    assert "1 training record, 2 measurements, 1 strip; 0 records were there already" in said
+    assert "1 training record, 2 measurements, 1 strip; already there: 0." in said
     return folder
 
 

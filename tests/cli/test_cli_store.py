@@ -121,7 +121,7 @@ def test_an_archive_goes_from_one_folder_to_another(measured, tmp_path):
     wrote = run("export", archive, "--home", measured, "--model", "softmax")
     assert "1 training, 1 checkpoint, 1 set, 1 measurement" in wrote.stderr
     assert "Took in 1 training" in run("import", archive, "--home", new).stderr
-    assert "nothing new; 4 were here already" in run("import", archive, "--home", new).stderr
+    assert "nothing new; already here: 4." in run("import", archive, "--home", new).stderr
     refused = run("export", archive, "--home", measured, code=2).stderr
     assert "there already" in refused
     run("export", archive, "--home", measured, "--force")

@@ -138,7 +138,7 @@ def test_a_name_that_is_nearly_a_stored_ones(workspace):
     [
         ({"name": "ours"}, "'ours' is the name of another"),
         ({"name": "My net"}, "my-net"),
-        ({"mean": "0.1,0.2", "std": 0.5}, "2 numbers normalise 1 channels of Digits"),
+        ({"mean": "0.1,0.2", "std": 0.5}, "images of Digits have 1 channel, and 2 numbers"),
         ({"weights": "none.pt"}, "Cannot read none.pt"),
         ({"source": "code.py:pair"}, "Say which part is the logits: --output 0 or 1"),
     ],

@@ -63,9 +63,9 @@ def test_what_failed_is_kept_and_nothing_else(tmp_path):
     [
         ({"a": "done", "b": "done"}, None),
         ({"a": "done", "b": "left"}, None),
-        ({"a": "failed"}, "1 step failed, and 1 step could not begin. make a: why"),
-        ({"a": "failed", "b": "failed"}, "2 steps failed. make a: why"),
-        ({"a": "cancelled", "b": "done"}, "1 step cancelled."),
+        ({"a": "failed"}, "1 task failed, and 1 task could not begin. make a: why"),
+        ({"a": "failed", "b": "failed"}, "2 tasks failed. make a: why"),
+        ({"a": "cancelled", "b": "done"}, "1 task cancelled."),
     ],
 )
 def test_what_is_said_of_failures(states, cause, tmp_path):

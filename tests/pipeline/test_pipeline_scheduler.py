@@ -164,7 +164,7 @@ def test_a_third_failure_is_reported_when_the_rest_is_done(tmp_path):
     assert toys.stored == {"good", "after"}
     assert toys.sent.count("bad") == ATTEMPTS
     assert failure.cause == (
-        "1 step failed 3 times, and 2 steps could not begin. make bad: bad is broken"
+        "1 task failed 3 times, and 2 tasks could not begin. make bad: bad is broken"
     )
     assert str(tmp_path) in failure.cure
     assert toys.progress.lines[-1].splitlines()[-2:] == ["  trying", "  bad is broken"]
@@ -270,9 +270,9 @@ def test_nothing_is_begun_that_would_end_too_late(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "stored", "cause"),
     [
-        ("*", set(), "4 steps cancelled."),
-        ("b", {"a", "c"}, "1 step cancelled, and 1 step could not begin."),
-        ("after b", {"a", "b", "c"}, "1 step cancelled."),
+        ("*", set(), "4 tasks cancelled."),
+        ("b", {"a", "c"}, "1 task cancelled, and 1 task could not begin."),
+        ("after b", {"a", "b", "c"}, "1 task cancelled."),
         ("unheard of", {"a", "b", "c", "after b"}, None),
     ],
 )

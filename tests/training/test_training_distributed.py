@@ -69,9 +69,9 @@ def test_a_network_that_cannot_be_divided_is_refused(two):
 @pytest.mark.parametrize(
     ("devices", "name", "started", "cause"),
     [
-        (2, "cpu", "4", "4 processes were started for --devices 2"),
-        (1, "cpu", "2", "2 processes were started for --devices 1"),
-        (34, "cpu", "34", "33 images in a batch, fewer than 34 devices"),
+        (2, "cpu", "4", "--devices is 2, and 4 processes started."),
+        (1, "cpu", "2", "--devices is 1, and 2 processes started."),
+        (34, "cpu", "34", "batches of 33 images, fewer than 34 devices"),
         (64, "cuda", "64", "64 devices are asked for on a machine with"),
         (2, "cuda:0", "2", "is one device, and --devices asks for 2"),
     ],

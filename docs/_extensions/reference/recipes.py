@@ -136,7 +136,9 @@ def _groups(name: str) -> Mapping[tuple[str, ...], ByScale]:
     """A recipe's leaves at each scale, once for all data sets on which they are the same."""
     found: dict[str, tuple[list[str], ByScale]] = {}
     for dataset in DATASETS:
-        at = {scale: dict(leaves(load_recipe(name, dataset, scale).content())) for scale in SCALES}
+        at: ByScale = {
+            scale: dict(leaves(load_recipe(name, dataset, scale).content())) for scale in SCALES
+        }
         found.setdefault(repr(at), ([], at))[0].append(dataset)
     return {tuple(datasets): at for datasets, at in found.values()}
 

@@ -22,6 +22,7 @@ from robustbench_pcl.pipeline.artefacts import AnyTask, Artefacts
 from robustbench_pcl.pipeline.runs import USUAL, Run, Terms
 from robustbench_pcl.pipeline.scheduler import Scheduler, Submission, Submit
 from robustbench_pcl.pipeline.worker import TaskFile
+from robustbench_pcl.progress import counted
 from robustbench_pcl.registry import Family
 
 Work = Sequence[tuple[AnyTask, float]]
@@ -93,7 +94,7 @@ class Local(Executor):
         With ``keep_going`` what was raised is kept in the task's log, and what needs it left out.
         """
         total, lacking = sum(seconds for _, seconds in work), set[str]()
-        with artefacts.progress.task(f"{len(work)} steps", total) as advance:
+        with artefacts.progress.task(counted(len(work), "task"), total) as advance:
             for done, (task, seconds) in enumerate(work, start=1):
                 ready = not lacking & {need.key for need in task.needs} and terms.fit(seconds)
                 if not ready or not self._make(task, artefacts, run, terms):
