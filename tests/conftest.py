@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage is measured of each test's first case only: tracing all takes half as long again."""
+    """Coverage is measured of each test's first case only: to trace all doubles the time."""
     met: set[str] = set()
     for item in items:
         test = item.nodeid.partition("[")[0]
