@@ -20,7 +20,7 @@ def tests(session: nox.Session) -> None:
         "-n",
         "auto",
         "--dist",
-        "loadgroup",
+        "loadfile",
         "--cov",
         "--cov-report=term",
         "-m",

@@ -37,6 +37,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     chaos.addoption("--kill-seed", type=int, default=0, help="of the moments")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Coverage is measured of each test's first case only: to trace all doubles the time."""
+    met: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if test in met:
+            item.add_marker("no_cover")
+        met.add(test)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No folder of the user's is read or written, here or in processes that tests start."""

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ SIGN_ATTACKS = [
 ]
 BOUNDED = [name for name in ATTACKS if "eps" in ATTACKS[name].model_fields]
 EARLY_STOP = Shortcuts(early_stop=True)
+ALL = Shortcuts(folded=True, precision="bfloat16", early_stop=True, compiled=True)
+FLOAT32 = replace(ALL, precision="float32")
 WEAK: dict[str, dict[str, float]] = {
     "cw": {"c": 1.0},
     "deepfool": {"steps": 1},
@@ -30,7 +32,9 @@ WEAK: dict[str, dict[str, float]] = {
     "lbfgs": {"c": 30.0, "search_steps": 0},
 }
 """With which some images withstand an attack that has no budget of its own."""
-PASSES = {"fab": 2, "deepfool": 9, "jsma": 2, "lbfgs": 10}
+MOST_SEARCH_STEPS = 2
+"""Of an attack that searches for its weight: enough for a smaller one, a larger one, or between."""
+PASSES = {"fab": 2, "deepfool": 9, "jsma": 2, "lbfgs": 1 + MOST_SEARCH_STEPS}
 """For each step of an image, at most, where it is not one."""
 
 
@@ -213,13 +217,15 @@ def some_wrong(labels: Tensor, classes: int, every: int = 7) -> Tensor:
 
 
 def short(name: str, steps: int = 30, **parameters: object) -> Attack:
-    """A member of the family with at most ``steps`` steps, the first of its stages.
+    """A member of the family with few steps, the first of its stages.
 
     Of the parameters, it takes those that it has.
     """
-    own = {key: parameters[key] for key in parameters if key in ATTACKS[name].model_fields}
-    attack = ATTACKS[name](**own)
-    return attack.changed(steps=min(attack.steps, steps)).stages(5)[0].attack
+    fields = ATTACKS[name].model_fields
+    attack = ATTACKS[name](**{key: parameters[key] for key in parameters if key in fields})
+    limits = {"steps": steps, "search_steps": MOST_SEARCH_STEPS}
+    fewer = {key: min(getattr(attack, key), limits[key]) for key in limits if key in fields}
+    return attack.changed(**fewer).stages(5)[0].attack
 
 
 def chunks_of(

@@ -59,7 +59,7 @@ def test_with_its_weight_searched_the_distance_is_exact():
     model, images = linear_model(2, 16, seed=4), mixed_images(30, seed=3)
     labels = predictions(model, images)
     exact = exact_distances(model, images, labels).amin(dim=1)
-    made = LBFGS(c=1.0, steps=60, search_steps=24)(model, images, labels, exact=True)
+    made = LBFGS(c=1.0, steps=30, search_steps=10)(model, images, labels, exact=True)
     assert (predictions(model, made) != labels).all()
     ratio = (made - images).flatten(1).norm(dim=1) / exact
     assert ratio.min() > 1 - 1e-9
@@ -69,7 +69,7 @@ def test_with_its_weight_searched_the_distance_is_exact():
 def test_more_weights_bring_images_nearer():
     case = case_of("conv_net")
     one, ten = (
-        attacked(LBFGS(c=0.3, search_steps=search), case.model, case.images, case.labels)
+        attacked(LBFGS(c=0.3, steps=25, search_steps=search), case.model, case.images, case.labels)
         for search in (0, 9)
     )
     near, far = ((run.adversarial - case.images).flatten(1).norm(dim=1) for run in (ten, one))

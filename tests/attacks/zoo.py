@@ -1,6 +1,7 @@
 """Every model of the zoo with images, labels and a budget with which some images are fooled.
 
-Architectures that people bring are in ``zoo_architectures``, odd models and images in ``zoo_odd``.
+Architectures that people bring are in ``zoo_architectures``, odd models and images in ``zoo_odd``;
+``pgd`` and ``OTHERS`` are what the zoo is attacked with.
 """
 
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import torch
 from attack_toys import predictions, some_wrong
 from torch import Tensor, nn
 from zoo_architectures import ARCHITECTURES, CLASSES, pictures
-from zoo_odd import ODD, Odd, simple
+from zoo_odd import ODD, Odd
+from zoo_odd_models import simple
 
-__all__ = ["ARCHITECTURES", "CLASSES", "ODD", "REFUSED", "TAKEN", "Case", "Odd", "case_of"]
+from robustbench_pcl.attacks import BIM, FGSM, MIM, PGD
+from robustbench_pcl.attacks.base import Attack
 
 REFUSED = [name for name, odd in ODD.items() if odd.expectation is not None]
 """Odd models that are answered with an error."""
@@ -57,3 +60,22 @@ def case_of(name: str) -> Case:
     model, seen = (simple(), images) if name in REFUSED else (odd.builder(), case.given()[0])
     labels = predictions(model, seen.detach().clone())
     return replace(case, labels=some_wrong(labels, 2 if name == "two classes" else CLASSES))
+
+
+def pgd(eps: float) -> Attack:
+    return PGD(eps=eps, steps=4, relative_step_size=0.25)
+
+
+OTHERS: tuple[Callable[[float], Attack], ...] = (
+    lambda eps: FGSM(eps=eps),
+    lambda eps: BIM(eps=eps, steps=4, relative_step_size=0.3),
+    lambda eps: MIM(eps=eps, steps=4, relative_step_size=0.3),
+)
+"""The other attacks by sign."""
+
+
+def right(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Boolean (N,), by the model itself: logits that are not finite are of no class."""
+    with torch.no_grad():
+        logits = model.eval()(images.detach().clone())
+    return logits.isfinite().all(dim=1) & (logits.argmax(dim=1) == labels)

@@ -80,9 +80,9 @@ def test_no_radius_depends_on_the_company(name):
     together = certified_radii(model, images, labels, 0.5).certified
     alone = [
         certified_radii(model, images[row : row + 1], labels[row : row + 1], 0.5).certified
-        for row in range(40)
+        for row in range(0, 40, 3)
     ]
-    assert torch.equal(torch.cat(alone), together)
+    assert torch.equal(torch.cat(alone), together[::3])
     turned = certified_radii(model, images.flip(0), labels.flip(0), 0.5).certified
     assert torch.equal(turned.flip(0), together)
     assert len(set(together.tolist())) > 10

@@ -48,6 +48,7 @@ def test_pcl_with_separation_16_is_saturated_and_plain_pgd_incompetent(demo_mode
     assert margin.interval[0] > 0.8
 
 
+@pytest.mark.slow
 def test_madrys_recipe_holds_and_its_attacks_are_competent(demo_model, clean_digits):
     found = diagnose(demo_model("madry"), *clean_digits, EPS)
     assert (found.verdict, found.code) == ("holds", "PCL101")

@@ -13,7 +13,6 @@ from robustbench_pcl.cli.app import app
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.training import distributed
 
-pytestmark = pytest.mark.xdist_group("distributed")  # what two processes made is for all of them
 PROGRAM = str(Path(__file__).parent / "pair.py")
 
 
