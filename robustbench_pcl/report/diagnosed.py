@@ -21,9 +21,10 @@ OF_LOW_NUMBERS: Verdict = "holds"
 class Diagnosed:
     """Diagnoses, by the numbers that they speak of.
 
-    A diagnosis speaks of the accuracies of its own model (the weights) on its own data set, under
-    attacks whose images lie within its budget, whatever made them. Of several the one of that very
-    attack comes first, then the one with the smallest budget, then the newest. That an attack was
+    A diagnosis judges a white-box attack. It speaks of the white-box accuracies of its own model
+    (the weights) on its own data set, under attacks whose images lie within its budget. Of several
+    the one of that very attack comes first, then the one with the smallest budget, then the newest.
+    It does not speak of images that were made on another model. That an attack was
     too weak says nothing about the numbers of others. That a number holds says nothing about one
     that is 5 points or more above what everything that was tried leaves, such as FGSM's of a model
     that PGD fools, nor about other attacks with smaller budgets.
@@ -45,7 +46,7 @@ class Diagnosed:
         attack: Dump | None = None,
         accuracy: float | None = None,
     ) -> Diagnosis | None:
-        """The diagnosis that speaks of a number, or None.
+        """The diagnosis that speaks of a white-box number, or None.
 
         Args:
             model: the key of the model.
@@ -64,8 +65,13 @@ class Diagnosed:
         return min(speaking, key=lambda each: (each.attack != attack, each.eps), default=None)
 
     def of_measurement(self, record: Measurement) -> Diagnosis | None:
-        """The diagnosis that speaks of a measurement; none does of a clean accuracy."""
-        if record.attack is None:
+        """The diagnosis that speaks of a measurement.
+
+        None does of a clean accuracy, or of images that were made on another model. Images of other
+        tools may be white-box: their source is not known.
+        """
+        transferred = record.source is not None and record.source.key != record.target.key
+        if record.attack is None or transferred:
             return None
         largest = {"linf": record.largest_linf, "l2": record.largest_l2}
         sizes = {norm: size for norm, size in largest.items() if size is not None}
