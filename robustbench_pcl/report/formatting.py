@@ -107,8 +107,8 @@ def percent(value: float | str) -> str:
 
 
 def counted(count: int, thing: str) -> str:
-    """How many things: "1 cell", "2 cells"."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
+    """How many things: "1 cell", "2,000 cells"."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def listed(words: Iterable[str]) -> str:
@@ -118,10 +118,10 @@ def listed(words: Iterable[str]) -> str:
 
 
 def span(numbers: Iterable[float]) -> str:
-    """Numbers as their range: "15" or "10 to 15"."""
+    """Numbers as their range: "15" or "500 to 1,000"."""
     values = set(numbers)
     low, high = min(values), max(values)
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return f"{low:,g}" if low == high else f"{low:,g} to {high:,g}"
 
 
 def csv_text(frame: pd.DataFrame, *, header: bool = True) -> str:
