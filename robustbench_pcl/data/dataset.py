@@ -74,10 +74,7 @@ class RawDataset:
         if self.lossy:
             notes.append("JPEG copy: pixels differ from the published set")
         if subset:
-            notes.append(
-                f"{counts[0]:,} of {spec.train_images:,} training and "
-                f"{counts[1]:,} of {spec.test_images:,} test images"
-            )
+            notes.append(spec.counts(*counts))
         return Provenance(self.source, self.lossy, subset, "; ".join(notes))
 
 

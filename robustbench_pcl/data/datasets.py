@@ -6,6 +6,7 @@ A new one is a ``DatasetSpec`` in ``SPECS``; one from outside the package is add
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,9 @@ from robustbench_pcl.errors import unknown_name
 from robustbench_pcl.registry import check_target, new_name
 
 Augmentation = Literal["crop", "flip"]
+
+PART = "a part of the published set"
+"""Stands beside images whose number is not known."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,23 @@ class DatasetSpec:
     citation: str
     torchvision: str = ""
     debian: str = ""
+
+    def counts(self, training: int, test: int) -> str:
+        """How many of the published images there are, in words."""
+        return (
+            f"{training:,} of {self.train_images:,} training and "
+            f"{test:,} of {self.test_images:,} test images"
+        )
+
+    def training_count(self, words: str) -> int | None:
+        """How many training images there are, by words that hold those of :meth:`counts`.
+
+        All of them where the words hold no count; None if they only say that it is a part.
+        """
+        found = re.search(rf"([\d,]+) of {self.train_images:,} training ", words)
+        if found:
+            return int(found[1].replace(",", ""))
+        return None if PART in words else self.train_images
 
 
 CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"

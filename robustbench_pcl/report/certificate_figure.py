@@ -69,7 +69,7 @@ def certificate_figure(found: Sequence[TwoSided]) -> PageFigure:
 
 def _conditions(found: TwoSided) -> str:
     """The data set, the scale and n."""
-    return f"{found.name.partition(' on ')[2]}, n = {found.certificate.n} images"
+    return f"{found.name.partition(' on ')[2]}, n = {found.certificate.n:,} images"
 
 
 def _said(found: TwoSided, models: int) -> list[str]:

@@ -47,7 +47,7 @@ def render_certificates(found: Sequence[TwoSided], form: str) -> str:
 
 def heading(found: TwoSided) -> str:
     """What was certified."""
-    return f"{found.name}, n = {found.certificate.n}"
+    return f"{found.name}, n = {found.certificate.n:,}"
 
 
 def command_of(found: TwoSided) -> str:

@@ -119,7 +119,7 @@ class TwoSided:
 
     def _sentence(self, band: Band) -> str:
         """Between how many images withstand every perturbation within a budget."""
-        budget, images = show_budget(band.eps, None).replace(" =", ""), f"of {band.n} images"
+        budget, images = show_budget(band.eps, None).replace(" =", ""), f"of {band.n:,} images"
         if band.certified == band.withstood:
             share = f"exactly {percent(show_measured(band.lower))} {images}"
             return f"At {budget}, {share} withstand every perturbation."

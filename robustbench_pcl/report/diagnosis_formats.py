@@ -77,7 +77,7 @@ def heading(diagnosis: Diagnosis) -> str:
     recipe, name = diagnosis.target.recipe, diagnosis.data.dataset
     title = DATASETS[name].title if name in DATASETS else name
     norm = NORMS.get(diagnosis.norm, diagnosis.norm)
-    budget = f"{norm}, {show_budget(diagnosis.eps, None)}, n = {diagnosis.n}"
+    budget = f"{norm}, {show_budget(diagnosis.eps, None)}, n = {diagnosis.n:,}"
     model = f"{recipe.name} on {title}, {recipe.scale} scale"
     return f"{diagnosis.code} {diagnosis.verdict}: {model}, {budget}"
 

@@ -197,7 +197,7 @@ def model_sweep(budgets: Sequence[Budget]) -> Sweeps:
         curves.append(Curve("Worst case", tuple(worst)))
     known = first.norm == "linf" and first.model.dataset in DATASETS
     standard = DATASETS[first.model.dataset].eps if known else None
-    size = f"{first.model.scale} scale, n = {first.model.n}"
+    size = f"{first.model.scale} scale, n = {first.model.n:,}"
     return Sweeps(
         f"{first.name} on {first.title}",
         (Sweep(f"{first.threat}, {size}", standard, tuple(curves)),),

@@ -113,10 +113,10 @@ def listed(words: Iterable[str]) -> str:
 
 
 def span(numbers: Iterable[float]) -> str:
-    """Numbers as their range: "15" or "10 to 15"."""
+    """Numbers as their range: "15" or "500 to 1,000"."""
     values = set(numbers)
     low, high = min(values), max(values)
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return f"{low:,g}" if low == high else f"{low:,g} to {high:,g}"
 
 
 def csv_text(frame: pd.DataFrame, *, header: bool = True) -> str:

@@ -68,7 +68,7 @@ _MEANT = re.compile(
     r"|\bL_(?P<loss>\w+)"
     r"|[ ~]?\[(?P<number>\d+)\]"
     r"|(?<![\w./-])(?P<symbol>eps|c|n)(?:[ \xa0]=[ \xa0]|(?<=eps) |(?<=\bc) )"
-    r"(?P<value>\d+(?:[./]\d+)*)"
+    r"(?P<value>\d+(?:,\d{3})*(?:[./]\d+)*)"
     r"|(?P<eps>(?<![\w./-])eps(?![\w./-]*\w))"
     r"|(?P<dashes>-(?=-))"
     r"|(?P<sign>[^\w\s!'()*+,\-./:;=?@\[\]]|[_\xa0\u200b]|[^\x00-\x7f])"
@@ -110,7 +110,8 @@ def _meant(match: re.Match[str]) -> str:
         key = key_of_number(int(number))
         return rf"~\cite{{{key}}}" if key else match[0]
     if value := found["value"]:
-        return rf"${_symbol(found['symbol'])} = {value}$"
+        grouped = value.replace(",", "{,}")  # a comma alone is followed by a space
+        return rf"${_symbol(found['symbol'])} = {grouped}$"
     if found["eps"]:
         return r"$\epsilon$"
     return "-{}" if found["dashes"] else _character(match[0])

@@ -100,7 +100,7 @@ class Budget:
         """Norm, budget and n, in words."""
         budget = "no budget" if self.eps is None else show_budget(self.eps, None)
         parts = [self.threat, budget] if self.norm else []
-        return [*parts, f"n = {self.model.n}"]
+        return [*parts, f"n = {self.model.n:,}"]
 
     @property
     def heading(self) -> str:

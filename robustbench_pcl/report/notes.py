@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +57,7 @@ def footnotes(
         yield f"The paper's Table {paper.number} has no numbers for {title}."
     if asked:
         yield from _verdict_notes([record for _, record in asked], cases, evidence, names)
-        yield from _recipe_notes([record for _, record in asked], names)
+        yield from _recipe_notes([record for _, record in asked], evidence, names)
         yield from _seed_notes(asked, answers, names)
         yield from _measuring_notes(asked, names, cases)
         yield from _attack_notes(positions)
@@ -98,12 +97,14 @@ def verdict_note(diagnosis: Diagnosis) -> str:
         if each.attack == diagnosis.attack:
             own += f" (competence {percent(100 * each.found / each.n)})"
     return (
-        f"{code} {diagnosis.verdict}, judged by {own}, n = {diagnosis.n}. "
+        f"{code} {diagnosis.verdict}, judged by {own}, n = {diagnosis.n:,}. "
         f"{diagnosis.sentence} More: pclbench explain {code}."
     )
 
 
-def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterator[str]:
+def _recipe_notes(
+    records: Sequence[Record], evidence: Evidence, names: Mapping[str, str]
+) -> Iterator[str]:
     """Which recipes stand behind the names, what their scale cut, their data, losses, decisions."""
     pairs = [
         f"{label}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{recipe}"
@@ -113,17 +114,26 @@ def _recipe_notes(records: Sequence[Record], names: Mapping[str, str]) -> Iterat
     if pairs:
         yield f"Recipes: {', '.join(pairs)}."
     models = {record.target: record.recipe for record in records}
-    sources = {r.source: r.source_recipe for r in records if getattr(r, "source", None)}
     own = {name: recipe for name, recipe in models.items() if isinstance(recipe, Recipe)}
-    by_scale: dict[Scale, list[Recipe]] = defaultdict(list)
-    for recipe in {**own, **sources, **own}.values():
+    trained = {record.target: (record.recipe, record.model) for record in records}
+    trained |= {
+        record.source: (record.source_recipe, record.source_model)
+        for record in records
+        if getattr(record, "source", None) and record.source not in trained
+    }
+    counts = {
+        row.model: dataset_spec(row.dataset).training_count(row.provenance)
+        for row in evidence.trainings.itertuples(index=False)
+    }
+    by_scale: dict[Scale, list[tuple[Recipe, int | None]]] = defaultdict(list)
+    for recipe, model in trained.values():
         if isinstance(recipe, Recipe):
-            by_scale[recipe.scale].append(recipe)
-    for scale, recipes in by_scale.items():
+            by_scale[recipe.scale].append((recipe, counts.get(model)))
+    for scale, pairs in by_scale.items():
         if len(by_scale) > 1:
-            labels = [names.get(each.name, each.name) for each in recipes]
+            labels = [names.get(recipe.name, recipe.name) for recipe, _ in pairs]
             yield f"At {scale} scale: {listed(labels)}."
-        yield scale_note(recipes)
+        yield scale_note(pairs)
     for name, model in models.items():
         if name not in own:
             yield f"{names.get(name, name)} was not trained by pclbench: {model.source}."
@@ -158,13 +168,14 @@ def _letters(name: str) -> str:
     return re.sub(r"\[\d+\]|\W", "", name).casefold()
 
 
-def scale_note(recipes: Sequence[Recipe]) -> str:
+def scale_note(trained: Sequence[tuple[Recipe, int | None]]) -> str:
     """What a scale cut: models, images, epochs and training attacks against those at paper scale.
 
     Args:
-        recipes: of one scale and data set; at least one.
+        trained: recipes of one scale and data set, at least one, each with how many training images
+            there were for it; None where that is not known.
     """
-    pairs = [(recipe, _published(recipe)) for recipe in recipes]
+    pairs = [(recipe, _published(recipe)) for recipe, _ in trained]
     models, cut = {}, {}
     for used, paper in pairs:
         if used.model != paper.model:
@@ -175,19 +186,26 @@ def scale_note(recipes: Sequence[Recipe]) -> str:
         for name, steps in _training_attacks(used).items():
             if steps != usual.get(name, steps):
                 cut[name, steps] = f"{name} with {steps} attack steps (paper: {usual[name]})"
-    differences = list(models.values())
-    available = dataset_spec(recipes[0].dataset).train_images
-    images = {recipe.train_images for recipe in recipes if recipe.train_images}
-    if min(images, default=math.inf) < available:
-        first = span(number for number in images if number < available)
-        differences.append(f"the first {first} training images")
+    differences = [*models.values(), *_images(trained)]
     epochs = [(_epochs(used), _epochs(paper)) for used, paper in pairs]
     if any(used != paper for used, paper in epochs):
         own, wanted = (span(side) for side in zip(*epochs, strict=True))
         differences.append(f"{own} epochs (paper: {wanted})")
     differences += [listed(cut.values())] * bool(cut)
-    scale = recipes[0].scale.capitalize()
+    scale = trained[0][0].scale.capitalize()
     return f"{scale} scale: {'; '.join(differences) or 'sizes as published'}."
+
+
+def _images(trained: Sequence[tuple[Recipe, int | None]]) -> Iterator[str]:
+    """How many training images were used, where they were not all; arguments as above."""
+    published = dataset_spec(trained[0][0].dataset).train_images
+    limits = [(recipe.train_images or published, count) for recipe, count in trained]
+    fewer = [(each, known) for each, known in limits if min(each, known or each) < published]
+    if fewer:
+        unknown = any(known is None for _, known in fewer)
+        first = all(known is None or limit < known for limit, known in fewer)
+        numbers = span(min(limit, known or limit) for limit, known in fewer)
+        yield f"{'at most ' * unknown}{'the first ' * first}{numbers} training images"
 
 
 def _published(recipe: Recipe) -> Recipe:

@@ -216,9 +216,10 @@ def _on(record: Record) -> str:
 
 def _facts(record: Record) -> Iterator[tuple[str, str]]:
     """What there is to know of a measurement, by its name."""
-    yield "accuracy", f"{show_measured(record.accuracy)} % ({record.correct} of {record.n} images)"
+    count = f"{record.correct:,} of {record.n:,} images"
+    yield "accuracy", f"{show_measured(record.accuracy)} % ({count})"
     yield "95 % interval", f"{show_interval((record.low, record.high))} (Wilson)"
-    yield "n", str(record.n)
+    yield "n", f"{record.n:,}"
     yield "target", _recipe(record.recipe)
     if record.parameters:
         source = "the target itself (white-box)" if record.white_box else "another tool's images"
@@ -253,7 +254,7 @@ def _which(record: Record) -> str:
     """Which of the data set's images."""
     if record.parameters and not record.source:
         return counted(record.n, "test image")
-    return f"the first {record.n} test images" if record.n > 1 else "the first test image"
+    return f"the first {record.n:,} test images" if record.n > 1 else "the first test image"
 
 
 def _shown(value: object) -> str:
@@ -304,7 +305,7 @@ def _of_worst(number: WorstNumber) -> NumberEvidence:
         title=f"{number.title}: {show_measured(number.accuracy)} %",
         facts={
             "95 % interval": f"{show_interval((number.low, number.high))} (Wilson)",
-            "n": str(number.n),
+            "n": f"{number.n:,}",
             "rule": "an image counts only if it withstands every attack listed here",
         },
         verdict=number.verdict or "",

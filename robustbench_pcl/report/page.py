@@ -29,6 +29,7 @@ from robustbench_pcl.report.figures import (
 )
 from robustbench_pcl.report.formatting import (
     listed,
+    percent,
     show_budget,
     show_interval,
     show_measured,
@@ -48,6 +49,7 @@ from robustbench_pcl.report.results import Evidence
 from robustbench_pcl.report.summary import (
     CAPTION,
     SummaryRow,
+    findings,
     has_devices,
     summary_rows,
     title_of,
@@ -230,6 +232,7 @@ def page(
         title=BESIDE_PUBLISHED if promised else MEASURED,
         lead=f"What pclbench measured{f', beside what {PAPER} prints' if promised else ''}.",
         facts=_facts([section for table in numbers for section in table.sections]),
+        findings=list(findings(summary)),
         summary=_summary(summary) if summary else None,
         figures=figures,
         tables=[
@@ -281,7 +284,7 @@ def _filled(
         environments=_environments(environments),
         commands=list(dict.fromkeys(commands)),
         **{
-            **dict.fromkeys((*none, "independent", "evidence"), ()),
+            **dict.fromkeys((*none, "findings", "independent", "evidence"), ()),
             **{"summary": None, "linked": {}, "names": {}},
             **parts,
         },
@@ -354,6 +357,10 @@ def _independent(datasets: set[str]) -> Iterator[dict[str, Any]]:
                 "dataset": dataset_spec(result.dataset).title,
                 "budget": show_budget(result.eps, None),
                 "reference": result.reference,
+                "words": (
+                    f"{result.attack} leaves {percent(str(result.measured))} where "
+                    f"{percent(str(result.claimed))} are claimed"
+                ),
                 "numbers": {
                     "claimed by the authors": result.claimed,
                     f"left by {result.attack}": result.measured,

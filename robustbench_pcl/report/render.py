@@ -294,7 +294,7 @@ def _details(entry: Entry) -> str:
     if entry.interval:
         parts.append(f"95 % interval {show_interval(entry.interval)}")
     if entry.n:
-        parts.append(f"n = {entry.n}")
+        parts.append(f"n = {entry.n:,}")
     if entry.verdict:
         parts.append(f"verdict {entry.verdict}")
     if entry.published is not None:

@@ -79,7 +79,7 @@ def said(answer: Answer) -> str:
 
 def _shown(answer: Answer, number: Number) -> str:
     """The measured number with its interval and n; the verdict before it where that is asked."""
-    share = f"{show_measured(number.share)} % ({show_interval(number.interval)}), n = {number.n}"
+    share = f"{show_measured(number.share)} % ({show_interval(number.interval)}), n = {number.n:,}"
     return f"{number.verdict}: {share}" if answer.requirement.part == "verdict" else share
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.configuration import SCALES, Mode, Scale
+from robustbench_pcl.data.datasets import PART
 from robustbench_pcl.paper.tables import Cell
 from robustbench_pcl.report.diagnosed import Diagnosed
 from robustbench_pcl.report.formatting import per_cent
@@ -200,7 +201,7 @@ def _transfers(row: Record, cell: Cell, scale: Scale) -> bool:
 
 
 def _models(found: Iterable[tuple[str, set[tuple[str, str]]]]) -> dict[str, str]:
-    """For each recipe the model that answers most of its cells, the newest if several do.
+    """The model that answers most of each recipe's cells; of several the newest, then the last key.
 
     Args:
         found: for each cell its recipe, and what answers it: a model, and when it was made.
@@ -212,7 +213,7 @@ def _models(found: Iterable[tuple[str, set[tuple[str, str]]]]) -> dict[str, str]
         for model, created in answers:
             newest[model] = max(newest[model], created)
     return {
-        recipe: max(count, key=lambda model: (count[model], newest[model]))
+        recipe: max(count, key=lambda model: (count[model], newest[model], model))
         for recipe, count in votes.items()
         if count
     }
@@ -373,8 +374,7 @@ def trained_row(training: TrainingRecord | None, clean: Measurement, file: str) 
 def _shared(record: Measurement | TrainingRecord, model: ModelRecord) -> dict[str, object]:
     """What measurements and trainings say alike, about a model and the images it was given."""
     data = record.data
-    flaws = ["lossy copies of the published pixels"] * data.lossy
-    flaws += ["a part of the published set"] * data.subset
+    flaws = ["lossy copies of the published pixels"] * data.lossy + [PART] * data.subset
     note = data.note or " and ".join(flaws)
     return {
         **record.environment.content(),

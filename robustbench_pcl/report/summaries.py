@@ -23,6 +23,8 @@ SMALLER = "†"
 """Marks a worst case within a smaller budget than the section's largest."""
 MOST_NAMED = 8
 """Sources, or groups of them, that a footnote names one by one."""
+KINDS = ("budget", "version")
+"""Parameters of an ensemble that say which of its attacks are run."""
 CLAIM = "The lowest number that the table prints for an L-infinity white-box attack."
 
 
@@ -141,6 +143,16 @@ def _answer(
     return entry
 
 
+def _spent(record: Record) -> str:
+    """How much an ensemble could do, and how its images were made.
+
+    "budget standard, eps 0.3, mode early-stop".
+    """
+    kinds = [f"{name} {record.parameters[name]}" for name in KINDS if name in record.parameters]
+    others = [words for words in record.attack.split(", ")[1:] if words not in kinds]
+    return ", ".join([*kinds, *others, f"mode {record.mode}"])
+
+
 def _records(name: str, cases: Iterable[WorstCase]) -> list[Record]:
     """What answers for an attack, one for each recipe and seed."""
     if name == WORST_CASE:
@@ -174,7 +186,7 @@ def summary_notes(
     attacked = "; ".join(
         listed(attacks)
         + (f" on {listed(recipes)}" if len(groups) > 1 else "")
-        + f" (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n})"
+        + f" (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n:,})"
         for (attacks, n), recipes in groups.items()
     )
     yield (
@@ -196,12 +208,12 @@ def summary_notes(
     for eps, recipes in smaller.items():
         yield f"{SMALLER} Not attacked beyond {show_budget(eps, None)}: {listed(recipes)}."
     ran = [
-        ((TITLES[name], record.attack), names[case.target])
+        ((TITLES[name], _spent(record)), names[case.target])
         for case in cases
         for name, record in case.ensembles.items()
     ]
-    for (title, attack), recipes in grouped(ran).items():
-        yield f"{title}: {attack} on {listed(recipes)}."
+    for (title, spent), recipes in grouped(ran).items():
+        yield f"{title} on {listed(recipes)}: {spent}."
     weak = dict.fromkeys(case.target for case in cases if case.pgd_only)
     if weak:
         others = any(not case.pgd_only for case in cases)

@@ -9,18 +9,20 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from tabulate import tabulate
 
 from robustbench_pcl.configuration import SCALES, Scale
 from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
-from robustbench_pcl.paper.tables import AttackRequest, Cell, published, published_numbers
+from robustbench_pcl.paper.claims import CLAIMED_FOR, claims
+from robustbench_pcl.paper.tables import AttackRequest, Cell
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.report.formatting import (
     MISSING,
+    counted,
+    percent,
     show_budget,
     show_interval,
     show_measured,
@@ -32,8 +34,6 @@ from robustbench_pcl.report.schema import csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
 from robustbench_pcl.store.diagnoses import MATERIAL, Diagnosis
 
-CLAIMED_FOR = "pgd"
-"""The attack whose published white-box number is the paper's claim."""
 STRONGEST = "strongest"
 NUMBERS = (CLAIMED_FOR, STRONGEST)
 """What is shown with an interval."""
@@ -44,20 +44,9 @@ HEADS = ("Recipe", "Claimed", "Clean", "PGD", "Strongest", "n", "Verdict")
 CAPTION = (
     "Accuracy in per cent with its 95 % interval: on clean images, under white-box PGD, and under "
     "the attack `strongest` within the same budget. Claimed: what the paper prints for white-box "
-    "PGD within that budget. Verdict: whether the accuracy under attack holds."
+    "PGD within that budget. Verdict: whether PGD's number can be believed, not whether the claim "
+    "is reached."
 )
-
-
-class Claim(NamedTuple):
-    """What the paper prints for white-box PGD.
-
-    Attributes:
-        accuracy: per cent.
-        table: the number of the table.
-    """
-
-    accuracy: float
-    table: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +112,8 @@ class SummaryRow:
 
     @property
     def measurements(self) -> tuple[str, ...]:
-        """The ids of the measurements behind its numbers."""
-        ids = (self.clean_measurement, self.pgd_measurement, self.strongest_measurement)
+        """The ids of the measurements behind its numbers, as the page has them side by side."""
+        ids = (self.pgd_measurement, self.strongest_measurement, self.clean_measurement)
         return tuple(identity for identity in ids if identity is not None)
 
 
@@ -161,6 +150,24 @@ def summary_rows(
                 models[dataset, target, size, record.seed, record.model].append(record)
     rows = (_row(evidence, records) for records in models.values())
     return tuple(sorted((row for row in rows if row is not None), key=_place))
+
+
+def findings(rows: Iterable[SummaryRow]) -> Iterator[str]:
+    """Whether the paper's claim holds at each scale, by its own loss' models under `strongest`."""
+    own = [row for row in rows if row.of_the_paper and row.strongest is not None]
+    for scale in SCALES:
+        judged = [row for row in own if row.scale == scale]
+        if judged:
+            less = sum((row.strongest_high or 0) < (row.claimed or 0) for row in judged)
+            claimed, left = (
+                percent(show(max(getattr(row, name) for row in judged)))
+                for name, show in (("claimed", show_published), ("strongest", show_measured))
+            )
+            yield (
+                f"At {scale} scale, {less} of {counted(len(judged), 'model')} with the paper's "
+                "loss keep less than the paper claims, by more than the 95 % interval. It claims "
+                f"up to {claimed} under PGD; the attack `strongest` leaves at most {left}."
+            )
 
 
 def _row(evidence: Evidence, records: Sequence[Record]) -> SummaryRow | None:
@@ -251,28 +258,6 @@ def _number(name: str, record: Record | None) -> dict[str, Any]:
     return dict(zip(names, values, strict=True))
 
 
-@cache
-def claims() -> dict[tuple[str, str, float], Claim]:
-    """What the paper prints for white-box PGD, by data set, recipe and eps; its first table's."""
-    found: dict[tuple[str, str, float], Claim] = {}
-    for number in published_numbers():
-        for dataset in published(number).datasets:
-            for position in published(number).positions(dataset):
-                cell, value = position.cell, position.published
-                attack = cell.attack
-                if (
-                    value is not None
-                    and cell.quantity == "accuracy"
-                    and cell.white_box
-                    and attack is not None
-                    and (attack.name, attack.loss) == (CLAIMED_FOR, None)
-                    and attack.eps is not None
-                ):
-                    key = dataset, cell.target, round(attack.eps, 9)
-                    found.setdefault(key, Claim(value, number))
-    return found
-
-
 def _has_papers_loss(recipe: object) -> bool:
     """Whether a recipe trains with the prototype conformity loss."""
     return isinstance(recipe, Recipe) and str(recipe.loss["name"]).startswith("pcl")
@@ -347,7 +332,7 @@ def shown_rows(rows: Sequence[SummaryRow]) -> Iterator[dict[str, str]]:
             "Clean": show_measured(row.clean),
             "PGD": shown_number(row, "pgd"),
             "Strongest": shown_number(row, "strongest"),
-            "n": str(row.n),
+            "n": f"{row.n:,}",
             "Verdict": f"{row.verdict} {row.verdict_name}" if row.verdict else MISSING,
         }
         yield words | ({"Device": row.device} if devices else {})
@@ -382,7 +367,7 @@ def summary_text(rows: Sequence[SummaryRow]) -> str:
                 show_published(row.claimed),
                 show_measured(row.clean),
                 *(shown_number(row, name).replace(" [", "\n").strip("]") for name in NUMBERS),
-                str(row.n),
+                f"{row.n:,}",
                 verdict if row.verdict else MISSING,
             ]
         )

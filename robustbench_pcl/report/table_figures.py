@@ -148,8 +148,9 @@ def _training_figure(
     """The curves of some trainings, rows of their frame by recipe, at one scale."""
     spec = dataset_spec(dataset)
     images = [
-        min(row["recipe"].train_images or spec.train_images, spec.train_images)
+        min(row["recipe"].train_images or count, count)
         for row in runs.values()
+        for count in [spec.training_count(row["provenance"]) or spec.train_images]
     ]
     scale = next(iter(runs.values()))["scale"]
     note = f"{spec.title}, {scale} scale, n = {span(images)} training images."

@@ -190,7 +190,7 @@ def _plot(evidence: Evidence, recipe: Recipe) -> TrajectoryPlot:
     return TrajectoryPlot(
         title=f"{recipe.name}, {recipe.model}",
         conditions=f"{dataset_spec(recipe.dataset).title}, {recipe.scale} scale, "
-        f"{show_budget(eps, None)}, n = {n} images",
+        f"{show_budget(eps, None)}, n = {n:,} images",
         curves=_curves(within),
         margins=dict(sorted(margins.items())),
     )

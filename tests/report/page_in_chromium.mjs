@@ -41,11 +41,11 @@ for (const [width, scheme] of [[1280, "light"], [390, "dark"]]) {
 }
 
 const column = (place) => tab.evaluate((at) => [...document.querySelectorAll("table.summary tbody tr")].filter((row) => !row.hidden).map((row) => row.cells[at].dataset.value ?? row.cells[at].textContent.trim()), place);
-const claimed = "table.summary thead th:nth-child(3)";
+const claimed = "table.summary thead th:nth-child(2)";
 await tab.evaluate((head) => document.querySelector(`${head} button`).click(), claimed);
-found.rising = await column(2);
+found.rising = await column(1);
 await tab.evaluate((head) => document.querySelector(`${head} button`).click(), claimed);
-found.falling = await column(2);
+found.falling = await column(1);
 found.sorted = await tab.evaluate((head) => document.querySelector(head).getAttribute("aria-sort"), claimed);
 await tab.type(".filter input", "softmax");
 found.filtered = await column(0);

@@ -15,7 +15,7 @@ from fabricated import (
 from typer.testing import CliRunner
 
 from robustbench_pcl.cli.app import app
-from robustbench_pcl.report.summary import render_summary, summary_rows
+from robustbench_pcl.report.summary import findings, render_summary, summary_rows
 from robustbench_pcl.store.records import Paths, save_measurement
 
 SOFTMAX, OURS, OTHER = make_model("softmax"), make_model("ours"), make_model("other", weights="b")
@@ -37,7 +37,8 @@ def test_a_row_is_the_numbers_of_one_model_and_the_claim():
     assert (row.dataset, row.target, row.scale, row.eps) == ("cifar10", "ours", "quick", 0.03)
     assert (row.claimed, row.claimed_table) == (27.2, 3)
     assert (row.clean, row.pgd, row.strongest, row.n) == (90.0, 27.0, 3.0, 1000)
-    assert row.measurements == tuple(record.id for record in records)
+    clean, pgd, strongest = (record.id for record in records)
+    assert row.measurements == (pgd, strongest, clean)
     assert (row.strongest_low, row.strongest_high) == pytest.approx((2.11, 4.25), abs=0.01)
     assert (row.verdict, row.verdict_name, row.diagnosis) == (
         JUDGED.code,
@@ -63,6 +64,19 @@ def test_that_pgds_number_holds_is_not_said_where_the_strongest_leaves_much_less
     diagnosis = make_diagnosis(OURS, PGD, verdict)
     (row,) = summary_rows(make_evidence([*attacked(OURS, 700, strongest), diagnosis]))
     assert row.verdict == code
+
+
+def test_the_claim_is_answered_scale_by_scale():
+    short = make_model("ours", scale="demo")
+    within = attacked(make_model("ours-fgsm"), 430, 420)  # 39.0 to 45.1 % are left of 42.5 %
+    found = [*attacked(OURS, 270, 30), *within, *attacked(SOFTMAX, 0, 0), *attacked(short, 272)]
+    said = list(findings(summary_rows(make_evidence(found))))
+    assert said == [
+        "At quick scale, 1 of 2 models with the paper's loss keep less than the paper claims, by "
+        "more than the 95 % interval. It claims up to 42.5\N{NO-BREAK SPACE}% under PGD; the "
+        "attack `strongest` leaves at most 42.0\N{NO-BREAK SPACE}%."
+    ]
+    assert list(findings(summary_rows(make_evidence(attacked(SOFTMAX, 0, 0))))) == []
 
 
 def test_recipes_that_carry_the_claim_come_first():

@@ -150,6 +150,12 @@ def test_among_equals_most_images_count_and_then_the_newest():
     assert values(WHITE, old, many, new) == pytest.approx([0.02, 0.3, 0.2])
 
 
+def test_of_models_alike_always_the_same_answers():
+    models = [make_model("ours", weights=f"{digit}" * 16) for digit in range(1, 8)]
+    records = [make_measurement(each, correct=place) for place, each in enumerate(models)]
+    assert chosen([CLEAN], *records) == chosen([CLEAN], *records[::-1]) == [0.6]
+
+
 def test_an_early_stop_answers_white_box_cells_with_a_footnote():
     early = {"mode": "early-stop", "correct_8bit": None}
     records = [

@@ -220,7 +220,7 @@ def test_the_sweep_shows_every_attack():
     svg = drawn.drawing.svg()
     assert {*SHARES, "CIFAR-10"} <= set(words(svg))
     assert (drawn.stored, drawn.missing, drawn.commands) == (31, 0, ())
-    assert "CIFAR-10, quick scale, n = 1000 images." in drawn.caption
+    assert "CIFAR-10, quick scale, n = 1,000 images." in drawn.caption
     assert "ours: no iterative attack is weaker than FGSM beyond both intervals." in drawn.caption
     assert report_figure(7, swept()).drawing.svg() == svg
 
@@ -349,7 +349,7 @@ def test_devices_are_named_only_where_they_differ():
     other = ENVIRONMENT.changed(device="another device")
     records = list(sweep_records())
     (section,) = figure_sections(7, make_evidence(records), ["cifar10"])
-    assert section.conditions == "CIFAR-10, quick scale, n = 1000 images."
+    assert section.conditions == "CIFAR-10, quick scale, n = 1,000 images."
     records[3] = records[3].changed(environment=other)
     (section,) = figure_sections(7, make_evidence(records), ["cifar10"])
     assert section.conditions.endswith(f"computed on {ENVIRONMENT.device} and another device.")

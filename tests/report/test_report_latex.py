@@ -143,7 +143,7 @@ def test_a_caption_says_data_set_scale_budget_and_n():
     (caption,) = re.findall(r"\\caption\{(.*)\}", text)
     assert caption == (
         r"Transferability of PGD adversaries: CIFAR-10~\cite{krizhevsky2009} ($\epsilon = 0.03$), "
-        "quick scale, $n = 10000$."
+        "quick scale, $n = 10{,}000$."
     )
 
 

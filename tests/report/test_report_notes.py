@@ -18,6 +18,7 @@ from fabricated import (
 )
 from reading import notes
 
+from robustbench_pcl.data.datasets import dataset_spec
 from robustbench_pcl.paper.tables import Cell, published_numbers
 from robustbench_pcl.recipe import Schedule
 from robustbench_pcl.recipes.load import load_recipe
@@ -109,7 +110,7 @@ def test_footnotes_say_how_the_numbers_were_made():
     ]
     text = notes(report_table(3, make_evidence(records)))
     assert (
-        "Quick scale: resnet20 in place of resnet110; the first 8000 training images; "
+        "Quick scale: resnet20 in place of resnet110; at most the first 8,000 training images; "
         "16 epochs (paper: 500)."
     ) in text
     assert (
@@ -156,27 +157,52 @@ def test_a_data_sets_own_note_is_quoted():
 
 
 def test_a_scale_says_what_it_cut():
-    assert scale_note([load_recipe("ours-pgd", "mnist", "paper")]) == (
+    assert scale_note([(load_recipe("ours-pgd", "mnist", "paper"), 60_000)]) == (
         "Paper scale: sizes as published."
     )
     defense = {**load_recipe("madry", "cifar10", "paper").defense, "steps": 5}
     madry = make_recipe("madry", model="resnet20", defense=defense)
-    assert scale_note([make_recipe("vgg19", schedule=Schedule(epochs=10)), madry]) == (
+    vgg19 = make_recipe("vgg19", schedule=Schedule(epochs=10))
+    assert scale_note([(vgg19, 50_000), (madry, 50_000)]) == (
         "Quick scale: vgg19 at 0.25 of its width; resnet20 in place of resnet110; "
-        "the first 8000 training images; 10 to 12 epochs (paper: 200); "
+        "the first 8,000 training images; 10 to 12 epochs (paper: 200); "
         "madry with 5 attack steps (paper: 7)."
     )
     cut = load_recipe("ours-pgd", "digits", "paper").adversarial_training.changed(steps=3)
-    trained = [make_recipe("ours-pgd", "digits", width=1.0, adversarial_training=cut)]
-    assert scale_note(trained) == (
+    trained = make_recipe("ours-pgd", "digits", width=1.0, adversarial_training=cut)
+    assert scale_note([(trained, 1_297)]) == (
         "Quick scale: 12 epochs (paper: 350); pgd with 3 attack steps (paper: 10)."
     )
-    assert scale_note([make_recipe("softmax", "digits", width=1.0)]) == (
+    assert scale_note([(make_recipe("softmax", "digits", width=1.0), None)]) == (
         "Quick scale: 12 epochs (paper: 50)."  # 8000 images are more than there are
     )
-    assert scale_note([make_recipe("ours-of-mine")]) == (
-        "Quick scale: the first 8000 training images."
-    )
+
+
+@pytest.mark.parametrize(
+    ("provenance", "words"),
+    [
+        ("torchvision", "the first 8,000 training images"),
+        (
+            "archive: 8,068 of 50,000 training and 9 of 10,000 test images",
+            "the first 8,000 training images",
+        ),
+        ("archive: 7,068 of 50,000 training and 9 of 10,000 test images", "7,068 training images"),
+        ("archive: a part of the published set", "at most the first 8,000 training images"),
+    ],
+)
+def test_a_scale_names_the_training_images_that_were_used(provenance, words):
+    count = dataset_spec("cifar10").training_count(provenance)
+    assert scale_note([(make_recipe("ours-of-mine"), count)]) == f"Quick scale: {words}."
+
+
+def test_training_images_are_counted_in_the_training_record():
+    part = dataset_spec("cifar10").counts(7_068, 1_017)
+    recipe = make_recipe("ours")
+    training = make_training(recipe, data=make_data(subset=True, note=part))
+    model = make_model("ours", weights=training.weights)
+    text = notes(report_table(3, make_evidence([make_measurement(model), training])))
+    assert "7,068 training images" in text
+    assert "at most" in notes(report_table(3, make_evidence([make_measurement(model)])))
 
 
 def test_the_independent_result_stands_beside_the_papers_claim():

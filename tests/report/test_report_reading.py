@@ -35,7 +35,7 @@ def test_intervals_are_shown_on_demand():
         assert interval not in render(table, form)
     text = render(table, "text", interval=True)
     assert re.search(rf"  from +{low:.1f} .*\n  to +{high:.1f} ", text)
-    assert "n = 10000 images" in text
+    assert "n = 10,000 images" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "  from" not in render(table, "text")
 

@@ -340,6 +340,22 @@ def test_auto_and_strongest_stand_beside_the_claim():
         assert max(map(len, lines)) <= 80
 
 
+def test_a_note_says_how_much_an_ensemble_could_do():
+    ran = [
+        make_measurement(OURS, OURS, PGD),
+        make_measurement(SOFTMAX, SOFTMAX, PGD),
+        make_measurement(OURS, OURS, ensemble(budget="standard"), mode="early-stop"),
+        make_measurement(SOFTMAX, SOFTMAX, make_attack("strongest", budget="quick")),
+        make_measurement(SOFTMAX, SOFTMAX, ensemble("auto", version="plus"), mode="fast"),
+    ]
+    said = [line for line in notes(shown(3, *ran)).splitlines() if re.match("Strongest|Auto", line)]
+    assert set(said) == {
+        "Auto on Softmax: version plus, eps 0.03, mode fast.",
+        "Strongest on Softmax: budget quick, eps 0.03, mode exact.",
+        "Strongest on Ours: budget standard, eps 0.03, mode early-stop.",
+    }
+
+
 def test_bars_show_the_worst_case_with_its_interval():
     """A figure draws what the table says, and AutoAttack only where it was run."""
     records = [
