@@ -211,7 +211,9 @@ def read_origin(where: str = "The model", **given: object) -> Origin:
     try:
         return Origin.model_validate(given)
     except ValidationError as error:
-        raise explained(error, where, "Such as --mean 0.49,0.48,0.45 --std 0.2") from error
+        raise explained(
+            error, where, "Give both, for example: --mean 0.49,0.48,0.45 --std 0.2,0.2,0.2"
+        ) from error
 
 
 class ExternalModel(Description):

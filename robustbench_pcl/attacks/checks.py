@@ -228,7 +228,7 @@ def _answer(target: TargetModel, images: Tensor) -> object:
     except Exception as error:
         given = f"{_kind(images)} {tuple(images.shape)}"
         weight = next((value for value in target.model.parameters()), images)
-        cure = "Try it by itself: model(images[:1])."
+        cure = "Is it made for images of this shape? Try it by itself: model(images[:1])."
         if weight.dtype != images.dtype:
             cure = f"Its weights are {_kind(weight)}: images.to(torch.{_kind(weight)})."
         elif weight.device != images.device:

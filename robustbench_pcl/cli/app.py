@@ -64,7 +64,12 @@ class _OptionsOnce:
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command's name; see click.Command."""
         parser = self.make_parser(ctx)  # type: ignore[attr-defined]
-        for option, count in Counter(parser.parse_args(list(args))[2]).items():
+        try:
+            given = parser.parse_args(list(args))[2]
+        except MISTAKE as error:
+            error.ctx = ctx  # type: ignore[attr-defined]  # whose --help is to be named
+            raise
+        for option, count in Counter(given).items():
             if count > 1 and not (option.multiple or option.is_flag or ctx.resilient_parsing):
                 cure = "It takes one value: leave the others out."
                 raise UserError(f"{option.opts[0]} is given {count} times.", cure)

@@ -103,7 +103,7 @@ class Explain:
         str | None,
         typer.Argument(
             metavar="CODE",
-            help="Such as PCL103, or a verdict's name, such as saturated.",
+            help="Such as PCL103 or 103, or a verdict's name, such as saturated.",
             show_default=False,
             autocompletion=offered(code_names),
         ),
@@ -124,6 +124,7 @@ class Explain:
         names = {each.name: code for code, each in known.items()}
         wanted = self.code.strip()
         found = known.get(wanted.upper()) or known.get(names.get(wanted.lower(), ""))
+        found = found or known.get(f"PCL{wanted}")  # as tables show it
         if found is None:
             raise unknown_name("code", wanted, known)
         if self.form is Format.text:

@@ -207,7 +207,7 @@ class Models(Seeds):
         from robustbench_pcl.pipeline.models import find_model, is_source, open_stored
 
         own = list(dict.fromkeys(filter(is_source, names)))
-        self._check_own(own)
+        self._check_own(names, own)
         dataset = self.dataset
         scale = self.scale and read_scale(self.scale)
         for name in names:
@@ -215,7 +215,7 @@ class Models(Seeds):
             if model is not None:
                 dataset, scale = dataset or model.dataset, scale or model.scale
         if own and ":" in own[0] and dataset is None:
-            cure = "Say so: --dataset cifar10; pclbench data list has them all."
+            cure = "Name it, such as --dataset cifar10; pclbench data list shows all names."
             raise UserError(f"The data set of {own[0]} is not known.", cure)
         dataset, scale = dataset or DEFAULT_DATASET, scale or self.size
         mine = {name: self._own(name, workspace, dataset, scale) for name in own}
@@ -223,13 +223,14 @@ class Models(Seeds):
             mine.get(name) or find_model(workspace, name, dataset, scale, seed) for name in names
         ]
 
-    def _check_own(self, sources: Sequence[str]) -> None:
+    def _check_own(self, names: Sequence[str], sources: Sequence[str]) -> None:
         """Refuse options about models of the user's own where it is not plain which is meant."""
         fields = ("weights", "mean", "std", "output", "name")
         given = [f"--{name}" for name in fields if getattr(self, name) is not None]
         if given and not sources:
-            cure = "Name what makes it: my_model.py:Net, or torchvision:resnet18."
-            raise UserError(f"{given[0]} is about a model of your own, and none is named.", cure)
+            cause = f"{given[0]} needs the code of a model, and {' and '.join(names)} names none."
+            cure = "Name a file and a class in it, my_model.py:Net, or torchvision:resnet18."
+            raise UserError(cause, cure)
         if len(sources) > 1:
             raise UserError(
                 f"{' and '.join(sources)} are two models of your own, and options tell of one.",

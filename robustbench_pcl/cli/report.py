@@ -133,7 +133,7 @@ class Report(ReportOptions):
         if published is None:
             return Paths(self.home)
         own = "pclbench run" if self.table is None else f"pclbench run --table {self.table}"
-        say(f"Nothing is measured here: published numbers. Your own: {own}")
+        say(f"Nothing is measured here yet, so these are published numbers. To measure: {own}")
         return published
 
     def _code(self, left_out: Sequence[UserError]) -> int:

@@ -22,6 +22,10 @@ from robustbench_pcl.store.rules import wilson
 IMAGES = 256
 """So many clean images show whether an accuracy is plausible: to 6 points at most."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+ITS_OWN = (
+    "If the training normalised its images, give its own --mean and --std; these are only the best "
+    "of a few that were tried."
+)
 HALF = 0.5
 """Share of images that another order of the classes has to make right to be the likely one."""
 
@@ -176,13 +180,13 @@ def _other_ways(model: nn.Module, images: Tensor) -> Iterator[tuple[Tensor, str,
         ways[f"--mean {_text(IMAGENET[0])} --std {_text(IMAGENET[1])}"] = IMAGENET
     with torch.no_grad():
         if colour:
-            turned = "Turn them round in the model: images.flip(1)."
+            turned = "Reverse the order of the colours in the model: images.flip(1)."
             yield decided(model(images.flip(1))), "with blue before red", turned
         if normalised:
             yield decided(plain(images)), "without normalisation", "Leave --mean and --std out."
         for options, numbers in ways.items():
             other = Normalise(*numbers).to(images.device)
-            yield decided(inner(other(images))), f"with {options}", "Give those."
+            yield decided(inner(other(images))), f"with {options}", ITS_OWN
 
 
 def _other_order(

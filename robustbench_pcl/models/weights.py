@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from robustbench_pcl.data.archives import open_zip
 from robustbench_pcl.errors import UserError, in_one_line
 from robustbench_pcl.store.checkpoints import PYTORCH, check_weights, file_kind
+from robustbench_pcl.store.reading import cannot_read
 
 Tensors = dict[str, Tensor]
 
@@ -47,6 +48,10 @@ def read_weights(path: Path, code: str = "") -> Tensors:
         UserError: it cannot be read, holds more than tensors and plain values, or none or several
             sets of weights.
     """
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        raise cannot_read(path, error) from error  # training it with pclbench is no cure here
     check_weights(path)
     kind = file_kind(path)
     try:
@@ -62,15 +67,15 @@ def read_weights(path: Path, code: str = "") -> Tensors:
     except pickle.UnpicklingError as error:
         named = _GLOBAL.search(str(error))
         if not named:
-            raise _damaged(path, kind or "no file of PyTorch's") from error
+            raise _damaged(path, kind or "it is no file of PyTorch's") from error
         raise _more_than_tensors(path, named[1], code) from error
     except UNREADABLE as error:
         if "TorchScript" in str(error):
             saved = _beside(path)
             raise UserError(
-                f"{path} is TorchScript, a program, of which only the weights are wanted.",
-                f'If you trust it: python -c "import torch; torch.save(torch.jit.load('
-                f"'{path}').state_dict(), '{saved}')\", then --weights {saved}",
+                f"{path} is TorchScript, which contains a program. Only its weights are needed.",
+                f'If you trust it, extract them: python -c "import torch; torch.save(torch.jit'
+                f".load('{path}').state_dict(), '{saved}')\", then --weights {saved}",
             ) from error
         cut_off = not kind or kind in PYTORCH
         raise _damaged(path, "it is truncated or damaged" if cut_off else kind) from error
@@ -114,7 +119,7 @@ def _more_than_tensors(path: Path, named: str, code: str) -> UserError:
     )
     return UserError(
         f"{path} holds more than tensors: opening it would call {named}, and can run any code.",
-        f'If you trust it, take its weights out: python -c "{line}", then --weights {saved}',
+        f'If you trust it, extract its weights: python -c "{line}", then --weights {saved}',
     )
 
 
@@ -176,12 +181,12 @@ def fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: str) 
             *([f"{_first(unexpected)} unexpected"] if unexpected else []),
             *(f"{key} is {tuple(given[key].shape)}, not {own[key]}" for key in shaped[:1]),
         ]
-        cure = "Name the class that they were trained with"
+        cure = "Name the class that was trained"
         if shaped and not missing and not unexpected:
             cure = "Make it as large as it was in training"
         raise UserError(
             f"{path} does not fit {name}: {'; '.join(wrong)}.",
-            f"{cure}; where that takes arguments, by a function: def net(): return Net(...)",
+            f"{cure}; if it takes arguments, name a function: def net(): return Net(...)",
         )
     model.load_state_dict(given, strict=False)  # what is missing are counters
 

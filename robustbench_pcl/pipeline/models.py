@@ -75,11 +75,12 @@ def add_external(
     name = name or name_of(origin.source)
     name = new_name("recipe or model", name, [name] if is_recipe(name) else [])
     loaded = external.load(origin)
-    for values in (loaded.mean, loaded.std):
-        if len(values) not in (0, 1, spec.shape[0]):
+    channels = spec.shape[0]
+    for field, values in (("mean", loaded.mean), ("std", loaded.std)):
+        if len(values) not in (0, 1, channels):
             raise UserError(
-                f"The images of {spec.title} have {counted(spec.shape[0], 'channel')}, and "
-                f"{len(values)} numbers are given to normalise them.",
+                f"--{field} has {len(values)} numbers, but images of {spec.title} have "
+                f"{counted(channels, 'channel')}.",
                 "Give --mean and --std one number, or one for each channel.",
             )
     arrays = build.arrays_of(loaded.network)
@@ -174,13 +175,14 @@ def find_model(
     model = open_stored(artefacts, name, dataset)
     if model is None:
         if not is_recipe(name):
-            raise unknown_name("recipe", name, [*recipe_names(), *_external_names(artefacts)])
+            elsewhere = find_external(artefacts, name)
+            if elsewhere:
+                raise _of_another(name, elsewhere[0].record.recipe.dataset, dataset)
+            known = [*recipe_names(), *_external_names(artefacts)]
+            raise unknown_name("recipe or model", name, known)
         return load_recipe(name, dataset, scale, seed)
     if model.dataset != dataset:
-        raise UserError(
-            f"{name} was trained on {model.dataset}, not on {dataset}.",
-            "Leave --dataset out, and name models of one data set.",
-        )
+        raise _of_another(name, model.dataset, dataset)
     if isinstance(model, ExternalModel):
         return model.changed(scale=scale)
     if model.scale != scale:
@@ -190,6 +192,14 @@ def find_model(
             f'in a suite write scale = "{model.scale}".',
         )
     return model
+
+
+def _of_another(name: str, dataset: str, asked: str) -> UserError:
+    """The error for a model of another data set than what was asked for."""
+    return UserError(
+        f"{name} was trained on {dataset}, not on {asked}.",
+        "Leave --dataset out, and name models of one data set.",
+    )
 
 
 def _external_names(artefacts: Artefacts) -> Iterator[str]:

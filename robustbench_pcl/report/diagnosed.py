@@ -21,12 +21,13 @@ OF_LOW_NUMBERS: Verdict = "holds"
 class Diagnosed:
     """Diagnoses, by the numbers that they speak of.
 
-    A diagnosis speaks of the accuracies of its own model (the weights) on its own data set, under
-    attacks whose images lie within its budget, whatever made them. Of several the one of that very
-    attack comes first, then the one with the smallest budget, then the newest. That an attack was
-    too weak says nothing about the numbers of others. That a number holds says nothing about one
-    that is 5 points or more above what everything that was tried leaves, such as FGSM's of a model
-    that PGD fools, nor about other attacks with smaller budgets.
+    A diagnosis judges a white-box attack. It speaks of the white-box accuracies of its own model
+    (the weights) on its own data set, under attacks whose images lie within its budget. Of several
+    the one of that very attack comes first, then the one with the smallest budget, then the newest.
+    It does not speak of images that were made on another model. That an attack was too weak says
+    nothing about the numbers of others. That a number holds says nothing about one that is 5 points
+    or more above what everything that was tried leaves: FGSM's of a model that PGD fools, or PGD's
+    within a much smaller budget.
 
     Args:
         diagnoses: oldest first.
@@ -45,7 +46,7 @@ class Diagnosed:
         attack: Dump | None = None,
         accuracy: float | None = None,
     ) -> Diagnosis | None:
-        """The diagnosis that speaks of a number, or None.
+        """The diagnosis that speaks of a white-box number, or None.
 
         Args:
             model: the key of the model.
@@ -59,13 +60,18 @@ class Diagnosed:
             for each in self._of.get((model, data), ())
             if sizes.get(each.norm, math.inf) <= each.eps + ROUNDING
             and (each.verdict != OF_ONE_ATTACK or each.attack == attack)
-            and (each.verdict != OF_LOW_NUMBERS or _is_low(each, sizes, attack, accuracy))
+            and (each.verdict != OF_LOW_NUMBERS or _is_low(each, accuracy))
         )
         return min(speaking, key=lambda each: (each.attack != attack, each.eps), default=None)
 
     def of_measurement(self, record: Measurement) -> Diagnosis | None:
-        """The diagnosis that speaks of a measurement; none does of a clean accuracy."""
-        if record.attack is None:
+        """The diagnosis that speaks of a measurement.
+
+        None does of a clean accuracy, or of images that were made on another model. Images of other
+        tools may be white-box: their source is not known.
+        """
+        transferred = record.source is not None and record.source.key != record.target.key
+        if record.attack is None or transferred:
             return None
         largest = {"linf": record.largest_linf, "l2": record.largest_l2}
         sizes = {norm: size for norm, size in largest.items() if size is not None}
@@ -76,14 +82,11 @@ class Diagnosed:
         )
 
 
-def _is_low(
-    diagnosis: Diagnosis,
-    sizes: Mapping[str, float],
-    attack: Dump | None,
-    accuracy: float | None,
-) -> bool:
-    """Whether a number that is said to hold may be this one."""
-    if sizes[diagnosis.norm] < diagnosis.eps - ROUNDING:
-        return attack is None or attack["name"] == diagnosis.attack["name"]
+def _is_low(diagnosis: Diagnosis, accuracy: float | None) -> bool:
+    """Whether a number that is said to hold may be this one.
+
+    Within a smaller budget no fewer images withstand than within the diagnosis' own. So a number
+    near what was left there is near the truth, and another one may be far from it.
+    """
     left = 100 * diagnosis.withstood / diagnosis.n
     return accuracy is None or accuracy - left < MATERIAL

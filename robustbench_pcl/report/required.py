@@ -226,8 +226,8 @@ def _diagnosis(
 ) -> Diagnosis | None:
     """The one whose code tables print beside a number within the budget; of any attack's if "".
 
-    None speaks of clean or certified accuracy. That an attack was too weak is said of its own
-    number, and where nothing else was diagnosed.
+    None speaks of clean or certified accuracy, or of images of other models. That an attack was too
+    weak is said of its own number, and where nothing else was diagnosed.
 
     Raises:
         UserError: the attack has no such loss, or there is no such source.
@@ -235,6 +235,8 @@ def _diagnosis(
     if quantity in (CLEAN, CERTIFIED):
         return None
     asked = read_attack(quantity) and _cell(evidence, quantity, subject, eps)
+    if asked and not asked.white_box:
+        return None
     attack = asked.attack_for(subject.model.recipe.scale) if asked else None
     known = [each for each in evidence.diagnoses if each.target.key == subject.model.key]
     choices = [attack.dump() if attack else None]

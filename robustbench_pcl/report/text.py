@@ -93,7 +93,7 @@ def _paragraph(text: Text, words: str, first: str = "") -> None:
 
 
 def legend(table: Table, best: str, *, interval: bool) -> str:
-    """What the lines of a row are, in two sentences; ``best`` is how the best is marked."""
+    """What the lines of a row are, if there are several; ``best`` is how the best is marked."""
     lines = ["measured"]
     if table.seeds:
         lines = [f"mean of {len(table.seeds)} seeds", "its standard deviation (±)"]
@@ -103,7 +103,8 @@ def legend(table: Table, best: str, *, interval: bool) -> str:
         lines.append(f"its {percent('95')} interval")
     if table.has_published:
         lines += ["the paper's number", "difference to the paper"]
-    return f"Line by line: {', '.join(lines)}. {best} {significance(table)}."
+    said = f"Line by line: {', '.join(lines)}. " * (len(lines) > 1)
+    return f"{said}{best} {significance(table)}."
 
 
 def significance(table: Table) -> str:

@@ -75,7 +75,7 @@ def load_description(path: Path) -> dict[str, Any]:
     if "pclbench" not in metadata:
         raise UserError(
             f"{path} holds weights but no recipe, so it was not written by pclbench.",
-            "Say what computes with them: pclbench attack my_model.py:Net "
+            "Also name the code of the model: pclbench attack my_model.py:Net "
             f"--weights {path} (docs/how-to/own-model.md).",
         )
     description = parse_json(metadata["pclbench"], f"{path} is truncated or damaged")
@@ -187,8 +187,8 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     if kind in PYTORCH:
         return UserError(
             f"{path} is {kind}, which can run code, not a safetensors checkpoint.",
-            "If it holds weights, say what computes with them: pclbench attack my_model.py:Net "
-            f"--weights {path} (docs/how-to/own-model.md).",
+            "If it holds the weights of your model, also name its code: "
+            f"pclbench attack my_model.py:Net --weights {path} (docs/how-to/own-model.md).",
         )
     if kind not in ("safetensors", ""):
         return UserError(

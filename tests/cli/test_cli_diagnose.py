@@ -168,10 +168,11 @@ def test_every_code_is_explained_within_80_columns(code):
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_code_may_be_in_small_letters_or_a_verdicts_name():
+def test_a_code_may_be_in_small_letters_or_as_tables_show_it_or_a_verdicts_name():
     for verdict, code in CODES.items():
         wanted = run(f"explain {code}").stdout
         assert run(f"explain {code.lower()}").stdout == wanted
+        assert run(f"explain {code.removeprefix('PCL')}").stdout == wanted
         assert CliRunner().invoke(app, ["explain", verdict]).stdout == wanted
 
 

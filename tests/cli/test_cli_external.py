@@ -139,7 +139,7 @@ def test_probabilities_are_named(folder):
 def test_normalisation_that_was_forgotten_is_named_before_anything_is_measured(folder):
     cause, cure = complaint(f"attack code.py:Net --weights net.pt --name my-net {DIGITS}")
     assert "% with --mean" in cause
-    assert cure == "  Give those."
+    assert "give its own --mean and --std" in cure
     assert load_measurements(Paths(folder)) == []
     pclbench(f"attack code.py:Net {NORMALISED} --name my-net {DIGITS}")
 
@@ -160,8 +160,14 @@ def test_a_dry_run_asks_nothing(folder):
         ("attack code.py:Net --dataset digits", "is drawn at random", "--weights FILE"),
         (f"attack code.py:Net {NORMALISED} --dataset digts", "'digts'", "Did you mean digits"),
         (f"attack code.py:Net {NORMALISED} --dataset mnist", "cannot be called with images", "Try"),
-        (f"attack ours {NORMALISED}", "--weights is about a model of your own", "my_model.py:Net"),
-        ("attack ours --name mine", "--name is about a model of your own", "my_model.py:Net"),
+        (f"attack ours {NORMALISED}", "--weights needs the code of a model", "my_model.py:Net"),
+        (f"attack code:Net {NORMALISED}", "and code:Net names none", "my_model.py:Net"),
+        ("attack ours --name mine", "--name needs the code of a model", "my_model.py:Net"),
+        (
+            "attack code.py:Net --weights nt.pt --dataset digits",
+            "Cannot read nt.pt",
+            "Check the path.",
+        ),
         (f"attack code.py:Net {NORMALISED} --dataset digits --name ours", "another", "another one"),
         (
             f"attack code.py:Net {NORMALISED} --dataset digits --adaptive",

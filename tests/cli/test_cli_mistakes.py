@@ -61,11 +61,14 @@ def assert_complaint(code, out, err, *expected):
         ("data add digts", "Did you mean digits?"),
         ("models show conv6 --dataset digts", "Did you mean digits?"),
         ("attacks show pgd --dataset digts", "Did you mean digits?"),
-        (ATTACK.replace("softmax", "sofmax"), "no recipe called 'sofmax'.\n  Did you mean softm"),
+        (
+            ATTACK.replace("softmax", "sofmax"),
+            "no recipe or model called 'sofmax'.\n  Did you mean softmax",
+        ),
         (f"{TRAIN} --recipe madri", "Did you mean madry"),
         (
             "transfer --source vgg19 --target ors --dataset digits --scale demo",
-            "no recipe called 'ors'.\n  Did you mean ours",
+            "no recipe or model called 'ors'.\n  Did you mean ours",
         ),
         (f"{ATTACK} --attack pdg", "no attack called 'pdg'.\n  Did you mean pgd"),
         (f"{ATTACK} --attack pgd --attack fsgm", "Did you mean fgsm"),
@@ -184,10 +187,13 @@ def test_what_is_said(words, expected, tmp_path):
         f"{ATTACK} --banana",
         "transfer --source softmax",
         "run --table three",
+        "report --table",
     ],
 )
 def test_words_that_no_command_takes(words, tmp_path):
-    complain(words, "See what it takes: pclbench ")
+    known = ("train", "attack", "transfer", "run", "report")
+    command = words.split()[0]
+    complain(words, f"See what it takes: pclbench {f'{command} ' * (command in known)}--help.")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from robustbench_pcl.cli.app import app
 from robustbench_pcl.store import published
 
-INSTEAD = "Nothing is measured here: published numbers."
+INSTEAD = "Nothing is measured here yet, so these are published numbers."
 
 
 def run(*words, code=0):
@@ -70,7 +70,7 @@ def test_an_installed_package_reports_published_numbers_anywhere(installed, meas
 def test_a_fresh_checkout_reports_what_is_published_in_it_and_says_so(checkout, measured):
     assert rows("--home", checkout) == rows("--home", measured)
     result = run("report", "--table", 3, "--home", checkout)
-    assert f"{INSTEAD} Your own: pclbench run --table 3\n" in result.stderr
+    assert f"{INSTEAD} To measure: pclbench run --table 3\n" in result.stderr
     assert INSTEAD not in result.stdout
     run("report", "--page", "--home", checkout)
     assert "softmax" in (checkout / "results" / "report.html").read_text()

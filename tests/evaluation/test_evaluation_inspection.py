@@ -120,7 +120,7 @@ WRONG = {
         Changed(before=lambda x: centred(x - 1.5)),
         "accuracy",
         "but 100.0 % with --mean 0 --std 0.00392157",
-        "Give those",
+        "give its own --mean and --std",
     ),
 }
 

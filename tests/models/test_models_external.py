@@ -163,7 +163,7 @@ def test_code_that_has_changed_is_read_again(folder):
         ("leaves.py:Net", "net.pt", "SystemExit: 3", "python leaves.py"),
         ("torchvision:resnt18", "net.pt", "called 'resnt18'", "Did you mean resnet18"),
         ("torchvision:resnet18", "", "has no weights by itself", "--weights DEFAULT"),
-        ("torchvision:resnet18", "net.pt", "does not fit torchvision:resnet18", "were trained"),
+        ("torchvision:resnet18", "net.pt", "does not fit torchvision:resnet18", "was trained"),
         ("code.py:Net", "DEFAULT", "Cannot read DEFAULT", "Check"),
     ],
 )

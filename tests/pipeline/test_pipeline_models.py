@@ -138,7 +138,10 @@ def test_a_name_that_is_nearly_a_stored_ones(workspace):
     [
         ({"name": "ours"}, "'ours' is the name of another"),
         ({"name": "My net"}, "my-net"),
-        ({"mean": "0.1,0.2", "std": 0.5}, "images of Digits have 1 channel, and 2 numbers"),
+        (
+            {"mean": "0.1,0.2", "std": 0.5},
+            "--mean has 2 numbers, but images of Digits have 1 channel",
+        ),
         ({"weights": "none.pt"}, "Cannot read none.pt"),
         ({"source": "code.py:pair"}, "Say which part is the logits: --output 0 or 1"),
     ],
@@ -165,6 +168,8 @@ def test_a_name_of_two_data_sets(workspace):
     mine(workspace, name="my-net")
     with pytest.raises(UserError, match="trained on digits"):
         find_model(workspace, str(next(workspace.paths.checkpoints.iterdir())), "mnist", "demo")
+    with pytest.raises(UserError, match="my-net was trained on digits, not on mnist"):
+        find_model(workspace, "my-net", "mnist", "demo")
     workspace.external("code.py:Net", "mnist", "net.pt", name="my-net")
     with pytest.raises(UserError, match="Several models are called my-net"):
         open_stored(workspace, "my-net", None)

@@ -42,13 +42,17 @@ SPEAKS = {
     "of its own attack": ([make_diagnosis(OURS, PGD)], {}),
     "of another attack within the budget": ([make_diagnosis(OURS, PGD)], {"attack": FGSM}),
     "of a smaller budget": ([make_diagnosis(OURS, LARGE)], {}),
-    "of images that other models made": ([make_diagnosis(OURS, PGD)], {"source": OTHER}),
     "of an attack without budget, if it took no more": (
         [make_diagnosis(OURS, PGD)],
         {"attack": make_attack("cw"), "largest_linf": 0.02},
     ),
 }
 SILENT = {
+    "of images that another model made": ([make_diagnosis(OURS, PGD)], {"source": OTHER}),
+    "of the weak attack's images that another model made": (
+        [make_diagnosis(OURS, PGD, "attack too weak")],
+        {"source": OTHER},
+    ),
     "without attack": ([make_diagnosis(OURS, PGD)], {"attack": None}),
     "of other weights": ([make_diagnosis(OURS, PGD)], {"model": OTHER}),
     "of a larger budget": ([make_diagnosis(OURS, SMALL)], {}),
@@ -91,8 +95,8 @@ def test_a_weak_attack_is_named_beside_its_own_number():
         (FGSM, 141, "PCL101"),  # 70.5 %
         (FGSM, 142, None),  # 71 %, 5 points above it
         (FGSM, 0, "PCL101"),
-        (make_attack("pgd", eps=0.01), 180, "PCL101"),  # of a smaller budget, so more
-        (make_attack("fgsm", eps=0.01), 132, None),
+        (make_attack("pgd", eps=0.01), 141, "PCL101"),  # 66 % or more withstand the smaller budget
+        (make_attack("pgd", eps=0.01), 142, None),  # was not tried there
     ],
     ids=str,
 )
@@ -142,7 +146,7 @@ def test_the_code_stands_beside_every_number_that_the_diagnosis_speaks_of():
     # Clean; FGSM, BIM, C&W (without budget), MIM, PGD; worst case; no number of the strongest; the
     # same five attacks from another model.
     a = "PCL103"
-    assert found["Ours"] == ["", a, a, "", a, a, a, "", a, a, "", a, a]
+    assert found["Ours"] == ["", a, a, "", a, a, a, "", "", "", "", "", ""]
     assert {code for row in found if row != "Ours" for code in found[row]} == {""}
 
 
@@ -153,8 +157,8 @@ def test_every_format_has_the_code(form):
     shown = codes(table)["Ours"].count("PCL103")
     match form:
         case "text":
-            (white_box, black_box) = [line for line in text.splitlines() if "verdict " in line][1:]
-            assert white_box.split()[1:] + black_box.split()[1:] == ["103"] * shown
+            (white_box,) = [line for line in text.splitlines() if "verdict " in line][1:]
+            assert white_box.split()[1:] == ["103"] * shown
             assert max(map(len, text.splitlines())) <= 80
         case "md":
             (row,) = [line for line in text.splitlines() if line.startswith("| Ours  ")]

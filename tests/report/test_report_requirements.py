@@ -197,6 +197,8 @@ def test_a_verdict_is_the_one_that_tables_print_beside_the_number():
     assert asked("ours.pgd.verdict == holds", stored).status == "does not hold"
     assert asked("ours.fgsm.verdict == saturated", stored).status == "holds"
     assert asked("ours.verdict == saturated", stored, eps=0.01).status == "holds"
+    black_box = asked("ours.pgd-from-softmax.verdict == saturated", stored)
+    assert black_box.status == "nothing measured"
     assert asked("ours.verdict == holds", stored, eps=0.1).status == "nothing measured"
     weak = make_diagnosis(OURS, PGD, "attack too weak", created="2027-01-01T00:00:00+00:00")
     stored = evidence(weak, old)
