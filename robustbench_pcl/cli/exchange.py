@@ -70,7 +70,7 @@ def measure_imported(
 class Export(Place):
     """Write adversarial images or per-image results for other tools.
 
-    One row per image: index, label, predictions, whether it is robust, what felled it, and how far
+    One row per image: index, label, predictions, whether it is robust, what fooled it, and how far
     it was changed; .h5 and .npz hold the images, too. docs/export.md describes every column.
     """
 

@@ -113,7 +113,7 @@ class Verifier:
             UserError: there is no such folder.
         """
         if not folder.is_dir():
-            raise UserError(f"There is no folder {folder}.", "Check --home.")
+            raise UserError(f"There is no folder {folder}.", "Check the path that you gave.")
         found = Verification(folder)
         return found, self._verify(found, _stored_files(found))
 

@@ -36,11 +36,11 @@ HEADS = (
 COMPARED = ("Attack", "First", "Second", "Only first", "Only second", "p")
 CAPTION = (
     "Accuracy in per cent, with its Wilson interval. Only it: images that no other attack here "
-    "felled. Optimality: of the images felled by any attack, the share that this one felled, in "
+    "fooled. Optimality: of the images that any attack fooled, the share that this one fooled, in "
     "per cent. Passes: images through the model, forward and backward, for each image. "
     "Worst case (envelope): an image counts only if it withstands every attack stored within the "
-    "budget, those of smaller budgets and on other models among them. Early stop: each image left "
-    "the attack at its first fooling."
+    "budget, also those with a smaller budget and those on other models. Early stop: each image "
+    "left the attack when it was fooled."
 )
 PAIRED = (
     "The same images under the same attacks: accuracy in per cent, and the images that only the "

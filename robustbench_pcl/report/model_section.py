@@ -165,25 +165,24 @@ class Budget:
                 by = [f"{count} by {stage}" for stage, count in each.stages.items() if count]
                 if idle := len(each.stages) - len(by):
                     by.append(f"none by the other {idle}" if by else f"none by any of {idle}")
-                yield f"Felled by the stages of {each.label}, in their order: {'; '.join(by)}."
+                yield f"Fooled by the stages of {each.label}, in their order: {'; '.join(by)}."
         yield self._estimate()
         early = [each.label for each in self.attacks if each.record.mode == "early-stop"]
         if early:
             yield f"Early stop: {listed(early)}."
         if self.clean is None:
-            yield "No clean accuracy is stored: images that were wrong already count as felled."
+            yield "No clean accuracy is stored: images that were wrong already count as fooled."
 
     def _estimate(self) -> str:
-        """What is estimated to be still fellable, in words."""
+        """How many more images could be fooled, in words."""
         left = int(self.withstood.sum())
         if self.missed is None:
-            return "How many more images could be felled is estimated once there are two attacks."
+            return "How many more images could be fooled is estimated once there are two attacks."
         if not left:
             return "No image withstood."
         return (
-            f"About {self.missed:.0f} more of the {counted(left, 'image')} that withstood are "
-            "estimated to be fellable (Chao1, an estimate: it assumes that attacks find images "
-            "independently)."
+            f"Of the {counted(left, 'image')} that withstood, about {self.missed:.0f} could still "
+            "be fooled (Chao1, an estimate: it assumes that attacks find images independently)."
         )
 
 

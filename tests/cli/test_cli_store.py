@@ -131,6 +131,7 @@ def test_an_archive_goes_from_one_folder_to_another(measured, tmp_path):
 
 WRONG = {
     "no folder": (["list", "--home", "nowhere"], "There is no folder"),
+    "no folder to merge": (["merge", "nowhere"], "Check the path that you gave."),
     "nobody": (["show", "zz"], "nothing called"),
     "no age": (["prune", "--older-than", "soon"], "no age"),
     "tables without sets": (["prune", "--keep-tables"], "is about sets"),

@@ -75,7 +75,7 @@ def test_what_is_left_is_estimated_from_the_images_that_few_attacks_felled():
     # Felled by one attack: 0, 2, 3, 7; by two: 1. So 4 * 3 / (2 * 2), of the 3 that withstood.
     assert budget.missed == 3
     text = " ".join(budget.notes())
-    assert "About 3 more of the 3 images that withstood" in text
+    assert "Of the 3 images that withstood, about 3 could still be fooled" in text
     assert "an estimate: it assumes that attacks find images independently" in text
 
 

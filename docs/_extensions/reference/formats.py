@@ -84,7 +84,7 @@ ARRAYS = (
     (
         "felled_by",
         "int64 (n)",
-        "0 withstood, 1 wrong when clean, 2 + k felled by stage k of the attack",
+        "0 withstood, 1 wrong when clean, 2 + k fooled by stage k of the attack",
     ),
 )
 ATTRIBUTES = (
