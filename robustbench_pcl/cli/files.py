@@ -23,6 +23,8 @@ SUFFIXES = {
     ".htm": Format.html,
 }
 """What the end of a file's name says about its format."""
+TEXTS = ("", ".txt")
+"""Ends of names of files that are text."""
 PICTURES, PAGES = (".svg", ".png", ".pdf"), (".html", ".htm")
 """Pictures and pages that can be written, by the ends of their files' names."""
 PRINTED = Path("-")
@@ -48,12 +50,17 @@ def read_form(form: Format, output: Path | None) -> Format:
     """The format that is asked for by --format or by the end of a file's name.
 
     Raises:
-        UserError: the two contradict each other.
+        UserError: the two contradict each other, or neither says a format.
     """
-    said = SUFFIXES.get(output.suffix) if output is not None else None
+    if output is None:
+        return form
+    said = SUFFIXES.get(output.suffix)
+    if said is None and form is Format.text and output.suffix not in TEXTS:
+        known = ", ".join((TEXTS[-1], *SUFFIXES))
+        cause = f"This cannot be written as {output.name}."
+        raise UserError(cause, f"Name a file that ends in {known}.")
     if said is None or form in (Format.text, said):
         return said or form
-    assert output is not None
     cause = f"{output.name} would be {said}, and --format says {form}."
     raise UserError(cause, "Leave --format out, or name another file.")
 

@@ -174,11 +174,14 @@ class Models(Seeds):
     mean: Annotated[
         str | None,
         typer.Option(
-            help="Mean that your model subtracts from pixels: a number, or one per channel.",
+            help="Mean of the normalisation that your code does outside the model: a number, or one "
+            "per channel.",
             show_default="none",
         ),
     ] = None
-    std: Annotated[str | None, typer.Option(help="Divisor after that.", show_default="none")] = None
+    std: Annotated[
+        str | None, typer.Option(help="Its standard deviation.", show_default="none")
+    ] = None
     output: Annotated[
         str | None,
         typer.Option(

@@ -282,7 +282,8 @@ def print_tables(
     from robustbench_pcl.report.render import render, tables_json
     from robustbench_pcl.report.text import terminal_text
 
-    form = read_form(form, output)
+    drawn = output is not None and output.suffix in PICTURES
+    form = form if drawn else read_form(form, output)
     terminal = Console(highlight=False, markup=False)
     if form is Format.text and output is None and terminal.is_terminal:
         for table in tables:
@@ -292,7 +293,7 @@ def print_tables(
         write(tables_json(tables), output, force=force)
         return
     written = [render(table, form.value, interval=interval) for table in tables]
-    if output is not None and output.suffix in PICTURES:
+    if output is not None and drawn:
         from robustbench_pcl.report.drawing import drawn_text
 
         write(drawn_text("\n".join(written)).file(output.suffix), output, force=force)

@@ -277,10 +277,10 @@ class Report(ReportOptions):
             diagnoses = newest_diagnoses(evidence, models, *which)
             diagnosed = {each.target.recipe.name for each in diagnoses}
             budgets = stored_budgets(evidence, models, *which, unmeasured=diagnosed)
-            form = read_form(self.form, self.output)
             if self.bib:
                 self._write_bibliography(render_models(budgets, "latex", diagnoses))
                 return
+            form = read_form(self.form, self.output)
             text = render_models(budgets, form.value, diagnoses)
             write(text, self.output, force=self.force)
         else:

@@ -145,20 +145,31 @@ class ImportStore(_Taking):
 
 @dataclass(frozen=True, kw_only=True)
 class MergeStore(_Taking):
-    """Import everything of another workspace, which is not changed.
+    """Import everything of another workspace, or of published numbers; they are not changed.
 
     One recipe that was trained to different weights in the two is two models afterwards, each with
     its own sets and numbers. What is damaged or not finished there is left out.
     """
 
-    other: Annotated[Path, typer.Argument(metavar="DIR", help="The other workspace.")]
+    other: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="The other workspace.", show_default=False),
+    ] = None
+    published: Annotated[
+        bool, typer.Option("--published", help="Import the numbers that came with pclbench.")
+    ] = False
 
     def __call__(self) -> None:
         """Take it in, and say what is new."""
         from robustbench_pcl.evidence.travel import merge
+        from robustbench_pcl.store.published import published_paths
         from robustbench_pcl.store.records import Paths
 
-        self.take(Paths(self.other), merge)
+        if self.published == (self.other is not None):
+            cause = "One other workspace is merged at a time."
+            raise UserError(cause, "Name its folder, or write --published without a folder.")
+        other = published_paths() if self.other is None else Paths(self.other)
+        self.take(other, merge)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,18 @@ def test_a_name_and_a_format_that_contradict_each_other_are_refused(tmp_path):
     assert run("--format", "csv", "-o", tmp_path / "table.csv").stdout == ""
 
 
+@pytest.mark.parametrize(
+    "words", [[*TABLE, "-o", "table.docx"], ["report", "--summary", "-o", "summary.png"]]
+)
+def test_a_name_that_says_no_format_is_refused(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert f"This cannot be written as {words[-1]}." in result.stderr
+    assert "ends in .txt, .tex, .md" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_somebody_else_wrote_is_not_replaced(tmp_path):
     path = tmp_path / "table.md"
     path.write_text("mine")

@@ -139,7 +139,17 @@ def test_a_list_shows_what_is_published(evidence):
     assert shown["rows"][0]["kind"] == "measurement"
 
 
-def test_published_numbers_are_taken_into_a_workspace(evidence, measured, tmp_path):
-    said = run("store", "merge", evidence, "--home", tmp_path / "mine").stderr
+@pytest.mark.parametrize("named", ["DIR", "--published"])
+def test_published_numbers_are_taken_into_a_workspace(
+    installed, evidence, measured, tmp_path, named
+):
+    """There, a model of one's own stands beside them."""
+    folder = evidence if named == "DIR" else named
+    said = run("store", "merge", folder, "--home", tmp_path / "mine").stderr
     assert "1 training, 2 measurements" in said
     assert rows("--home", tmp_path / "mine") == rows("--home", measured)
+
+
+@pytest.mark.parametrize("words", [[], ["--published", "other"]])
+def test_one_workspace_is_merged_at_a_time(installed, words):
+    assert "Name its folder" in run("store", "merge", *words, code=2).stderr
