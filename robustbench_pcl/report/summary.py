@@ -18,10 +18,10 @@ from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.claims import CLAIMED_FOR, claims
 from robustbench_pcl.paper.tables import AttackRequest, Cell
+from robustbench_pcl.progress import counted
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.report.formatting import (
     MISSING,
-    counted,
     percent,
     show_budget,
     show_interval,
