@@ -254,6 +254,12 @@ def test_points_have_three_to_one_on_their_own_shade():
         assert contrast(readable_on(colour), colour) >= 4.5
 
 
+def test_panels_of_points_are_white_in_the_dark_too():
+    svg = features().svg()
+    panels = re.findall(r'<g id="patch_\d+">\s*<path d="[^"]*" style="fill: #ffffff', svg)
+    assert len(panels) == 3
+
+
 def test_contrast_is_wcags():
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
