@@ -198,7 +198,7 @@ def test_data_set_scale_and_n_are_in_the_picture(drawing, svg):
     said = " ".join("".join(ElementTree.fromstring(svg).itertext()).split())
     note = " ".join(drawing.note.split())
     assert note in said
-    assert re.search(r"(quick|demo|paper) scale.*n = \d+ images", note)
+    assert re.search(r"(quick|demo|paper) scale.*n = [\d,]+ images", note)
 
 
 def test_ids_are_the_drawings_own():
