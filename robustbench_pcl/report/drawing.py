@@ -35,7 +35,7 @@ HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 # this one is replaced by the colour of the text around it.
 INK = "#1f2329"
 STYLE = (
-    "<style>svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}"
+    "<style>svg{color:#1f2328}@media screen and (prefers-color-scheme:dark){svg{color:#e6edf3}}"
     "text{font-family:system-ui,sans-serif}</style>"
 )
 DPI = 150
@@ -56,6 +56,7 @@ SETTINGS: dict[Any, Any] = {
     "path.simplify": False,
     "font.size": 10,
     "hatch.linewidth": 0.8,
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -89,7 +90,7 @@ class Drawing(NamedTuple):
         out = io.StringIO()
         with self.painted() as figure:
             FigureCanvasSVG(figure)
-            figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+            figure.savefig(out, format="svg", facecolor="none", metadata={"Date": None})
         drawing = out.getvalue()
         drawing = drawing[drawing.index("<svg") :].replace(INK, "currentColor")
         drawing = re.sub(r"font-family: 'DejaVu Sans'[^;]*; ?", "", drawing)

@@ -260,7 +260,8 @@ def training_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], words: Wo
         left, right = above.subplots(1, 2)
         for number, (label, history) in enumerate(runs.items()):
             colour = COLOURS[number % len(COLOURS)]
-            line = LINES[(number + number // len(COLOURS)) % len(LINES)]
+            # One more from the last colour on: it resembles the second one.
+            line = LINES[(number + (number + 1) // len(COLOURS)) % len(LINES)]
             epochs, values = _curve(history, "cross_entropy")
             left.plot(epochs, values, color=colour, linestyle=line, label=label)
             epochs, values = _curve(history, "training_accuracy")

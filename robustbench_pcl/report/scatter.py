@@ -210,7 +210,7 @@ def _paint_block(part: SubFigure, block: Block) -> None:
     if labels := _legend_labels(block):
         part, below = above_legend(part, _height(block), labels)
         handles = [
-            Line2D([], [], marker="o", linestyle="", color=CLASS_COLOURS[number])
+            Line2D([], [], marker="o", linestyle="", color=CLASS_COLOURS[number], mec=INK)
             for number in range(len(labels))
         ]
         legend(below, handles, labels)

@@ -50,11 +50,13 @@ found.sorted = await tab.evaluate((head) => document.querySelector(head).getAttr
 await tab.type(".filter input", "softmax");
 found.filtered = await column(0);
 found.count = await tab.evaluate(() => document.querySelector(".filter output").textContent);
-await tab.emulateMediaType("print");
+const media = await tab.createCDPSession();
+await media.send("Emulation.setEmulatedMedia", { media: "print", features: [{ name: "prefers-color-scheme", value: "dark" }] });
 found.print = await tab.evaluate(() => ({
   evidence: [...document.querySelectorAll("article.evidence")].every((each) => each.checkVisibility()),
   controls: [...document.querySelectorAll("nav, .filter, .close, .anchor")].some((each) => each.checkVisibility()),
   background: getComputedStyle(document.body).backgroundColor,
+  drawings: [...new Set([...document.querySelectorAll("figure svg")].map((each) => getComputedStyle(each).color))],
 }));
 await browser.close();
 console.log(JSON.stringify(found));

@@ -84,4 +84,5 @@ def test_a_page_serves_its_readers(records, tmp_path, chromium, packages):
         "evidence": True,
         "controls": False,
         "background": "rgb(255, 255, 255)",
+        "drawings": ["rgb(31, 35, 40)"],
     }

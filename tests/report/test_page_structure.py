@@ -100,7 +100,7 @@ def test_evidence_says_all_that_made_the_number():
     text = " ".join(read.evidence[BY_PGD.id].split())
     for words in (
         "PGD, eps 0.03 on ours (CIFAR-10, quick scale): 27.0 %",
-        "27.0 % (270 of 1000 images)",
+        "27.0 % (270 of 1,000 images)",
         "24.3 to 29.8 (Wilson)",
         *(f"{name} = {value:g}" for name, value in PGD.items() if isinstance(value, float | int)),
         "exact (all steps",

@@ -198,7 +198,7 @@ def test_data_set_scale_and_n_are_in_the_picture(drawing, svg):
     said = " ".join("".join(ElementTree.fromstring(svg).itertext()).split())
     note = " ".join(drawing.note.split())
     assert note in said
-    assert re.search(r"(quick|demo|paper) scale.*n = \d+ images", note)
+    assert re.search(r"(quick|demo|paper) scale.*n = [\d,]+ images", note)
 
 
 def test_ids_are_the_drawings_own():
@@ -252,6 +252,12 @@ def test_points_have_three_to_one_on_their_own_shade():
         assert contrast(colour, "#ffffff") >= 3
         assert contrast(colour, shade) >= 3
         assert contrast(readable_on(colour), colour) >= 4.5
+
+
+def test_panels_of_points_are_white_in_the_dark_too():
+    svg = features().svg()
+    panels = re.findall(r'<g id="patch_\d+">\s*<path d="[^"]*" style="fill: #ffffff', svg)
+    assert len(panels) == 3
 
 
 def test_contrast_is_wcags():
