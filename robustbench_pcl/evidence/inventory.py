@@ -332,7 +332,7 @@ def take_stock(paths: Paths, progress: Progress | None = None) -> Inventory:
         UserError: there is no such folder, or this user may not look into it.
     """
     if not paths.root.is_dir():
-        raise UserError(f"There is no folder {paths.root}.", "Check --home.")
+        raise UserError(f"There is no folder {paths.root}.", "Check its path.")
     entries, order = list(_entries(paths)), list(TITLES)
     shown = tracked(entries, f"reading {paths.root}", len(entries), progress or Progress())
     items = list(filter(None, (_item(paths, path) for path in shown)))
