@@ -234,6 +234,7 @@ class Attack(Work, Shortcuts, Models, Attacks):
     target: Annotated[
         str,
         typer.Argument(
+            metavar="MODEL",
             help="A recipe's name, a checkpoint's file, or a model of your own: my_model.py:Net, "
             "torchvision:resnet18, or the name that it was stored under.",
             autocompletion=offered(recipe_names),

@@ -174,8 +174,8 @@ class Models(Seeds):
     mean: Annotated[
         str | None,
         typer.Option(
-            help="Mean of the normalisation that your code does outside the model: a number, or one "
-            "per channel.",
+            help="Mean of the normalisation that your code does outside the model: a number, or "
+            "one per channel.",
             show_default="none",
         ),
     ] = None

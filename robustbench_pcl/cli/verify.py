@@ -32,8 +32,9 @@ class Verify(Place):
 
     Digests, ids, counts, intervals, perturbations, verdicts of stored images by stored weights,
     page and tables: docs/bundle.md says what that proves. Without a folder, what is stored in
-    --home is verified, and --repair sets aside what does not hold and makes it again. The exit
-    code is 1 where something does not hold.
+    --home is verified (its results/published where nothing is measured, as in a fresh clone), and
+    --repair sets aside what does not hold and makes it again. The exit code is 1 where something
+    does not hold.
     """
 
     folder: Annotated[
@@ -106,15 +107,23 @@ class Verify(Place):
 
     def _folder(self) -> Path | None:
         """The bundle or the published numbers to verify; None where that is the workspace."""
-        from robustbench_pcl.store.published import is_published, published_paths
+        from robustbench_pcl.store.published import (
+            is_published,
+            published_instead,
+            published_paths,
+        )
         from robustbench_pcl.store.records import Paths
 
         if self.published and self.folder is not None:
             raise UserError(f"--published and {self.folder} are two folders.", "Leave one out.")
         if self.published:
             return published_paths().root
-        home = self.home if is_published(Paths(self.home)) else None
-        return home if self.folder is None else self.folder
+        if self.folder is not None:
+            return self.folder
+        if is_published(Paths(self.home)):
+            return self.home
+        instead = None if self.repair else published_instead(Paths(self.home))
+        return instead and instead.root
 
     def _repaired(self, verifier: "Verifier") -> int:
         """Repair, and print what was done, and what holds then; the exit code."""

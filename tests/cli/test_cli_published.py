@@ -114,6 +114,14 @@ def test_published_numbers_are_verified_however_they_are_named(
     run("verify", folder, "--device", "cpu", code=1)
 
 
+def test_a_fresh_checkout_is_verified_by_what_is_published_in_it(checkout):
+    words = ("verify", "--home", checkout, "--device", "cpu")
+    assert "published numbers" in run(*words).stdout
+    strip = next((checkout / "results" / "published" / "strips").iterdir())
+    strip.write_bytes(strip.read_bytes() + b"\0")
+    run(*words, code=1)
+
+
 def test_mistakes_have_a_cause_and_a_cure(evidence, monkeypatch, tmp_path):
     monkeypatch.setattr(published, "PLACES", ())
     for command in (["report"], ["verify"], ["check", "--require", "softmax.clean >= 0"]):
