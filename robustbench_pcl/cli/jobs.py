@@ -164,8 +164,8 @@ def summarise(run: "Run", workspace: "Workspace", limited: str | None) -> None:
         _say(f"failed{often}: {task.title}: {task.cause}")
     if left and limited:
         _say(
-            f"Left by --limit-time {limited}: {len(left)} of {len(record.tasks)} steps. To go on: "
-            f"{record.command}"
+            f"Left by --limit-time {limited}: {len(left)} of {len(record.tasks)} steps. "
+            f"Continue with: {record.command}"
         )
     if told:
         home = "" if workspace.paths.root == Path() else f" --home {workspace.paths.root}"

@@ -132,7 +132,7 @@ def test_nothing_matches(suite, tmp_path, asked):
 def test_nothing_is_begun_that_would_end_too_late(suite, tmp_path):
     words = f"run --suite {suite('digits')} --limit-time 0.5s"
     result = run(words, tmp_path)
-    assert "Left by --limit-time 0.5s: 6 of 6 steps. To go on: " in said(result)
+    assert "Left by --limit-time 0.5s: 6 of 6 steps. Continue with: " in said(result)
     assert not Paths(tmp_path).checkpoints.exists()
     (folder,) = stored_runs(Paths(tmp_path).jobs)
     assert {task.state for task in read_run(folder).tasks} == {"left"}

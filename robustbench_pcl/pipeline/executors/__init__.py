@@ -93,7 +93,7 @@ class Local(Executor):
         With ``keep_going`` what was raised is kept in the task's log, and what needs it left out.
         """
         total, lacking = sum(seconds for _, seconds in work), set[str]()
-        with artefacts.progress.task(f"{len(work)} steps", total) as advance:
+        with artefacts.progress.task(f"{len(work)} step{'s' * (len(work) > 1)}", total) as advance:
             for done, (task, seconds) in enumerate(work, start=1):
                 ready = not lacking & {need.key for need in task.needs} and terms.fit(seconds)
                 if not ready or not self._make(task, artefacts, run, terms):
