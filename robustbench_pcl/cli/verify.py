@@ -123,7 +123,7 @@ class Verify(Place):
         if is_published(Paths(self.home)):
             return self.home
         instead = None if self.repair else published_instead(Paths(self.home))
-        return instead and instead.root
+        return None if instead is None else instead.root
 
     def _repaired(self, verifier: "Verifier") -> int:
         """Repair, and print what was done, and what holds then; the exit code."""
