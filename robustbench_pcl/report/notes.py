@@ -121,18 +121,18 @@ def _recipe_notes(
         if getattr(record, "source", None) and record.source not in trained
     }
     counts = {
-        row.model: dataset_spec(row.dataset).training_count(row.provenance)
-        for row in evidence.trainings.itertuples(index=False)
+        row["model"]: dataset_spec(row["dataset"]).training_count(row["provenance"])
+        for row in evidence.trainings.to_dict("records")
     }
     by_scale: dict[Scale, list[tuple[Recipe, int | None]]] = defaultdict(list)
     for recipe, model in trained.values():
         if isinstance(recipe, Recipe):
             by_scale[recipe.scale].append((recipe, counts.get(model)))
-    for scale, pairs in by_scale.items():
+    for scale, found in by_scale.items():
         if len(by_scale) > 1:
-            labels = [names.get(recipe.name, recipe.name) for recipe, _ in pairs]
+            labels = [names.get(recipe.name, recipe.name) for recipe, _ in found]
             yield f"At {scale} scale: {listed(labels)}."
-        yield scale_note(pairs)
+        yield scale_note(found)
     for name, model in models.items():
         if name not in own:
             yield f"{names.get(name, name)} was not trained by pclbench: {model.source}."
