@@ -4,9 +4,12 @@
   // A region that scrolls gets a tab stop and a name; others need none.
   const regions = document.querySelectorAll(".scroll");
   function mark() {
-    for (const region of regions) {
-      const scrolls = region.scrollWidth > region.clientWidth + 1;
-      if (scrolls) {
+    // All are measured before any is changed, so that the page is laid out once; what is folded is
+    // measured when it is opened.
+    const shown = [...regions].filter((region) => !region.closest("details:not([open])"));
+    const scrolling = new Set(shown.filter((region) => region.scrollWidth > region.clientWidth + 1));
+    for (const region of shown) {
+      if (scrolling.has(region)) {
         region.tabIndex = 0;
         region.setAttribute("role", "region");
         region.setAttribute("aria-label", region.dataset.label);
