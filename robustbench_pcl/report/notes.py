@@ -7,13 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from robustbench_pcl.configuration import Scale
-from robustbench_pcl.data.datasets import dataset_spec
+from robustbench_pcl.data.datasets import DATASETS, dataset_spec
 from robustbench_pcl.errors import UserError
 from robustbench_pcl.paper.independent import independent_results
 from robustbench_pcl.paper.tables import PaperTable, Position
+from robustbench_pcl.progress import counted
 from robustbench_pcl.recipe import Recipe
 from robustbench_pcl.recipes.load import load_recipe
-from robustbench_pcl.report.formatting import counted, grouped, listed, percent, show_budget, span
+from robustbench_pcl.report.formatting import grouped, listed, percent, show_budget, span
 from robustbench_pcl.report.results import Answers, Evidence, Record
 from robustbench_pcl.report.summaries import summary_notes
 from robustbench_pcl.report.worst_case import WorstCase
@@ -121,18 +122,19 @@ def _recipe_notes(
         if getattr(record, "source", None) and record.source not in trained
     }
     counts = {
-        row["model"]: dataset_spec(row["dataset"]).training_count(row["provenance"])
-        for row in evidence.trainings.to_dict("records")
+        row.model: dataset_spec(str(row.dataset)).training_count(str(row.provenance))
+        for row in evidence.trainings.itertuples(index=False)
+        if row.dataset in DATASETS  # a plugin's may be unknown here
     }
     by_scale: dict[Scale, list[tuple[Recipe, int | None]]] = defaultdict(list)
     for recipe, model in trained.values():
         if isinstance(recipe, Recipe):
             by_scale[recipe.scale].append((recipe, counts.get(model)))
-    for scale, found in by_scale.items():
+    for scale, sized in by_scale.items():
         if len(by_scale) > 1:
-            labels = [names.get(recipe.name, recipe.name) for recipe, _ in found]
+            labels = [names.get(recipe.name, recipe.name) for recipe, _ in sized]
             yield f"At {scale} scale: {listed(labels)}."
-        yield scale_note(found)
+        yield scale_note(sized)
     for name, model in models.items():
         if name not in own:
             yield f"{names.get(name, name)} was not trained by pclbench: {model.source}."
