@@ -145,10 +145,11 @@ class ImportStore(_Taking):
 
 @dataclass(frozen=True, kw_only=True)
 class MergeStore(_Taking):
-    """Import everything of another workspace, or of published numbers; they are not changed.
+    """Import everything of another workspace, or what came with pclbench.
 
-    One recipe that was trained to different weights in the two is two models afterwards, each with
-    its own sets and numbers. What is damaged or not finished there is left out.
+    That is not changed. One recipe that was trained to different weights in the two is two models
+    afterwards, each with its own sets and numbers. What is damaged or not finished there is left
+    out.
     """
 
     other: Annotated[

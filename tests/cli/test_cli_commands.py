@@ -97,7 +97,7 @@ COMMANDS = (
     ),
     Command("store export", "--id --table --model --dataset --scale --without-sets --force --home"),
     Command("store import", "--keep-mine --home"),
-    Command("store merge", "--keep-mine --home"),
+    Command("store merge", "--published --keep-mine --home"),
     Command("store publish", "--table --model --dataset --scale --home"),
 )
 GROUPS = ("recipes", "attacks", "models", "jobs", "data", "store")
