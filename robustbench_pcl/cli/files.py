@@ -23,7 +23,7 @@ SUFFIXES = {
     ".htm": Format.html,
 }
 """What the end of a file's name says about its format."""
-TEXTS = ("", ".txt")
+TEXTS = (".txt", ".text", "")
 """Ends of names of files that are text."""
 PICTURES, PAGES = (".svg", ".png", ".pdf"), (".html", ".htm")
 """Pictures and pages that can be written, by the ends of their files' names."""
@@ -56,7 +56,7 @@ def read_form(form: Format, output: Path | None) -> Format:
         return form
     said = SUFFIXES.get(output.suffix)
     if said is None and form is Format.text and output.suffix not in TEXTS:
-        known = ", ".join((TEXTS[-1], *SUFFIXES))
+        known = ", ".join((TEXTS[0], *SUFFIXES))
         cause = f"This cannot be written as {output.name}."
         raise UserError(cause, f"Name a file that ends in {known}.")
     if said is None or form in (Format.text, said):
