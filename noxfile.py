@@ -20,7 +20,7 @@ def tests(session: nox.Session) -> None:
         "-n",
         "auto",
         "--dist",
-        "loadfile",
+        "worksteal",
         "--cov",
         "--cov-report=term",
         "-m",
