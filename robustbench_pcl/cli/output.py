@@ -170,15 +170,14 @@ def print_measurements(
         cases: whose rows have what they share with measurements.
     """
     if form in (Format.json, Format.csv):
+        from robustbench_pcl.report.diagnosed import load_diagnosed
         from robustbench_pcl.report.results import measurement_rows, summary_row
-        from robustbench_pcl.store.diagnoses import Diagnosis
-        from robustbench_pcl.store.records import load_records
 
         left_out: list[UserError] = []
-        diagnoses = load_records(paths.diagnoses, Diagnosis, left_out.append)
+        diagnosed = load_diagnosed(paths, left_out.append)
         say_left_out(left_out)
-        summaries = [summary_row(case, measurements, diagnoses) for case in cases]
-        found = [*measurement_rows(measurements, diagnoses), *summaries]
+        summaries = [summary_row(case, measurements, diagnosed) for case in cases]
+        found = [*measurement_rows(measurements, diagnosed), *summaries]
         print_document("measurements", found, form)
         return
     from robustbench_pcl.attacks.base import attack_label

@@ -16,7 +16,7 @@ from robustbench_pcl.attacks.base import attack_label, norm_of
 from robustbench_pcl.configuration import SCALES, Mode, Scale
 from robustbench_pcl.data.datasets import PART
 from robustbench_pcl.paper.tables import Cell
-from robustbench_pcl.report.diagnosed import Diagnosed
+from robustbench_pcl.report.diagnosed import Diagnosed, tried, tried_in
 from robustbench_pcl.report.formatting import per_cent
 from robustbench_pcl.report.schema import DOCUMENTS, typed_frame
 from robustbench_pcl.store.certificates import Certificate
@@ -117,7 +117,7 @@ class Evidence:
     @cached_property
     def diagnosed(self) -> Diagnosed:
         """The diagnoses by the numbers that they speak of."""
-        return Diagnosed(self.diagnoses)
+        return Diagnosed(self.diagnoses, tried_in(self.measurements))
 
     @cached_property
     def records(self) -> dict[tuple[str, str, Scale], list[Record]]:
@@ -267,19 +267,20 @@ def measurement_frame(
     measurements: Sequence[Measurement], diagnoses: Sequence[Diagnosis] = ()
 ) -> pd.DataFrame:
     """The frame of :data:`COLUMNS`; see :func:`measurement_rows`."""
-    return typed_frame(COLUMNS, measurement_rows(measurements, diagnoses))
+    rows = measurement_rows(measurements, Diagnosed(diagnoses, tried(measurements)))
+    return typed_frame(COLUMNS, rows)
 
 
 def measurement_rows(
-    measurements: Sequence[Measurement], diagnoses: Sequence[Diagnosis] = ()
+    measurements: Sequence[Measurement], diagnosed: Diagnosed
 ) -> list[dict[str, Any]]:
     """The fields of :data:`COLUMNS`, one row per measurement.
 
     Args:
         measurements: oldest first.
-        diagnoses: whose codes stand beside the numbers that they speak of, oldest first.
+        diagnosed: what stands beside the numbers.
     """
-    rows, diagnosed = [], Diagnosed(diagnoses)
+    rows = []
     for record in measurements:
         source, attack = record.source, record.attack
         diagnosis = diagnosed.of_measurement(record)
@@ -309,31 +310,27 @@ def measurement_rows(
 
 
 def summary_row(
-    case: SummarisedCase, measurements: Sequence[Measurement], diagnoses: Sequence[Diagnosis]
+    case: SummarisedCase, measurements: Sequence[Measurement], diagnosed: Diagnosed
 ) -> dict[str, Any]:
     """The fields of :data:`COLUMNS` that a worst case over several measurements has.
 
     Args:
         case: what withstood all of them.
         measurements: of the same model on the same images among others.
-        diagnoses: oldest first.
+        diagnosed: what stands beside the number.
     """
     target, n, correct = case.target, len(case.withstood), int(case.withstood.sum())
     data = next(each.data.digest for each in measurements if each.target.key == target.key)
     budget, accuracy = {case.norm: case.eps}, per_cent(correct / n)
-    diagnosis = Diagnosed(diagnoses).of(target.key, data, budget, accuracy=accuracy)
-    low, high = wilson(correct, n)
+    diagnosis = diagnosed.of(target.key, data, budget, accuracy=accuracy)
+    low, high = map(per_cent, wilson(correct, n))
     return {
         **dict.fromkeys(column.name for column in COLUMNS),
         **_model(target),
         "dataset": target.recipe.dataset,
         "attack": case.label,
-        "eps": case.eps,
-        "norm": case.norm,
-        "n": n,
-        "correct": correct,
-        "accuracy": accuracy,
-        **{"low": per_cent(low), "high": per_cent(high)},
+        **{"eps": case.eps, "norm": case.norm},
+        **{"n": n, "correct": correct, "accuracy": accuracy, "low": low, "high": high},
         "verdict": diagnosis and diagnosis.code,
         "diagnosis": diagnosis and diagnosis.id,
         "correct_per_image": np.packbits(case.withstood).tobytes().hex(),
@@ -360,7 +357,7 @@ def trained_row(training: TrainingRecord | None, clean: Measurement, file: str) 
         clean: the accuracy.
         file: the checkpoint's.
     """
-    (measured,) = measurement_rows([clean])
+    (measured,) = measurement_rows([clean], Diagnosed())
     return {
         **dict.fromkeys(column.name for column in TRAINING_COLUMNS),
         "dataset": clean.data.dataset,

@@ -32,7 +32,6 @@ from robustbench_pcl.report.render import escape_markdown
 from robustbench_pcl.report.results import RANK, Evidence, Record
 from robustbench_pcl.report.schema import csv_rows, json_text
 from robustbench_pcl.report.text import WIDTH
-from robustbench_pcl.store.diagnoses import MATERIAL, Diagnosis
 
 STRONGEST = "strongest"
 NUMBERS = (CLAIMED_FOR, STRONGEST)
@@ -186,7 +185,10 @@ def _row(evidence: Evidence, records: Sequence[Record]) -> SummaryRow | None:
     shown = strongest or pgd or within[0]
     clean = [row for row in records if row.parameters is None]
     same = [row for row in clean if row.n == shown.n]
-    diagnosis = _diagnosis(evidence, pgd or shown, strongest or shown)
+    judged = pgd or shown
+    diagnosis = evidence.diagnosed.of(
+        judged.model, judged.data_digest, {"linf": eps}, judged.parameters, judged.accuracy
+    )
     return SummaryRow(
         dataset=first.dataset,
         target=first.target,
@@ -206,14 +208,6 @@ def _row(evidence: Evidence, records: Sequence[Record]) -> SummaryRow | None:
         device=shown.device,
         of_the_paper=claim is not None and _has_papers_loss(first.recipe),
     )
-
-
-def _diagnosis(evidence: Evidence, judged: Record, strongest: Record) -> Diagnosis | None:
-    """What speaks of PGD's number; that it holds does not, where `strongest` leaves much less."""
-    number = {"linf": judged.eps}, judged.parameters, judged.accuracy
-    found = evidence.diagnosed.of(judged.model, judged.data_digest, *number)
-    fallen = judged.accuracy - strongest.accuracy >= MATERIAL
-    return None if found and found.verdict == "holds" and fallen else found
 
 
 def _budget(dataset: str, attacked: Sequence[Record]) -> float | None:

@@ -106,6 +106,26 @@ def test_that_a_number_holds_is_not_said_of_another_far_above(attack, correct, c
     assert frame["verdict"][0] == code
 
 
+STRONGEST = {
+    "61.5 %, where PGD leaves 66": ({"correct": 123}, "PCL101"),
+    "61 %, 5 points below it": ({"correct": 122}, None),
+    "at another budget": ({"correct": 0, "attack": make_attack("strongest", eps=0.1)}, "PCL101"),
+    "on another model's images": ({"correct": 0, "source": OTHER}, "PCL101"),
+    "of other images": ({"correct": 0, "data": make_data(digest="other")}, "PCL101"),
+    "of fewer images": ({"correct": 0, "n": 100}, "PCL101"),
+}
+
+
+@pytest.mark.parametrize("case", STRONGEST)
+def test_nor_where_another_attack_leaves_far_less(case):
+    changes, code = STRONGEST[case]
+    usual = {"target": OURS, "source": OURS, "attack": make_attack("strongest"), "n": 200}
+    records = [make_measurement(OURS, OURS, PGD, 132, 200), make_measurement(**usual | changes)]
+    evidence = make_evidence([*records, make_diagnosis(OURS, PGD, "holds")])
+    assert evidence.measurements["verdict"][0] == code
+    assert (evidence.diagnosed.of_measurement(records[0]) is None) == (code is None)
+
+
 def test_of_several_the_own_attacks_then_the_nearest_budgets_then_the_newest_speaks():
     own = make_diagnosis(OURS, PGD, "holds")
     other = make_diagnosis(OURS, FGSM, "flat or rugged")

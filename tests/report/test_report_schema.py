@@ -15,6 +15,7 @@ from documents import SCHEMA, read_document, validator
 from fabricated import make_answers, make_attack, make_evidence, make_measurement, make_model
 from jsonschema import Draft202012Validator, ValidationError
 
+from robustbench_pcl.report.diagnosed import Diagnosed
 from robustbench_pcl.report.model_formats import render_models
 from robustbench_pcl.report.model_report import stored_budgets
 from robustbench_pcl.report.render import render, tables_json
@@ -57,7 +58,7 @@ def test_every_field_has_a_type_and_a_meaning_and_is_in_use():
 
 
 def test_a_measurement_has_the_same_fields_in_json_csv_and_frame():
-    rows = measurement_rows(MEASUREMENTS)
+    rows = measurement_rows(MEASUREMENTS, Diagnosed())
     names = [column.name for column in COLUMNS]
     printed = read_document(json_text("measurements", rows), "measurements")["rows"]
     table = list(csv.DictReader(StringIO(csv_rows("measurements", rows))))
@@ -78,7 +79,7 @@ def test_a_measurement_has_the_same_fields_in_json_csv_and_frame():
 
 def test_what_is_not_known_is_null_and_numbers_are_numbers():
     clean, pgd, black_box = read_document(
-        json_text("measurements", measurement_rows(MEASUREMENTS)), "measurements"
+        json_text("measurements", measurement_rows(MEASUREMENTS, Diagnosed())), "measurements"
     )["rows"]
     assert (clean["eps"], clean["source"], clean["parameters"]) == (None, None, None)
     assert (pgd["eps"], pgd["parameters"]["eps"]) == (0.03, 0.03)
@@ -91,7 +92,7 @@ def test_what_is_not_known_is_null_and_numbers_are_numbers():
 
 @pytest.mark.parametrize("change", [{"accuracy": "90.5 %"}, {"n": None}, {"created": 7}])
 def test_the_schema_refuses_other_types(change):
-    content = json.loads(json_text("measurements", measurement_rows(MEASUREMENTS[:1])))
+    content = json.loads(json_text("measurements", measurement_rows(MEASUREMENTS[:1], Diagnosed())))
     content["rows"][0] |= change
     if change == {"n": None}:
         del content["rows"][0]["n"]
@@ -128,7 +129,7 @@ def test_several_tables_are_one_document():
 
 def test_a_cell_names_its_attack_as_the_row_of_attack_does():
     table = report_table(3, make_evidence(MEASUREMENTS), ["cifar10"])
-    measured = {row["id"]: row for row in measurement_rows(MEASUREMENTS)}
+    measured = {row["id"]: row for row in measurement_rows(MEASUREMENTS, Diagnosed())}
     shared = {"attack", "eps", "norm", "parameters", "mode", "target", "dataset", "scale"}
     cells = read_document(render(table, "json"), "table")["rows"]
     found = [cell for cell in cells if cell["measurements"] and cell["attack"] != "Worst case"]
