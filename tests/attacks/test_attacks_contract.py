@@ -43,7 +43,7 @@ AMPLIFIED = {"lbfgs": 1e-9}
 
 @pytest.mark.parametrize("name", EVERY)
 def test_images_do_not_depend_on_how_they_are_cut_into_batches(case, name):
-    attack, count = short(name), 64 if name in SIGN_ATTACKS else 16
+    attack, count = short(name), 32 if name in SIGN_ATTACKS else 16
     images, labels = case.images[:count], case.labels[:count]
     whole, *parts = (in_slices(attack, case.model, images, labels, size) for size in (64, 7, 1))
     assert not torch.equal(whole, images)
@@ -54,7 +54,7 @@ def test_images_do_not_depend_on_how_they_are_cut_into_batches(case, name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_verdicts_do_not_depend_on_the_batch_in_float32(case, name):
-    model, count = copy.deepcopy(case.model).float(), 64 if name in SIGN_ATTACKS else 16
+    model, count = copy.deepcopy(case.model).float(), 32 if name in SIGN_ATTACKS else 16
     images, labels = case.images[:count].float(), case.labels[:count]
     attack = short(name, **WEAK.get(name, {"eps": 0.06}))
     runs = (in_slices(attack, model, images, labels, size) for size in (64, 7, 1))

@@ -170,7 +170,7 @@ def test_warnings_say_what_is_wrong_and_nothing_else(name, other):
 def test_batches_decide_nothing(name, batches_of):
     whole = outcome(name, False, exact=False).evaluation
     case = case_of(name)
-    batches_of(5)
+    batches_of(9)
     with warnings.catch_warnings():
         if case.odd.warning:
             warnings.simplefilter("ignore")

@@ -9,8 +9,6 @@ import following
 import pytest
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("README.md",)
-"""What takes seconds; the others are followed in the slow tests, the tutorial in CI as well."""
 NOT_FOLLOWED = ("CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/README.md")
 """What tells of changes, and whose commands run these tests, or measure speed."""
 
@@ -27,12 +25,8 @@ def documents() -> list[str]:
     ]
 
 
-MARKED = [
-    pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in documents()
-]
-
-
-@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.slow  # CI follows README and tutorial
+@pytest.mark.parametrize("name", documents())
 def test_a_document_can_be_followed_from_top_to_bottom(name, tmp_path):
     words = [sys.executable, "-P", following.__file__, str(ROOT / name)]
     environment = {key: value for key, value in os.environ.items() if key != "PCLBENCH_HOME"}

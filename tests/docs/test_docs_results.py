@@ -7,6 +7,7 @@ import pytest
 from tests.docs.results_file import BLOCK, RESULTS, filled
 
 
+@pytest.mark.slow  # CI runs it beside the documents
 def test_blocks_are_what_their_commands_print():
     text = RESULTS.read_text(encoding="utf-8")
     assert filled(text) == text, "run: python tests/docs/results_file.py"
