@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from robustbench_pcl.errors import InvalidInputError, RandomisedModelError
 from robustbench_pcl.lazy import torch
+from robustbench_pcl.progress import counted
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -322,14 +323,14 @@ def check_gradient(target: TargetModel, images: Tensor) -> None:
         raise InvalidInputError(f"No gradient reaches the model's pixels: {words}", cure) from error
     if bool(found.blind.all()):
         raise InvalidInputError(
-            f"The gradient of the model's logits is NaN or infinite in every pixel of all "
-            f"{len(images)} images tried.",
+            f"The gradient of the model's logits is NaN or infinite in every pixel of "
+            f"{counted(len(images), 'image')} tried.",
             "Find the operation whose derivative is not finite there (x ** 0.5, log, division).",
         )
     if not bool((found.gradient != 0).any()):
         raise InvalidInputError(
-            f"The gradient of the model's logits is 0 in every pixel of all {len(images)} images "
-            "tried: rounding, argmax or detach cuts it off.",
+            f"The gradient of the model's logits is 0 in every pixel of "
+            f"{counted(len(images), 'image')} tried: rounding, argmax or detach cuts it off.",
             cure,
         )
 

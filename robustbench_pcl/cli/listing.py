@@ -22,7 +22,7 @@ from robustbench_pcl.cli.options import (
     Seeds,
     Sized,
 )
-from robustbench_pcl.cli.output import first_line, print_document, say
+from robustbench_pcl.cli.output import first_line, print_document, print_rows, say
 from robustbench_pcl.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ class ListData:
         from robustbench_pcl.data.datasets import DATASETS
 
         rows = [_row(spec) for spec in DATASETS.values()]
-        print_document("datasets", rows, self.form, title="Data sets")
+        if self.form is Format.text:
+            print_rows([_for_people(row) for row in rows], title="Data sets")
+        else:
+            print_document("datasets", rows, self.form)
         if any(row["provenance"] == NOT_HERE for row in rows):
             say(
                 "What is not here is looked for when it is first used. "
@@ -159,6 +162,13 @@ def _row(spec: "DatasetSpec") -> dict[str, Any]:
         "provenance": where,
         "note": note,
     }
+
+
+def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose provenance ends in the note: two columns of sentences would not fit."""
+    note = f": {row['note']}" if row["note"] else ""
+    shown = {name: value for name, value in row.items() if name != "note"}
+    return {**shown, "provenance": f"{row['provenance']}{note}"}
 
 
 @dataclass(frozen=True, kw_only=True)

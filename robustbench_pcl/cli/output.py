@@ -104,17 +104,36 @@ def print_rows(rows: Rows, form: Format = Format.text, title: str = "") -> None:
         pad_edge=False,
         collapse_padding=True,
     )
-    for column in rows[0] if rows else ():
-        words = [word for row in rows for word in str(row[column]).split()]
-        name = column.replace("_", " ")
-        table.add_column(name, min_width=max(map(len, [*name.split(), *words])))
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    names = [column.replace("_", " ") for column in (rows[0] if rows else ())]
+    lines = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    columns = list(zip(names, *lines, strict=True))
     console = Console(highlight=False, markup=False)
-    console.width = max(console.width, console.measure(table).minimum)
+    between = 2 * len(columns)
+    for name, width in zip(names, _widths(columns, console.width - between), strict=True):
+        table.add_column(name, width=width)
+        between += width
+    for line in lines:
+        table.add_row(*line)
+    console.width = max(console.width, between)
     with console.capture() as printed:  # rich would end the process where nobody reads
         console.print(table)
     write(printed.get())
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Of each column: the widest are narrowed until all fit, but no word is cut."""
+    from rich.cells import cell_len
+
+    whole = [[line for cell in cells for line in cell.splitlines()] for cells in columns]
+    widths = [max(map(cell_len, lines), default=0) for lines in whole]
+    words = [[word for line in lines for word in line.split()] for lines in whole]
+    least = [max(map(cell_len, each), default=0) for each in words]
+    while sum(widths) > room:
+        wide = [index for index, width in enumerate(widths) if width > least[index]]
+        if not wide:
+            break
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _for_documents(rows: Rows, form: Format) -> str:

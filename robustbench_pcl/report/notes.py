@@ -191,7 +191,7 @@ def scale_note(trained: Sequence[tuple[Recipe, int | None]]) -> str:
     epochs = [(_epochs(used), _epochs(paper)) for used, paper in pairs]
     if any(used != paper for used, paper in epochs):
         own, wanted = (span(side) for side in zip(*epochs, strict=True))
-        differences.append(f"{own} epochs (paper: {wanted})")
+        differences.append(f"{own} epoch{'' if own == '1' else 's'} (paper: {wanted})")
     differences += [listed(cut.values())] * bool(cut)
     scale = trained[0][0].scale.capitalize()
     return f"{scale} scale: {'; '.join(differences) or 'sizes as published'}."

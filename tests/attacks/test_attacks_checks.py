@@ -216,7 +216,7 @@ MODELS = {
     "rounded pixels": (
         lambda m, x, z: m.inner(x.round()),
         r"gradient of the model's logits is 0 in every "
-        r"pixel of all 8 images.*rounding, argmax or detach.*differentiable version",
+        r"pixel of 8 images.*rounding, argmax or detach.*differentiable version",
     ),
     "roots of nothing": (
         lambda m, x, z: (
@@ -224,7 +224,7 @@ MODELS = {
             + (0 * flat(x)).sum(dim=1, keepdim=True).sqrt() * 0
             + (0 * x).sqrt().flatten(1).sum(dim=1, keepdim=True)
         ),
-        r"is NaN or infinite in every pixel of all 8 images tried.*derivative",
+        r"is NaN or infinite in every pixel of 8 images tried.*derivative",
     ),
 }
 

@@ -92,6 +92,23 @@ def test_no_word_is_broken_at_any_width(show, columns, monkeypatch, capsys):
             assert word in words
 
 
+SENTENCES = [
+    {"name": "a", "from": "archive of-one-very-long-name.zip", "note": "8,068 of 50,000 images"},
+    {"name": "b", "from": "a server", "note": "only so many of all the images that there are"},
+]
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 120])
+def test_columns_of_sentences_share_the_width_and_lose_no_word(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    print_rows(SENTENCES)
+    printed = capsys.readouterr().out
+    words = [word for row in SENTENCES for cell in row.values() for word in cell.split()]
+    assert set(printed.split()) >= {*words, "from", "note"}
+    narrowest = len("name") + len("of-one-very-long-name.zip") + len("50,000") + 6
+    assert max(map(len, printed.splitlines())) <= max(columns, narrowest)
+
+
 def test_a_plan_says_how_long_each_task_takes(capsys):
     print_plan(PLAN)
     shown = capsys.readouterr().out
