@@ -125,7 +125,7 @@ def _notes(
 def _legend(table: Table, *, interval: bool) -> str:
     """What the lines of a row are."""
     lines = [f"mean of {len(table.seeds)} seeds" if table.seeds else "measured"]
-    lines += ["the code of its verdict (103: PCL103)"] * table.has_verdicts
+    lines += ["the code of its verdict (101 stands for PCL101)"] * table.has_verdicts
     lines += ["its standard deviation (±)"] * bool(table.seeds)
     lines += ["its 95 % interval"] * interval
     said = f"Line by line: {', '.join(lines)}"

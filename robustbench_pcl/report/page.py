@@ -51,6 +51,7 @@ from robustbench_pcl.report.summary import (
     SummaryRow,
     findings,
     has_devices,
+    other_count,
     summary_rows,
     title_of,
     with_seeds,
@@ -72,6 +73,7 @@ TEMPLATES = Environment(
     keep_trailing_newline=True,
 )
 TEMPLATES.globals |= {
+    "other_count": other_count,
     "show_interval": show_interval,
     "show_measured": show_measured,
     "show_published": show_published,

@@ -64,12 +64,15 @@ class SummaryRow:
         clean: accuracy on clean images, per cent.
         clean_low: lower end of its 95 % interval.
         clean_high: upper end of it.
+        clean_n: images behind ``clean``.
         pgd: accuracy under white-box PGD, per cent.
         pgd_low: lower end of its 95 % interval.
         pgd_high: upper end of it.
+        pgd_n: images behind ``pgd``.
         strongest: accuracy under the attack `strongest`, per cent.
         strongest_low: lower end of its 95 % interval.
         strongest_high: upper end of it.
+        strongest_n: images behind ``strongest``.
         n: images under `strongest`, or where that is missing under PGD.
         verdict: code of the diagnosis that speaks of these numbers ("PCL103").
         verdict_name: the same in words ("saturated").
@@ -93,12 +96,15 @@ class SummaryRow:
     clean: float | None
     clean_low: float | None
     clean_high: float | None
+    clean_n: int | None
     pgd: float | None
     pgd_low: float | None
     pgd_high: float | None
+    pgd_n: int | None
     strongest: float | None
     strongest_low: float | None
     strongest_high: float | None
+    strongest_n: int | None
     n: int
     verdict: str | None
     verdict_name: str | None
@@ -245,10 +251,11 @@ def _named(records: Iterable[Record], name: str) -> list[Record]:
 
 def _number(name: str, record: Record | None) -> dict[str, Any]:
     """An accuracy with its interval and the id of its measurement, as fields of a row."""
-    names = (name, f"{name}_low", f"{name}_high", f"{name}_measurement")
+    names = (name, *(f"{name}_{part}" for part in ("low", "high", "n", "measurement")))
     if record is None:
         return dict.fromkeys(names)
-    values = (float(record.accuracy), float(record.low), float(record.high), str(record.id))
+    numbers = (float(record.accuracy), float(record.low), float(record.high), int(record.n))
+    values = (*numbers, str(record.id))
     return dict(zip(names, values, strict=True))
 
 
@@ -323,7 +330,7 @@ def shown_rows(rows: Sequence[SummaryRow]) -> Iterator[dict[str, str]]:
             "Scale": row.scale,
             "eps": show_budget(row.eps, None).removeprefix("eps = "),
             "Claimed": show_published(row.claimed),
-            "Clean": show_measured(row.clean),
+            "Clean": f"{show_measured(row.clean)}{other_count(row.clean_n, row.n)}",
             "PGD": shown_number(row, "pgd"),
             "Strongest": shown_number(row, "strongest"),
             "n": f"{row.n:,}",
@@ -337,7 +344,13 @@ def shown_number(row: SummaryRow, name: str) -> str:
     accuracy, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
     if accuracy is None:
         return MISSING
-    return f"{show_measured(accuracy)} [{show_interval((low, high))}]"
+    shown = f"{show_measured(accuracy)} [{show_interval((low, high))}]"
+    return f"{shown}{other_count(getattr(row, f'{name}_n'), row.n)}"
+
+
+def other_count(count: int | None, n: int) -> str:
+    """How many images a number is of, if not as many as its row says: " (n = 200)"."""
+    return "" if count in (None, n) else f" (n = {count:,})"
 
 
 def title_of(dataset: str) -> str:
@@ -359,8 +372,14 @@ def summary_text(rows: Sequence[SummaryRow]) -> str:
             [
                 textwrap.fill(name, 16),
                 show_published(row.claimed),
-                show_measured(row.clean),
-                *(shown_number(row, name).replace(" [", "\n").strip("]") for name in NUMBERS),
+                f"{show_measured(row.clean)}{other_count(row.clean_n, row.n)}".replace(" (", "\n("),
+                *(
+                    shown_number(row, name)
+                    .replace(" [", "\n")
+                    .replace("]", "")
+                    .replace(" (", "\n(")
+                    for name in NUMBERS
+                ),
                 f"{row.n:,}",
                 verdict if row.verdict else MISSING,
             ]

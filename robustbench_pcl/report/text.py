@@ -98,7 +98,7 @@ def legend(table: Table, best: str, *, interval: bool) -> str:
     if table.seeds:
         lines = [f"mean of {len(table.seeds)} seeds", "its standard deviation (±)"]
     if table.has_verdicts:
-        lines.insert(1, "the code of its verdict (103: PCL103 in the notes)")
+        lines.insert(1, "the code of its verdict (101 stands for PCL101)")
     if interval:
         lines.append(f"its {percent('95')} interval")
     if table.has_published:

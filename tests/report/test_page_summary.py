@@ -48,6 +48,19 @@ def test_a_row_is_the_numbers_of_one_model_and_the_claim():
     assert row.of_the_paper
 
 
+def test_a_number_of_other_images_says_how_many_there_were():
+    clean, pgd, strongest = attacked(OURS, 270, 30)
+    few = make_measurement(OURS, OURS, PGD, correct=54, n=200)
+    evidence = make_evidence([make_measurement(OURS, correct=180, n=200), few, strongest])
+    (row,) = summary_rows(evidence)
+    assert (row.clean_n, row.pgd_n, row.strongest_n, row.n) == (200, 200, 1000, 1000)
+    text, table = (render_summary([row], form) for form in ("text", "md"))
+    assert text.count("(n = 200)") == 2
+    assert "| 90.0 (n = 200) |" in table
+    assert "33.5\\] (n = 200) |" in table
+    assert "(n" not in render_summary(summary_rows(make_evidence([clean, pgd, strongest])), "text")
+
+
 @pytest.mark.parametrize(
     ("verdict", "strongest", "code"),
     [
