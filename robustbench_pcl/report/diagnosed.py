@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
-
-import pandas as pd
+from typing import TYPE_CHECKING, NamedTuple
 
 from robustbench_pcl.attacks.base import norm_of
 from robustbench_pcl.configuration import Dump
@@ -15,6 +13,9 @@ from robustbench_pcl.store.diagnoses import MATERIAL, Diagnosis, Verdict
 from robustbench_pcl.store.reading import PassedOver
 from robustbench_pcl.store.records import Measurement, Paths, load_measurements, load_records
 from robustbench_pcl.store.rules import ROUNDING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OF_ONE_ATTACK: Verdict = "attack too weak"
 """The verdict that tells of the judged attack, and nothing of the model."""

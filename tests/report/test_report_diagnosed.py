@@ -19,6 +19,7 @@ from fabricated import (
 from golden_files import rendered
 from reading import notes, parsed
 
+from robustbench_pcl.report.diagnosed import load_diagnosed
 from robustbench_pcl.report.render import FORMATS, render
 from robustbench_pcl.report.results import load_evidence, results
 from robustbench_pcl.report.table import report_table
@@ -110,6 +111,10 @@ STRONGEST = {
     "61.5 %, where PGD leaves 66": ({"correct": 123}, "PCL101"),
     "61 %, 5 points below it": ({"correct": 122}, None),
     "at another budget": ({"correct": 0, "attack": make_attack("strongest", eps=0.1)}, "PCL101"),
+    "in another norm": (
+        {"correct": 0, "attack": make_attack("apgd", norm="l2", eps=0.02)},
+        "PCL101",
+    ),
     "on another model's images": ({"correct": 0, "source": OTHER}, "PCL101"),
     "of other images": ({"correct": 0, "data": make_data(digest="other")}, "PCL101"),
     "of fewer images": ({"correct": 0, "n": 100}, "PCL101"),
@@ -124,6 +129,16 @@ def test_nor_where_another_attack_leaves_far_less(case):
     evidence = make_evidence([*records, make_diagnosis(OURS, PGD, "holds")])
     assert evidence.measurements["verdict"][0] == code
     assert (evidence.diagnosed.of_measurement(records[0]) is None) == (code is None)
+
+
+def test_a_command_that_measures_looks_at_all_that_is_stored(tmp_path):
+    """What ``attack --format json`` prints of one number is what ``results`` says of it."""
+    paths, number = Paths(tmp_path), make_measurement(OURS, OURS, PGD, 132, 200)
+    held = make_diagnosis(OURS, PGD, "holds")
+    save_record(paths.diagnoses, held.id, held)
+    assert load_diagnosed(paths).of_measurement(number) == held
+    save_measurement(paths, make_measurement(OURS, OURS, make_attack("strongest"), 0, 200))
+    assert load_diagnosed(paths).of_measurement(number) is None
 
 
 def test_of_several_the_own_attacks_then_the_nearest_budgets_then_the_newest_speaks():
